@@ -1,0 +1,204 @@
+"""The table of cases: every question that is asked, and what the answer should be. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmarks.targets import Target
+
+Mode = Literal["simple", "extended", "prepared"]
+POOL_SIZE = 20
+
+
+@dataclass(frozen=True)
+class Rig:
+    """What stands around the proxies of a case; cases with the same rig share it.
+
+    server: `stub` answers at once, `postgres` is a real PostgreSQL 18. auth: how clients log in to
+    the poolers. max_clients: what the proxies are told to allow.
+    """
+
+    server: Literal["stub", "postgres"] = "stub"
+    auth: Literal["trust", "scram-sha-256"] = "trust"
+    tls: bool = False
+    share_unnamed: bool = False
+    max_clients: int = 600
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether proxy and load get cores of their own: with the stub the proxy is the limit."""
+        return self.server == "stub"
+
+
+@dataclass(frozen=True)
+class PgbenchLoad:
+    """pgbench with so many clients.
+
+    script: a file in scripts/, or one of pgbench's own with a leading `@`. reconnect: a connection
+    for each transaction.
+    """
+
+    clients: int
+    mode: Mode = "simple"
+    script: str = "select.sql"
+    reconnect: bool = False
+
+
+@dataclass(frozen=True)
+class FillLoad:
+    """The loader of load.c, which costs little enough to leave the proxy as the bottleneck."""
+
+    clients: int
+    mode: Mode
+
+
+@dataclass(frozen=True)
+class IdleLoad:
+    """Many clients that logged in, of whom `active` ask one statement after the other."""
+
+    clients: int
+    active: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question. contestants: who can take part; `direct` is no proxy at all."""
+
+    name: str
+    rig: Rig
+    load: PgbenchLoad | FillLoad | IdleLoad
+    contestants: tuple[str, ...] = ("pgweir", "pgbouncer", "haproxy")
+    targets: tuple[Target, ...] = ()
+    quick: bool = False
+
+
+STUB = Rig()
+POSTGRES = Rig(server="postgres")
+
+# Debian's PgBouncer, 1.18, has no prepared statements in transaction mode.
+_WHO: dict[Mode, tuple[str, ...]] = {
+    "simple": ("pgweir", "pgbouncer", "haproxy"),
+    "extended": ("pgweir", "pgbouncer", "haproxy"),
+    "prepared": ("pgweir", "haproxy"),
+}
+_MODES: tuple[Mode, ...] = ("simple", "extended", "prepared")
+_COUNTS = (1, 8, 64, 500)
+_CPU_HAPROXY = Target("cpu", 1.10, "haproxy")
+_AT_64: dict[Mode, tuple[Target, ...]] = {
+    "simple": (Target("cpu", 0.85, "pgbouncer"), _CPU_HAPROXY, Target("p99", 1.0, "pgbouncer")),
+    "extended": (Target("cpu", 0.85, "pgbouncer"), _CPU_HAPROXY, Target("p99", 1.0, "pgbouncer")),
+    "prepared": (_CPU_HAPROXY,),
+}
+_MB_TARGETS = (Target("cpu", 0.6, "pgbouncer"),)
+_MB = PgbenchLoad(8, script="mb_rows.sql")
+
+
+def _ladder(prefix: str, rig: Rig, script: str) -> list[Case]:
+    """Every mode at every number of clients."""
+    return [
+        Case(
+            f"{prefix}-{mode}-{clients}",
+            rig,
+            PgbenchLoad(clients, mode, script),
+            _WHO[mode],
+            _AT_64[mode] if clients == 64 else (),
+            quick=clients == 64 and (prefix, mode) != ("pg", "prepared"),
+        )
+        for mode in _MODES
+        for clients in _COUNTS
+    ]
+
+
+def _full(mode: Mode) -> Case:
+    targets = (Target("tx/s", 1.15, "pgbouncer", at_least=True), Target("p99", 1.0, "pgbouncer"))
+    return Case(
+        f"full-{mode}-64",
+        STUB,
+        FillLoad(64, mode),
+        _WHO[mode],
+        targets if mode != "prepared" else (),
+        quick=mode == "simple",
+    )
+
+
+def _shared(clients: int) -> Case:
+    """Proxy and backends together, beside no proxy: what preparing once saves."""
+    return Case(
+        f"share-unnamed-{clients}",
+        Rig(server="postgres", share_unnamed=True),
+        PgbenchLoad(clients, "extended", "@select-only"),
+        ("pgweir", "pgbouncer", "direct"),
+        (Target("total cpu", 1.0, "direct"),),
+        quick=clients == 64,
+    )
+
+
+CASES: tuple[Case, ...] = (
+    *_ladder("stub", STUB, "select.sql"),
+    *(_full(mode) for mode in _MODES),
+    Case(
+        "connect-trust",
+        STUB,
+        PgbenchLoad(8, reconnect=True),
+        targets=(Target("cpu", 3.0, "pgbouncer"),),
+        quick=True,
+    ),
+    Case("mb-rows", STUB, _MB, targets=_MB_TARGETS, quick=True),
+    Case("mb-one-row", STUB, PgbenchLoad(8, script="mb_one_row.sql"), targets=_MB_TARGETS),
+    Case(
+        "connect-scram",
+        Rig(auth="scram-sha-256"),
+        PgbenchLoad(8, reconnect=True),
+        ("pgweir", "pgbouncer"),
+        (Target("cpu", 0.15, "pgbouncer"),),
+        quick=True,
+    ),
+    Case(
+        "tls-simple-64",
+        Rig(tls=True),
+        PgbenchLoad(64),
+        ("pgweir", "pgbouncer"),
+        (Target("cpu", 1.2, "pgbouncer"),),
+        quick=True,
+    ),
+    Case(
+        "idle-10000",
+        Rig(max_clients=10_000),
+        IdleLoad(10_000, active=500),
+        ("pgweir", "pgbouncer"),
+        (Target("KiB/client", 2.5), Target("errors", 0.0)),
+        quick=True,
+    ),
+    *_ladder("pg", POSTGRES, "@select-only"),
+    Case("pg-tpcb-8", POSTGRES, PgbenchLoad(8, "simple", "@tpcb-like"), quick=True),
+    Case(
+        "pg-mb-rows",
+        POSTGRES,
+        PgbenchLoad(8, script="mb_rows_postgres.sql"),
+        targets=_MB_TARGETS,
+    ),
+    _shared(8),
+    _shared(64),
+)
+
+
+def choose(cases: Sequence[Case], names: Sequence[str], *, quick: bool) -> list[Case]:
+    """Pick cases by name or by a name's beginning; all of them, or the quick ones, for none.
+
+    Raises ValueError for a name that picks nothing.
+    """
+    if not names:
+        return [case for case in cases if case.quick or not quick]
+    for name in names:
+        if not any(case.name.startswith(name) for case in cases):
+            raise ValueError(f"no case {name!r}; there are {', '.join(c.name for c in cases)}")
+    # `stub-simple-8` means that one and not its namesakes that go on.
+    exact = {case.name for case in cases}
+    return [
+        case
+        for case in cases
+        if any(
+            case.name == name or (name not in exact and case.name.startswith(name))
+            for name in names
+        )
+    ]

@@ -1,0 +1,174 @@
+"""Driving pgbench, and reading what it says.
+
+Source: PostgreSQL documentation, "pgbench": the report at the end, and "Per-Transaction Logging".
+"""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.cases import PgbenchLoad
+from benchmarks.children import run
+from benchmarks.failure import BenchmarkError
+from benchmarks.peers import DATABASE, HOST, PASSWORD, USER
+from proxy.embedded import EmbeddedError, bundled
+
+SCRIPTS = Path(__file__).parent / "scripts"
+# Connecting 500 clients and waiting for the last transactions takes a moment.
+_GRACE_S = 60.0
+_ASK_S = 20.0
+
+
+class PgbenchFailed(Exception):  # noqa: N818 -- a fact about a turn, not the end of the run
+    """pgbench ended with an error, or hung; the text is its last words."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The end of pgbench's output.
+
+    connecting_s: until all clients were connected, seconds; pgbench takes it off the time it is
+    given. tps: transactions for each second of what is left.
+    """
+
+    transactions: int
+    failed: int
+    connecting_s: float
+    tps: float
+
+
+def parse_report(text: str) -> Report:
+    """Read the report; PgbenchFailed when it is not one."""
+    processed = re.search(r"number of transactions actually processed: (\d+)", text)
+    failed = re.search(r"number of failed transactions: (\d+)", text)
+    tps = re.search(r"^tps = ([0-9.]+)", text, re.MULTILINE)
+    connecting = re.search(r"initial connection time = ([0-9.]+) ms", text)
+    if processed is None or tps is None:
+        last = text.strip().rpartition("\n")[2]
+        raise PgbenchFailed(f"pgbench got nothing done and ended with {last!r}")
+    return Report(
+        transactions=int(processed[1]),
+        failed=int(failed[1]) if failed else 0,
+        connecting_s=float(connecting[1]) / 1000 if connecting else 0.0,
+        tps=float(tps[1]),
+    )
+
+
+def parse_log(lines: Iterable[str]) -> list[float]:
+    """Read latencies, milliseconds, from lines of a per-transaction log.
+
+    Shape of a line: client, number, latency in microseconds, script, and the time of its end in two
+    numbers; transactions that failed or were skipped have a word in place of the latency.
+    """
+    latencies = []
+    for line in lines:
+        fields = line.split()
+        if len(fields) >= 6 and fields[2].isdigit():
+            latencies.append(int(fields[2]) / 1000)
+    return latencies
+
+
+def command(
+    load: PgbenchLoad,
+    port: int,
+    *,
+    seconds: int | None,
+    log_prefix: Path | None = None,
+    threads: int = 1,
+) -> list[str]:
+    """Write the command line; one transaction for each client when `seconds` is None."""
+    script = load.script
+    chosen = ["-b", script[1:]] if script.startswith("@") else ["-f", str(SCRIPTS / script)]
+    words = [_pgbench(), "-h", HOST, "-p", str(port), "-U", USER, "-n", *chosen]
+    words += ["-M", load.mode, "-c", str(load.clients), "-j", str(min(threads, load.clients))]
+    words += ["-t", "1"] if seconds is None else ["-T", str(seconds)]
+    if load.reconnect:
+        words.append("-C")
+    if log_prefix is not None:
+        words += ["-l", f"--log-prefix={log_prefix}"]
+        # A line for each transaction would cost the load a few per cent of its only core.
+        if load.clients >= 8 and not load.reconnect and "mb_" not in script:
+            words.append("--sampling-rate=0.1")
+    return [*words, DATABASE]
+
+
+def measure(
+    load: PgbenchLoad,
+    port: int,
+    *,
+    tls: bool,
+    seconds: int | None,
+    cores: frozenset[int] | None,
+    log_prefix: Path | None = None,
+) -> Report:
+    """Run pgbench to its end. Raises PgbenchFailed."""
+    threads = len(cores) if cores else 1
+    argv = command(load, port, seconds=seconds, log_prefix=log_prefix, threads=threads)
+    try:
+        done = run(
+            argv,
+            timeout_s=(seconds or 0) + _GRACE_S,
+            cores=cores,
+            environment=environment(tls=tls),
+        )
+    except subprocess.TimeoutExpired:
+        raise PgbenchFailed("pgbench did not end in time") from None
+    if done.returncode != 0:
+        raise PgbenchFailed(done.stderr.strip()[-400:] or f"exit status {done.returncode}")
+    return parse_report(done.stdout)
+
+
+def take_latencies(log_prefix: Path) -> list[float]:
+    """Read the logs that a run wrote, milliseconds, and remove them."""
+    latencies: list[float] = []
+    for file in log_prefix.parent.glob(f"{log_prefix.name}.*"):
+        with file.open() as lines:
+            latencies += parse_log(lines)
+        file.unlink()
+    return latencies
+
+
+def ask_once(port: int, *, tls: bool) -> str | None:
+    """Send one statement; None when it was answered, otherwise why not."""
+    argv = [_pgbench(), "-h", HOST, "-p", str(port), "-U", USER, "-n", "-t", "1"]
+    argv += ["-f", str(SCRIPTS / "one.sql"), DATABASE]
+    try:
+        done = run(argv, timeout_s=_ASK_S, environment=environment(tls=tls))
+    except subprocess.TimeoutExpired:
+        return f"no answer to a statement in {_ASK_S:g} s"
+    return None if done.returncode == 0 else done.stderr.strip()[-300:]
+
+
+def fill_tables(port: int, scale: int) -> None:
+    """Make pgbench's tables, `scale` times 100,000 accounts. Raises BenchmarkError."""
+    argv = [_pgbench(), "-h", HOST, "-p", str(port), "-U", USER, "-i", "-q", "-s", str(scale)]
+    done = run([*argv, DATABASE], timeout_s=300, environment=environment(tls=False))
+    if done.returncode != 0:
+        raise BenchmarkError(f"pgbench -i failed: {done.stderr.strip()[-300:]}")
+
+
+def environment(*, tls: bool) -> dict[str, str]:
+    """What libpq is to know besides the command line; nothing is left to its guesses."""
+    return {
+        "PGPASSWORD": PASSWORD,
+        "PGSSLMODE": "require" if tls else "disable",
+        "PGGSSENCMODE": "disable",
+        "PGOPTIONS": "",
+        "PGCONNECT_TIMEOUT": "30",
+    }
+
+
+def _pgbench() -> str:
+    """The distribution's pgbench, which has TLS; else the one beside the embedded PostgreSQL."""
+    found = shutil.which("pgbench")
+    if found is not None:
+        return found
+    try:
+        return str(bundled().path("pgbench"))
+    except EmbeddedError:
+        raise BenchmarkError(
+            "pgbench is not installed: on Debian, apt-get install postgresql-client postgresql"
+        ) from None

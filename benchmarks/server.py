@@ -1,0 +1,88 @@
+"""The server behind the proxies: the stub, or PostgreSQL 18."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from benchmarks.cases import Rig
+from benchmarks.children import Children
+from benchmarks.compiled import compiled
+from benchmarks.cores import Cores
+from benchmarks.failure import BenchmarkError
+from benchmarks.peers import DATABASE, PASSWORD, USER
+from benchmarks.pgbench import fill_tables
+from proxy.embedded import (
+    Cluster,
+    ClusterSpec,
+    EmbeddedError,
+    Login,
+    create_roles,
+    free_port,
+    is_port_free,
+)
+
+# Ten branches for eight clients of TPC-B, so that they do not merely queue for one row.
+_SCALE = 10
+_MONITOR = Login("monitor", "watching")
+_STUB_START_S = 5.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server and how pgweir's monitor logs in to it."""
+
+    port: int
+    pid: int
+    monitor: Login
+
+
+@contextmanager
+def running_server(rig: Rig, children: Children, cores: Cores) -> Iterator[Server]:
+    """Start the server that a rig asks for, and stop it at the end. Raises BenchmarkError."""
+    if rig.server == "postgres":
+        with _postgres() as server:
+            yield server
+    else:
+        port = free_port()
+        child = children.start("stub", [compiled("stub"), str(port)], cores=cores.server)
+        deadline = time.monotonic() + _STUB_START_S
+        while is_port_free(port):
+            if not child.is_running or time.monotonic() > deadline:
+                raise BenchmarkError(f"the stub did not start:\n{child.tail()}")
+            time.sleep(0.01)
+        yield Server(port, child.pid, _MONITOR)
+        children.stop(child)
+
+
+@contextmanager
+def _postgres() -> Iterator[Server]:
+    """PostgreSQL 18 with pgbench's tables.
+
+    HAProxy opens a connection for each client, so 500 and the poolers' must fit. The application
+    logs in without a password: what logging in costs is measured elsewhere. No autovacuum, whose
+    work would fall upon whoever has the turn.
+    """
+    spec = ClusterSpec(
+        max_connections=700,
+        settings={"shared_buffers": "256MB", "autovacuum": "off"},
+        hba=(f"host {DATABASE} {USER} 127.0.0.1/32 trust",),
+    )
+    with asyncio.Runner() as runner:
+        cluster = Cluster(spec)
+        try:
+            runner.run(cluster.start())
+            try:
+                app = Login(USER, PASSWORD)
+                roles = create_roles(cluster.primary, app=app, monitor=_MONITOR, database=DATABASE)
+                runner.run(roles)
+                fill_tables(cluster.primary.port, _SCALE)
+                pid = cluster.primary.pid
+                if pid is None:
+                    raise BenchmarkError("PostgreSQL ended while its tables were made")
+                yield Server(cluster.primary.port, pid, _MONITOR)
+            finally:
+                runner.run(cluster.close())
+        except EmbeddedError as error:
+            raise BenchmarkError(str(error)) from None

@@ -1,0 +1,40 @@
+"""Who is this, and can they prove it? Login exchanges and secrets. Pure.
+
+Two conversations: a client logs in to us (`begin` gives an `Exchange`), and we log in to a server
+(`ServerLogin`). What is known about users is a `Roster` of secrets; what logins are measured
+against, and strangers too, are the `Verifiers`. Randomness is handed in; sockets, clocks and files
+belong to the callers.
+"""
+
+from proxy.auth.exchange import METHODS, Exchange, Reply, begin
+from proxy.auth.keys import DerivedKeys, ScramKeys
+from proxy.auth.roster import Roster
+from proxy.auth.secrets import (
+    Md5Secret,
+    PlainSecret,
+    ScramVerifier,
+    Secret,
+    SecretError,
+    parse_secret,
+)
+from proxy.auth.server_login import Credential, ServerLogin
+from proxy.auth.verifiers import Verifiers
+
+__all__ = [
+    "METHODS",
+    "Credential",
+    "DerivedKeys",
+    "Exchange",
+    "Md5Secret",
+    "PlainSecret",
+    "Reply",
+    "Roster",
+    "ScramKeys",
+    "ScramVerifier",
+    "Secret",
+    "SecretError",
+    "ServerLogin",
+    "Verifiers",
+    "begin",
+    "parse_secret",
+]

@@ -1,0 +1,182 @@
+"""SCRAM-SHA-256, both roles: we check a client, and we log in to a server.
+
+The roles are RFC 5802's. `ScramServer` works from a verifier and needs no PBKDF2; after a right
+proof it knows the client's keys, which can log in to servers that share the verifier. `ScramClient`
+works from a password or from such keys, and trusts nothing the server says: its limits are in
+`scram_messages`, and without the server's own signature there is no login.
+
+Source: RFC 5802, sections 3, 5 and 6; RFC 7677; PostgreSQL documentation, "SASL Authentication".
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable
+
+from proxy.auth.keys import DerivedKeys, ScramKeys, derive_keys
+from proxy.auth.scram_messages import (
+    encode_base64,
+    read_client_final,
+    read_client_first,
+    read_server_final,
+    read_server_first,
+)
+from proxy.auth.secrets import PlainSecret, ScramVerifier
+from proxy.errors import PeerError, ProxyBug
+
+MECHANISM = b"SCRAM-SHA-256"
+
+# We do not bind channels as a client, and say `n`: `y` would claim that we could.
+_OUR_GS2_HEADER = b"n,,"
+
+
+def make_nonce(random_bytes: Callable[[int], bytes]) -> bytes:
+    """Give a fresh half of a nonce: 24 printable characters from 18 random bytes, as PostgreSQL."""
+    return encode_base64(random_bytes(18))
+
+
+def _sign(key: bytes, auth_message: bytes) -> bytes:
+    return hmac.digest(key, auth_message, "sha256")
+
+
+def _xor(left: bytes, right: bytes) -> bytes:
+    return (int.from_bytes(left) ^ int.from_bytes(right)).to_bytes(len(left))
+
+
+class ScramServer:
+    """Check one client against a verifier.
+
+    genuine: False for a verifier made up for somebody who cannot log in; then every step is done
+    as for a real one, and the answer is no.
+    nonce: our half, from `make_nonce`.
+    keys: the client's keys, once its proof was right.
+    """
+
+    __slots__ = ("_bare", "_binding", "_first", "_genuine", "_nonce", "_verifier", "keys")
+
+    def __init__(self, verifier: ScramVerifier, genuine: bool, nonce: bytes) -> None:
+        self._verifier = verifier
+        self._genuine = genuine
+        self._nonce = nonce
+        self._bare = self._binding = self._first = b""
+        self.keys: ScramKeys | None = None
+
+    def challenge(self, client_first: bytes) -> bytes:
+        """Answer client-first-message with server-first-message. Raises PeerError."""
+        gs2_header, self._bare, client_nonce = read_client_first(client_first)
+        self._binding = _expected_binding(gs2_header)
+        self._nonce = client_nonce + self._nonce
+        verifier = self._verifier
+        self._first = b"r=%b,s=%b,i=%d" % (
+            self._nonce,
+            encode_base64(verifier.salt),
+            verifier.iterations,
+        )
+        return self._first
+
+    def check(self, client_final: bytes) -> bytes | None:
+        """Give server-final-message when the proof is right, None when it is wrong.
+
+        Raises PeerError when the message is malformed or belongs to another exchange.
+        """
+        final = read_client_final(client_final)
+        if not hmac.compare_digest(final.binding, self._binding):
+            raise PeerError(
+                "the channel-binding attribute of the SCRAM client-final-message"
+                " is not that of the client-first-message"
+            )
+        if not hmac.compare_digest(final.nonce, self._nonce):
+            raise PeerError("the nonce in the SCRAM client-final-message is not that of this login")
+        verifier = self._verifier
+        auth_message = b"%b,%b,%b" % (self._bare, self._first, final.without_proof)
+        client_key = _xor(final.proof, _sign(verifier.stored_key, auth_message))
+        is_right = hmac.compare_digest(hashlib.sha256(client_key).digest(), verifier.stored_key)
+        # Only here, after all the work: time must not tell a made-up verifier from a wrong proof.
+        if not (is_right and self._genuine):
+            return None
+        self.keys = ScramKeys(client_key, verifier.server_key)
+        return b"v=" + encode_base64(_sign(verifier.server_key, auth_message))
+
+
+def _expected_binding(gs2_header: bytes) -> bytes:
+    # With tls-server-end-point the hash of our certificate would follow the header here.
+    return encode_base64(gs2_header)
+
+
+class ScramClient:
+    """Log in to one server.
+
+    credential: a password, or keys that a client proved to us.
+    derived: where keys derived from a password are kept.
+    nonce: our half, from `make_nonce`.
+    user: sent as `n=`; PostgreSQL ignores it and libpq leaves it empty, as do we by default.
+    is_verified: whether the server has proved that it knows our verifier.
+    """
+
+    __slots__ = (
+        "_bare",
+        "_credential",
+        "_derived",
+        "_fresh",
+        "_nonce",
+        "_server_signature",
+        "is_verified",
+    )
+
+    def __init__(
+        self,
+        credential: PlainSecret | ScramKeys,
+        derived: DerivedKeys,
+        nonce: bytes,
+        user: str = "",
+    ) -> None:
+        self._credential = credential
+        self._derived = derived
+        self._nonce = nonce
+        name = user.replace("=", "=3D").replace(",", "=2C").encode("utf-8", "surrogateescape")
+        self._bare = b"n=%b,r=%b" % (name, nonce)
+        self._server_signature = b""
+        # Keys derived in this login, kept only when the server has proved itself.
+        self._fresh: tuple[str, bytes, int, ScramKeys] | None = None
+        self.is_verified = False
+
+    def first(self) -> bytes:
+        """Give client-first-message."""
+        return _OUR_GS2_HEADER + self._bare
+
+    def final(self, server_first: bytes) -> bytes:
+        """Answer server-first-message with client-final-message. Raises PeerError.
+
+        Costs a PBKDF2 with the server's number of iterations unless the keys are kept or given.
+        """
+        nonce, salt, iterations = read_server_first(server_first, self._nonce)
+        keys = self._find_keys(salt, iterations)
+        without_proof = b"c=%b,r=%b" % (encode_base64(_OUR_GS2_HEADER), nonce)
+        auth_message = b"%b,%b,%b" % (self._bare, server_first, without_proof)
+        stored_key = hashlib.sha256(keys.client_key).digest()
+        proof = _xor(keys.client_key, _sign(stored_key, auth_message))
+        self._server_signature = _sign(keys.server_key, auth_message)
+        return b"%b,p=%b" % (without_proof, encode_base64(proof))
+
+    def verify(self, server_final: bytes) -> None:
+        """Check the server's signature. Raises PeerError (28000 when it is wrong)."""
+        if not self._server_signature:
+            raise ProxyBug("SCRAM server-final-message read before client-final-message was made")
+        signature = read_server_final(server_final)
+        if not hmac.compare_digest(signature, self._server_signature):
+            raise PeerError(
+                "the server's SCRAM signature is wrong: it does not know the user's password",
+                "28000",
+            )
+        self.is_verified = True
+        if self._fresh is not None:
+            self._derived.keep(*self._fresh)
+
+    def _find_keys(self, salt: bytes, iterations: int) -> ScramKeys:
+        if isinstance(self._credential, ScramKeys):
+            return self._credential
+        password = self._credential.password
+        keys = self._derived.find(password, salt, iterations)
+        if keys is None:
+            keys = derive_keys(password, salt, iterations)
+            self._fresh = (password, salt, iterations, keys)
+        return keys

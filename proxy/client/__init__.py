@@ -1,0 +1,7 @@
+"""One client and the door they come through: startup, login, cancel keys."""
+
+from proxy.client.door import Door, DoorTerms
+from proxy.client.keys import Keys
+from proxy.client.startup import Startup, read_startup
+
+__all__ = ["Door", "DoorTerms", "Keys", "Startup", "read_startup"]

@@ -1,0 +1,385 @@
+"""The door: listening sockets, and the login of whoever comes in.
+
+One coroutine per connection, from accept to the moment the relay takes over. A stranger can make it
+hold one packet of bounded size for a bounded time; what goes wrong ends in an ErrorResponse, a log
+line with the reason, and a counter.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.auth import Credential, Exchange, Roster, Verifiers, begin
+from proxy.client.keys import Keys
+from proxy.client.startup import Startup, read_startup
+from proxy.errors import ClientError, PeerError
+from proxy.pool import Reservoir
+from proxy.relay import Client, Relay, next_message, next_packet
+from proxy.session import read_startup_settings
+from proxy.telemetry import LimitedLog, Tally
+from proxy.tls import shake_hands
+from proxy.wire import messages
+
+_log = logging.getLogger("pgweir.client")
+
+# PostgreSQL: MAX_STARTUP_PACKET_LENGTH, and the limit for password messages.
+_MOST_STARTUP_BYTES = 10_000
+_MOST_PASSWORD_BYTES = 65_535
+# Accepted in one go before the other events get their turn.
+_ACCEPTS_A_TURN = 64
+# A descriptor is not there to be had: accepting again at once would spin.
+_PAUSE_WITHOUT_DESCRIPTORS_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class DoorTerms:
+    """On which terms clients come in.
+
+    method: as in `auth.method`. tls: the context clients see, None for no TLS.
+    tls_required: refuse those without it. login_timeout_s: for the whole login, 0 is no limit.
+    """
+
+    method: str
+    roster: Roster
+    max_clients: int
+    login_timeout_s: float
+    tls: ssl.SSLContext | None
+    tls_required: bool
+
+
+class Door:
+    """Lets clients in.
+
+    terms: asked for at each login, so that a reload holds for the next one.
+    verifiers: kept between logins. clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        reservoir: Reservoir,
+        *,
+        terms: Callable[[], DoorTerms],
+        verifiers: Verifiers,
+        clock: Callable[[], float],
+    ) -> None:
+        self._relay = relay
+        self._reservoir = reservoir
+        self._terms = terms
+        self._verifiers = verifiers
+        self._keys = Keys(relay.clients)
+        self._listeners: list[socket.socket] = []
+        self._socket_paths: list[Path] = []
+        self._logins: set[asyncio.Task[None]] = set()
+        self._lines = LimitedLog(_log, clock)
+        self._proofs: dict[str, Credential] = {}
+        self.refusals: Tally[str] = Tally("other")
+        self.cancels: Tally[str] = Tally("other")
+        self.is_open = False
+
+    # --- listening -----------------------------------------------------------------------------
+
+    def listen(self, host: str, port: int, backlog: int) -> int:
+        """Listen on TCP; port 0 takes a free one. Result: the port. Raises OSError."""
+        address = None if host == "*" else host
+        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, _, _, place in found:
+            sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                # What is accepted inherits both.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                bound = (place[0], port, *place[2:])
+                sock.bind(bound)
+                sock.listen(backlog)
+            except BaseException:
+                sock.close()
+                raise
+            port = sock.getsockname()[1]
+            self._listeners.append(sock)
+        return port
+
+    def listen_unix(self, folder: Path, port: int, backlog: int) -> Path:
+        """Listen on a Unix socket, named as PostgreSQL names it. Raises OSError."""
+        path = folder / f".s.PGSQL.{port}"
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            _remove_stale(path)
+            sock.bind(str(path))
+            path.chmod(0o777)
+            sock.listen(backlog)
+        except BaseException:
+            sock.close()
+            raise
+        self._listeners.append(sock)
+        self._socket_paths.append(path)
+        return path
+
+    def open(self) -> None:
+        """Begin to accept."""
+        self.is_open = True
+        for sock in self._listeners:
+            self._relay.loop.add_reader(sock.fileno(), self._accept, sock)
+
+    def close(self) -> None:
+        """Accept nobody any more, and end the logins under way."""
+        self.is_open = False
+        for sock in self._listeners:
+            self._relay.loop.remove_reader(sock.fileno())
+            sock.close()
+        self._listeners.clear()
+        for path in self._socket_paths:
+            path.unlink(missing_ok=True)
+        self._socket_paths.clear()
+        for login in self._logins:
+            login.cancel()
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTS_A_TURN):
+            try:
+                client = self._relay.accept(listener.fileno())
+            except OSError as error:
+                self._pause_accepting(listener, error)
+                return
+            if client is None:
+                return
+            task = self._relay.loop.create_task(self._admit(client))
+            self._logins.add(task)
+            task.add_done_callback(self._logins.discard)
+
+    def _pause_accepting(self, listener: socket.socket, error: OSError) -> None:
+        self._lines.log(
+            logging.ERROR,
+            "cannot accept connections",
+            {"reason": error.strerror, "hint": "raise the limit of open files (ulimit -n)"},
+        )
+        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            return
+        loop = self._relay.loop
+        loop.remove_reader(listener.fileno())
+
+        def resume() -> None:
+            if self.is_open:
+                loop.add_reader(listener.fileno(), self._accept, listener)
+
+        loop.call_later(_PAUSE_WITHOUT_DESCRIPTORS_S, resume)
+
+    # --- logging in ----------------------------------------------------------------------------
+
+    async def _admit(self, client: Client) -> None:
+        """Task: one connection's login."""
+        terms = self._terms()
+        try:
+            async with asyncio.timeout(terms.login_timeout_s or None):
+                startup = await self._receive(client, terms)
+                if startup is not None:
+                    await self._log_in(client, startup, terms)
+        except ClientError as refused:
+            self._refuse(client, refused, _reason_of(refused))
+        except PeerError as broken:
+            answer = ClientError(broken.sqlstate, broken.message)
+            self._refuse(client, answer, "protocol_error")
+        except TimeoutError:
+            answer = ClientError("08006", "the login was not finished within client_login_timeout")
+            self._refuse(client, answer, "login_timeout")
+        except ConnectionResetError:
+            self._lines.log(logging.DEBUG, "client left during its login", {"addr": client.address})
+            client.abandon()
+        except asyncio.CancelledError:
+            self._refuse(
+                client, ClientError("57P01", "the proxy is shutting down"), "shutting_down"
+            )
+        except Exception as bug:  # noqa: BLE001 -- top of a task
+            self._lines.log(logging.ERROR, "a login failed", {"addr": client.address}, bug)
+            client.abandon()
+
+    async def _receive(self, client: Client, terms: DoorTerms) -> Startup | None:
+        """Take requests up to the startup packet; None when it was a cancel request."""
+        tls_asked = gss_asked = False
+        while True:
+            packet = await next_packet(client, _MOST_STARTUP_BYTES)
+            code = messages.read_request_code(packet)
+            if code == messages.SSL_REQUEST and not tls_asked and client.tls_version is None:
+                tls_asked = True
+                self._refuse_stuffing(client)
+                if terms.tls is None or client.address == "unix:":
+                    client.write(b"N")
+                else:
+                    client.write(b"S")
+                    await shake_hands(client, terms.tls, server_side=True)
+            elif code == messages.GSSENC_REQUEST and not gss_asked:
+                gss_asked = True
+                self._refuse_stuffing(client)
+                client.write(b"N")
+            elif code == messages.CANCEL_REQUEST:
+                self._cancel(client, packet)
+                return None
+            else:
+                startup = read_startup(code, packet)
+                is_plain = client.tls_version is None and client.address != "unix:"
+                if terms.tls_required and is_plain:
+                    raise ClientError(
+                        "28000", "TLS is required", hint="Connect with sslmode=require."
+                    )
+                return startup
+
+    @staticmethod
+    def _refuse_stuffing(client: Client) -> None:
+        """Bytes behind the request would pass for encrypted ones (CVE-2021-23214)."""
+        if client.has_unread:
+            raise PeerError("received unencrypted data after SSL or GSSAPI encryption request")
+
+    def _cancel(self, client: Client, packet: bytes) -> None:
+        pid, secret = messages.read_cancel_request(packet)
+        target = self._keys.find(pid, secret)
+        if target is None:
+            self.cancels.add("unknown_key")
+        else:
+            self.cancels.add("sent" if target.cancel() else "nothing_running")
+        client.close()
+
+    async def _log_in(self, client: Client, startup: Startup, terms: DoorTerms) -> None:
+        answer = []
+        if startup.negotiate:
+            newest = messages.PROTOCOL_3_0 | startup.minor
+            answer.append(messages.negotiate_protocol_version(newest, startup.unsupported))
+        if len(self._relay.clients) >= terms.max_clients:
+            raise ClientError(
+                "53300",
+                "no more connections allowed (max_client_conn)",
+                hint="Raise listen.max_client_conn, or close connections that are not used.",
+            )
+        answer += await self._authenticate(client, startup, terms, answer)
+        settings = read_startup_settings(startup.parameters)
+        if startup.wants_replication:
+            dedicated = {"replication": startup.parameters["replication"], **settings.others}
+            if settings.application_name is not None:
+                dedicated["application_name"] = settings.application_name
+            line, welcome = await self._reservoir.dedicate(
+                startup.database, startup.user, dedicated
+            )
+        else:
+            line = self._reservoir.line_of(startup.database, startup.user)
+            welcome = await self._reservoir.welcome(startup.database, startup.user, settings)
+        pid, secret = self._keys.new(startup.minor)
+        answer.append(welcome.packet)
+        answer.append(messages.backend_key_data(pid, secret))
+        answer.append(messages.ready_for_query(b"I"))
+        client.login = startup
+        # Known before it can be shown: the client may cancel as soon as it has read this.
+        client.write(b"".join(answer))
+        client.enter(line, welcome.settings, pid, secret)
+        if _log.isEnabledFor(logging.INFO):
+            _log.info("client connected", extra={"facts": facts_of(client, startup)})
+
+    async def _authenticate(
+        self, client: Client, startup: Startup, terms: DoorTerms, before: Iterable[bytes]
+    ) -> list[bytes]:
+        """Hold the login conversation. Result: its last messages, still to be sent.
+
+        before: what is to be sent ahead of it; empty afterwards.
+        """
+        exchange = begin(
+            terms.method,
+            startup.user,
+            terms.roster.lookup(startup.user),
+            verifiers=self._verifiers,
+        )
+        try:
+            return await self._converse(client, exchange, before)
+        except ClientError:
+            _log.debug(
+                "login refused",
+                extra={"facts": {"addr": client.address, "reason": exchange.refusal}},
+            )
+            raise
+        finally:
+            if exchange.done and exchange.proof is not None:
+                self._proofs[startup.user] = exchange.proof
+
+    @staticmethod
+    async def _converse(client: Client, exchange: Exchange, before: Iterable[bytes]) -> list[bytes]:
+        pending = [messages.authentication(exchange.start())]
+        while not exchange.done:
+            client.write(b"".join([*before, *pending]))
+            before = ()
+            kind, body = await next_message(client, _MOST_PASSWORD_BYTES)
+            if kind != b"p":
+                raise PeerError(f"expected a password message, got {kind!r}")
+            pending = [messages.authentication(each) for each in exchange.receive(body).send]
+        return pending
+
+    def proof_of(self, user: str) -> Credential | None:
+        """What the user's own last login proved that can log in to a server, or None."""
+        return self._proofs.get(user)
+
+    def _refuse(self, client: Client, refused: ClientError, reason: str) -> None:
+        self.refusals.add(reason)
+        self._lines.log(
+            logging.INFO,
+            "client refused",
+            {"addr": client.address, "reason": refused.message, "sqlstate": refused.sqlstate},
+        )
+        client.write(
+            messages.error_response(
+                refused.sqlstate,
+                refused.message,
+                severity="FATAL",
+                detail=refused.detail,
+                hint=refused.hint,
+            )
+        )
+        client.close()
+
+    def tick(self) -> None:
+        """Once in a while: say what was left out of the log."""
+        self._lines.report_ended()
+
+
+def facts_of(client: Client, startup: Startup) -> dict[str, object]:
+    """What a log line tells of a client."""
+    facts: dict[str, object] = {
+        "database": startup.database,
+        "user": startup.user,
+        "addr": client.address,
+    }
+    if (name := startup.parameters.get("application_name")) is not None:
+        facts["application_name"] = name
+    if (version := client.tls_version) is not None:
+        facts["tls"] = version
+    return facts
+
+
+_REASONS = {
+    "28P01": "login_failed",
+    "53300": "too_many_clients",
+    "3D000": "unknown_database",
+    "08001": "server_unreachable",
+}
+
+
+def _reason_of(refused: ClientError) -> str:
+    if refused.message == "TLS is required":
+        return "tls_required"
+    return _REASONS.get(refused.sqlstate, "login_failed")
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens on; one that is in use is left, and bind fails."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError:
+            pass

@@ -1,0 +1,123 @@
+"""How does the monitor get a connection to a node? By asyncpg, which is told everything.
+
+Called by `Probe`. Each dial resolves the host name again. For whatever asyncpg is not told it
+reads PGSSLMODE, PGPASSFILE and files in the home directory; a proxy does what its configuration
+says, and the home of a daemon may not even be readable.
+"""
+
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import asyncpg
+
+from proxy.cluster.view import NodeAddress
+
+APPLICATION_NAME = "pgweir monitor"
+
+TlsMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTls:
+    """TLS to a node, with libpq's meaning of `mode`; never used on a Unix socket.
+
+    ca: PEM file of authorities, the system's own when None. cert, key: PEM files to show the node.
+    """
+
+    mode: TlsMode = "prefer"
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeLogin:
+    """How the monitor logs in to every node of a cluster. password: plain, empty for none."""
+
+    user: str
+    password: str = field(default="", repr=False)
+    database: str = "postgres"
+    tls: ProbeTls = field(default_factory=ProbeTls)
+
+
+async def dial(address: NodeAddress, login: ProbeLogin) -> Any:
+    """Connect and log in; the result is an asyncpg connection. Waits as long as it takes.
+
+    Raises what asyncpg and the socket raise: `diagnose` knows them. Cancelled, it leaves no
+    connection behind.
+    """
+    ways = tls_ways(login.tls, address.host)
+    for way in ways[:-1]:
+        try:
+            return await _connect(address, login, way)
+        except Exception as error:
+            if not _is_refusal_of_the_way(error):
+                raise
+    return await _connect(address, login, ways[-1])
+
+
+def tls_ways(tls: ProbeTls, host: str) -> list[ssl.SSLContext | Literal[False]]:
+    """List asyncpg's `ssl` arguments to try in turn, one or two.
+
+    Raises OSError when a file cannot be read and ssl.SSLError when it holds no PEM.
+    Source: PostgreSQL documentation, libpq, "SSL Support", table "SSL Mode Descriptions".
+    """
+    if tls.mode == "disable" or host.startswith("/"):
+        return [False]
+    context = _context(tls)
+    if tls.mode == "allow":
+        return [False, context]
+    if tls.mode == "prefer":
+        return [context, False]
+    return [context]
+
+
+def _context(tls: ProbeTls) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # As in libpq, `require` with an authority at hand verifies like `verify-ca`.
+    verifies = tls.mode.startswith("verify") or (tls.mode == "require" and tls.ca is not None)
+    context.check_hostname = tls.mode == "verify-full"
+    context.verify_mode = ssl.CERT_REQUIRED if verifies else ssl.CERT_NONE
+    if verifies and tls.ca is not None:
+        context.load_verify_locations(cafile=tls.ca)
+    elif verifies:
+        context.load_default_certs()
+    if tls.cert is not None:
+        context.load_cert_chain(tls.cert, tls.key)
+    return context
+
+
+def _is_refusal_of_the_way(error: Exception) -> bool:
+    """Whether the other way (with TLS, or without) may succeed where this one failed.
+
+    A wrong password (28P01) would be as wrong in clear text, and must not be sent that way.
+    """
+    if isinstance(error, asyncpg.InvalidPasswordError | ConnectionRefusedError):
+        return False
+    return isinstance(
+        error,
+        # `pg_hba.conf` does not let us in this way; the server has no TLS; the handshake failed.
+        asyncpg.InvalidAuthorizationSpecificationError | ConnectionError | ssl.SSLError,
+    )
+
+
+async def _connect(
+    address: NodeAddress, login: ProbeLogin, way: ssl.SSLContext | Literal[False]
+) -> Any:
+    return await asyncpg.connect(
+        host=address.host,
+        port=address.port,
+        user=login.user,
+        # None would make asyncpg look for a password file.
+        password=login.password,
+        database=login.database,
+        ssl=way,
+        direct_tls=False,
+        target_session_attrs="any",
+        timeout=None,
+        statement_cache_size=0,
+        server_settings={"application_name": APPLICATION_NAME},
+    )

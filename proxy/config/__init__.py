@@ -1,0 +1,68 @@
+"""What did the operator ask for? The model of the configuration, and how it is read. Pure.
+
+`load` reads a file, `from_environment` reads `DATABASE_URL`, and both give a frozen `Config` or a
+`ConfigError` that lists everything wrong with it. `Config.policy` resolves what holds for one user
+in one database. Durations are float seconds, sizes int bytes, secrets do not show in a repr.
+Only `load` touches the disk.
+"""
+
+from proxy.config.access import Auth, User
+from proxy.config.databases import Database, Match, Route
+from proxy.config.environment import from_environment
+from proxy.config.limits import Limits, Overrides
+from proxy.config.listening import ClientTls, Http, Listen, Log
+from proxy.config.load import load, parse, reload
+from proxy.config.model import Config, Origin
+from proxy.config.policy import Policy
+from proxy.config.problems import ConfigError, Problem
+from proxy.config.quantities import format_duration, format_size, parse_duration, parse_size
+from proxy.config.schema import json_schema
+from proxy.config.secret import Secret
+from proxy.config.section import PoolMode, TlsMode
+from proxy.config.topology import (
+    Cluster,
+    Failover,
+    Monitor,
+    Node,
+    Replicas,
+    ServerLogin,
+    ServerTls,
+)
+
+__all__ = [
+    "Auth",
+    "ClientTls",
+    "Cluster",
+    "Config",
+    "ConfigError",
+    "Database",
+    "Failover",
+    "Http",
+    "Limits",
+    "Listen",
+    "Log",
+    "Match",
+    "Monitor",
+    "Node",
+    "Origin",
+    "Overrides",
+    "Policy",
+    "PoolMode",
+    "Problem",
+    "Replicas",
+    "Route",
+    "Secret",
+    "ServerLogin",
+    "ServerTls",
+    "TlsMode",
+    "User",
+    "format_duration",
+    "format_size",
+    "from_environment",
+    "json_schema",
+    "load",
+    "parse",
+    "parse_duration",
+    "parse_size",
+    "reload",
+]

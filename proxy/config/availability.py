@@ -1,0 +1,92 @@
+"""What the contract has and this version has not: refused, or accepted with a warning.
+
+Refused is what would be unsafe or useless to ignore: a way to log in, a promotion. Accepted is what
+leaves the program correct without it. Each line goes when the thing arrives.
+"""
+
+from collections.abc import Iterator
+
+from proxy.config.contradictions import Contradiction
+from proxy.config.model import Config
+from proxy.config.policy import find_database
+from proxy.config.section import KeyPath
+
+_NOT_HERE = "not available in this version"
+
+
+def find_unavailable(config: Config) -> Iterator[Contradiction]:
+    """Values that cannot be obeyed, and with which the program does not start."""
+    tls, auth = config.listen.tls, config.auth
+    if tls.mode in ("verify-ca", "verify-full"):
+        yield Contradiction(
+            ("listen", "tls", "mode"),
+            f"{tls.mode} is {_NOT_HERE}; write require and let clients prove who they are by "
+            "password",
+        )
+    if auth.method in ("cert", "hba"):
+        yield Contradiction(
+            ("auth", "method"), f"{auth.method} is {_NOT_HERE}; write scram-sha-256"
+        )
+    if auth.query is not None:
+        yield Contradiction(
+            ("auth", "query"), f"{_NOT_HERE}; list the users, or name a userlist_file"
+        )
+    for name, cluster in config.clusters.items():
+        if cluster.failover.mode == "promote":
+            yield Contradiction(
+                ("clusters", name, "failover", "mode"),
+                f"promote is {_NOT_HERE}; write follow and let something else promote",
+            )
+
+
+def find_warnings(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Values that are accepted and have no effect yet, with a sentence each."""
+    if config.workers != 1:
+        yield ("workers",), "this version always runs one process."
+    if config.auth.method != "trust" and not config.auth.users:
+        yield ("auth", "users"), "nobody can log in, because no user is listed."
+    for name, cluster in config.clusters.items():
+        if cluster.monitor.user is None and cluster.server.user is None:
+            yield (
+                ("clusters", name, "monitor", "user"),
+                "no user to probe the nodes as is given here or under server, so they are probed "
+                "as postgres.",
+            )
+        if cluster.consistency != "none" and _uses_replicas(config, name):
+            yield (
+                ("clusters", name, "consistency"),
+                f"{cluster.consistency} is not enforced in this version, so what is routed to "
+                "replicas may not see the newest writes.",
+            )
+    for name, database in config.databases.items():
+        if database.read_write_split:
+            yield (
+                ("databases", name, "read_write_split"),
+                "without effect in this version: statements go to replicas only by a route.",
+            )
+    for index, route in enumerate(config.routes):
+        if route.match.is_by_statement:
+            yield (
+                ("routes", index, "match"),
+                "this version does not look at statements, so this route matches nothing.",
+            )
+
+
+def _uses_replicas(config: Config, name: str) -> bool:
+    """Whether anything of this cluster is sent, or asked to be sent, to replicas."""
+    if any(each.cluster == name and each.read_write_split for each in config.databases.values()):
+        return True
+    return any(
+        route.to != "primary"
+        and not route.match.is_by_statement
+        and name in _clusters_of(config, route.match.database)
+        for route in config.routes
+    )
+
+
+def _clusters_of(config: Config, database: str | None) -> set[str]:
+    """The clusters a route for this database is about; for None, all that have a database."""
+    if database is None:
+        return {each.cluster for each in config.databases.values()}
+    entry = find_database(config.databases, database)
+    return set() if entry is None else {entry.cluster}

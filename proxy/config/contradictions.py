@@ -1,0 +1,167 @@
+"""What no single value shows: references to nothing, and keys that need or exclude each other.
+
+Judges a configuration whose values are all sound by themselves. Looks at no file and no clock;
+called by `load` and by nobody else.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from proxy.config.listening import ClientTls
+from proxy.config.model import Config
+from proxy.config.problems import suggest
+from proxy.config.section import KeyPath
+from proxy.config.topology import ServerTls
+
+_CONSOLE_NAMES = ("pgweir", "pgbouncer")
+_DISCOVERED = ("primary", "replica")
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """Values that cannot stand together.
+
+    path: where to say so. text: what is wrong and what would be right. others: paths of the values
+    it also depends on; when one of them is already known to be wrong, this is no news.
+    """
+
+    path: KeyPath
+    text: str
+    others: tuple[KeyPath, ...] = ()
+
+
+def find_contradictions(config: Config) -> Iterator[Contradiction]:
+    """All that values of the configuration say against each other, in the order of the keys."""
+    yield from _in_listen(config)
+    yield from _in_auth(config)
+    yield from _in_clusters(config)
+    yield from _in_databases(config)
+    yield from _in_sizes(config)
+    yield from _in_routes(config)
+
+
+def _in_tls(path: KeyPath, tls: ClientTls | ServerTls) -> Iterator[Contradiction]:
+    cert, key = (*path, "cert"), (*path, "key")
+    if tls.cert is not None and tls.key is None:
+        yield Contradiction(cert, "a certificate without its key; name the key's file", (key,))
+    if tls.key is not None and tls.cert is None:
+        yield Contradiction(
+            key, "a key without its certificate; name the certificate's file under cert", (cert,)
+        )
+
+
+def _in_listen(config: Config) -> Iterator[Contradiction]:
+    tls = config.listen.tls
+    path: KeyPath = ("listen", "tls")
+    mode, cert, key = (*path, "mode"), (*path, "cert"), (*path, "key")
+    yield from _in_tls(path, tls)
+    if tls.mode != "disable" and tls.cert is None and tls.key is None:
+        yield Contradiction(
+            mode, f"{tls.mode} needs a certificate; name its files under cert and key", (cert, key)
+        )
+    if tls.cert is not None and "mode" not in tls.model_fields_set:
+        yield Contradiction(
+            cert, "a certificate, but no mode; write mode: allow, prefer or require", (mode,)
+        )
+
+
+def _in_auth(config: Config) -> Iterator[Contradiction]:
+    auth = config.auth
+    users: KeyPath = ("auth", "users")
+    userlist: KeyPath = ("auth", "userlist_file")
+    if auth.method == "trust" and not auth.users:
+        return
+    for key, names in (("admins", auth.admins), ("stats", auth.stats)):
+        for index, name in enumerate(names):
+            if name not in auth.users:
+                yield Contradiction(
+                    ("auth", key, index),
+                    f"there is no user {name!r}; {suggest(name, list(auth.users))}"
+                    if auth.users
+                    else f"there is no user {name!r}; add it under auth.users",
+                    ((*users, name), userlist),
+                )
+
+
+def _in_clusters(config: Config) -> Iterator[Contradiction]:
+    if not config.clusters:
+        yield Contradiction(
+            ("clusters",),
+            "required, but absent; write clusters: {main: {nodes: [{host: 10.0.0.10}]}}",
+        )
+    for name, cluster in config.clusters.items():
+        path: KeyPath = ("clusters", name)
+        nodes = (*path, "nodes")
+        if not cluster.nodes:
+            yield Contradiction(nodes, "no nodes; list one at least: - {host: 10.0.0.10}")
+        named = Counter[str]()
+        for index, node in enumerate(cluster.nodes):
+            named[node.name] += 1
+            if named[node.name] > 1:
+                yield Contradiction(
+                    (*nodes, index, "name"),
+                    f"a second node named {node.name!r}; each needs a name of its own",
+                    ((*nodes, index),),
+                )
+            for role_index, role in enumerate(node.roles):
+                if role in _DISCOVERED:
+                    yield Contradiction(
+                        (*nodes, index, "roles", role_index),
+                        f"which node is {role} is discovered, never declared; use another word",
+                    )
+        yield from _in_tls((*path, "server", "tls"), cluster.server.tls)
+
+
+def _in_databases(config: Config) -> Iterator[Contradiction]:
+    if not config.databases:
+        yield Contradiction(
+            ("databases",),
+            'required, but absent; write databases: {"*": {cluster: NAME}} for any name',
+        )
+    for name, database in config.databases.items():
+        path: KeyPath = ("databases", name)
+        if name in _CONSOLE_NAMES:
+            yield Contradiction(path, "this name is the admin console's; choose another")
+        if database.cluster not in config.clusters:
+            known = list(config.clusters)
+            yield Contradiction(
+                (*path, "cluster"),
+                f"there is no cluster {database.cluster!r}; {suggest(database.cluster, known)}",
+                (("clusters", database.cluster),),
+            )
+        if database.server is not None:
+            yield from _in_tls((*path, "server", "tls"), database.server.tls)
+
+
+def _in_sizes(config: Config) -> Iterator[Contradiction]:
+    of_everything = config.limits
+    sections = [(("limits",), of_everything.min_pool_size, of_everything.pool_size)]
+    holders: list[tuple[KeyPath, int | None, int | None]] = list(sections)
+    for name, database in config.databases.items():
+        holders.append((("databases", name), database.min_pool_size, database.pool_size))
+    for name, user in config.auth.users.items():
+        holders.append((("auth", "users", name), user.min_pool_size, user.pool_size))
+    for path, smallest, largest in holders:
+        if smallest is not None and largest is not None and smallest > largest:
+            yield Contradiction(
+                (*path, "min_pool_size"),
+                f"{smallest} is more than pool_size, {largest}; make it smaller",
+                ((*path, "pool_size"),),
+            )
+
+
+def _in_routes(config: Config) -> Iterator[Contradiction]:
+    roles = {
+        role: None
+        for cluster in config.clusters.values()
+        for node in cluster.nodes
+        for role in node.roles
+    }
+    for index, route in enumerate(config.routes):
+        if route.to not in _DISCOVERED and route.to not in roles:
+            yield Contradiction(
+                ("routes", index, "to"),
+                f"no node has the role {route.to!r}; {suggest(route.to, [*_DISCOVERED, *roles])}",
+                (("clusters",),),
+            )

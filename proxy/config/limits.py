@@ -1,0 +1,126 @@
+"""Limits: pool sizes, timeouts and bounds on memory, with PgBouncer's names and meanings.
+
+`Limits` holds the values for everything; `Overrides` has the same keys, all optional, and is what
+a database and a user inherit. `Config.policy` is where the three are resolved into one.
+"""
+
+from typing import Any
+
+from pydantic import Field
+
+from proxy.config.quantities import Duration, Size
+from proxy.config.section import Count, PoolMode, PoolSize, Section
+
+
+class Limits(Section):
+    """Limits for every database and user that does not set its own."""
+
+    pool_mode: PoolMode = Field(
+        default="transaction",
+        description="When a client gives its server connection back: when it leaves, after each "
+        "transaction, or after each statement (transactions are then refused).",
+    )
+    pool_size: PoolSize = Field(
+        default=20, description="Most server connections of a pool (node, database and user)."
+    )
+    min_pool_size: Count = Field(
+        default=0, description="Server connections a pool keeps open even when nobody uses them."
+    )
+    reserve_pool_size: Count = Field(
+        default=0, description="Server connections a pool may open beyond `pool_size`."
+    )
+    query_wait_timeout: Duration = Field(
+        default=120.0,
+        description="How long a statement may wait for a server connection; 0 is for ever.",
+    )
+    query_timeout: Duration = Field(
+        default=0.0, description="How long a statement may run before it is cancelled; 0 is off."
+    )
+    idle_transaction_timeout: Duration = Field(
+        default=0.0,
+        description="How long a client may idle inside a transaction before it is disconnected; "
+        "0 is off.",
+    )
+    client_idle_timeout: Duration = Field(
+        default=0.0,
+        description="How long a client may idle outside a transaction before it is "
+        "disconnected; 0 is off.",
+    )
+    client_login_timeout: Duration = Field(
+        default=60.0, description="How long a client may take to log in; 0 is off."
+    )
+    server_connect_timeout: Duration = Field(
+        default=15.0,
+        description="How long connecting and logging in to a node may take; 0 is off.",
+    )
+    # PgBouncer waits 15 s. A node that restarts or is promoted is back within one or two, and
+    # clients are held meanwhile: one attempt a second costs nothing and ends their wait sooner.
+    server_login_retry: Duration = Field(
+        default=1.0,
+        description="How long to wait before connecting again after a failed attempt. "
+        "PgBouncer waits 15s; one second ends a node's restart sooner for the clients waiting.",
+    )
+    server_idle_timeout: Duration = Field(
+        default=600.0,
+        description="Server connections unused for longer are closed, down to `min_pool_size`; "
+        "0 is off.",
+    )
+    server_lifetime: Duration = Field(
+        default=3600.0,
+        description="Server connections older than this are closed when they become free; with 0 "
+        "each is used once.",
+    )
+    cancel_wait_timeout: Duration = Field(
+        default=10.0,
+        description="How long a cancel request may wait until it can be sent; 0 is for ever.",
+    )
+    shutdown_timeout: Duration = Field(
+        default=60.0,
+        description="How long running transactions may take to finish after SIGTERM; 0 is for "
+        "ever.",
+    )
+    max_prepared_statements: Count = Field(
+        default=200,
+        description="Prepared statements kept per server connection, the least recently used "
+        "goes first; with 0 none is tracked and names pass through, as in session mode.",
+    )
+    max_client_statements: Count = Field(
+        default=10_000,
+        description="Prepared statements one client may hold; the next one is refused.",
+    )
+    max_statement_bytes: Size = Field(
+        default=1 << 20,
+        description="Longest statement text that is kept so that it can be prepared again on "
+        "another server connection.",
+    )
+
+
+def _instead_of(name: str) -> Any:
+    """A field that overrides the limit of that name: the same meaning, and None when not set."""
+    return Field(
+        default=None,
+        description=f"In place of `limits.{name}`. {Limits.model_fields[name].description}",
+    )
+
+
+class Overrides(Section):
+    """The keys of `Limits`, each None unless it is set here."""
+
+    pool_mode: PoolMode | None = _instead_of("pool_mode")
+    pool_size: PoolSize | None = _instead_of("pool_size")
+    min_pool_size: Count | None = _instead_of("min_pool_size")
+    reserve_pool_size: Count | None = _instead_of("reserve_pool_size")
+    query_wait_timeout: Duration | None = _instead_of("query_wait_timeout")
+    query_timeout: Duration | None = _instead_of("query_timeout")
+    idle_transaction_timeout: Duration | None = _instead_of("idle_transaction_timeout")
+    client_idle_timeout: Duration | None = _instead_of("client_idle_timeout")
+    client_login_timeout: Duration | None = _instead_of("client_login_timeout")
+    server_connect_timeout: Duration | None = _instead_of("server_connect_timeout")
+    server_login_retry: Duration | None = _instead_of("server_login_retry")
+    server_idle_timeout: Duration | None = _instead_of("server_idle_timeout")
+    server_lifetime: Duration | None = _instead_of("server_lifetime")
+    cancel_wait_timeout: Duration | None = _instead_of("cancel_wait_timeout")
+    shutdown_timeout: Duration | None = _instead_of("shutdown_timeout")
+    max_prepared_statements: Count | None = _instead_of("max_prepared_statements")
+    max_client_statements: Count | None = _instead_of("max_client_statements")
+    max_statement_bytes: Size | None = _instead_of("max_statement_bytes")

@@ -1,0 +1,111 @@
+"""All that holds for one user in one database, resolved: what a pool needs to know.
+
+Everything a pool, its server connections and its clients ask the configuration is answered here
+once per new (database, user), so nobody else has to know which of three places a limit came from.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.config.access import User
+from proxy.config.databases import Database, Route
+from proxy.config.limits import Limits
+from proxy.config.secret import Secret
+from proxy.config.section import PoolMode
+from proxy.config.topology import ServerLogin, ServerTls
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What holds for one user in one database.
+
+    database, user: as the client asked. dbname: the database's name on the nodes.
+    target: `primary`, `replica`, or a role some node has.
+    server_user, server_password: log in to the node as them; None means as the client's user,
+    with what the client proved.
+    Durations are float seconds, sizes int bytes; what 0 means stands with each key in `Limits`.
+    """
+
+    database: str
+    user: str
+    dbname: str
+    cluster: str
+    target: str
+    read_write_split: bool
+    share_unnamed: bool
+    server_user: str | None
+    server_password: Secret | None
+    server_tls: ServerTls
+    pool_mode: PoolMode
+    pool_size: int
+    min_pool_size: int
+    reserve_pool_size: int
+    query_wait_timeout: float
+    query_timeout: float
+    idle_transaction_timeout: float
+    client_idle_timeout: float
+    client_login_timeout: float
+    server_connect_timeout: float
+    server_login_retry: float
+    server_idle_timeout: float
+    server_lifetime: float
+    cancel_wait_timeout: float
+    shutdown_timeout: float
+    max_prepared_statements: int
+    max_client_statements: int
+    max_statement_bytes: int
+
+
+def resolve_limits(limits: Limits, database: Database, user: User | None) -> dict[str, Any]:
+    """Each limit by its name: the user's where set, else the database's, else the global one.
+
+    Source: PgBouncer's documentation, "Section [users]": what a user sets overrides the database.
+    """
+    resolved: dict[str, Any] = {}
+    for name in Limits.model_fields:
+        of_user = None if user is None else getattr(user, name)
+        of_database = getattr(database, name)
+        if of_user is not None:
+            resolved[name] = of_user
+        elif of_database is not None:
+            resolved[name] = of_database
+        else:
+            resolved[name] = getattr(limits, name)
+    # The two may come from different places, and a pool keeps no more than it may open.
+    resolved["min_pool_size"] = min(resolved["min_pool_size"], resolved["pool_size"])
+    return resolved
+
+
+def resolve_login(
+    of_cluster: ServerLogin, of_database: ServerLogin | None
+) -> tuple[str | None, Secret | None, ServerTls]:
+    """User, password and TLS for the node: the database's where given, else the cluster's.
+
+    A password belongs to its user: a database that names another user does not send that user the
+    cluster's password.
+    """
+    if of_database is None:
+        return of_cluster.user, of_cluster.password, of_cluster.tls
+    user = of_cluster.user if of_database.user is None else of_database.user
+    password = of_database.password
+    if password is None and user == of_cluster.user:
+        password = of_cluster.password
+    tls = of_database.tls if "tls" in of_database.model_fields_set else of_cluster.tls
+    return user, password, tls
+
+
+def pick_target(routes: Sequence[Route], database: str, user: str) -> str:
+    """Where the first route that matches sends this session's statements; `primary` by default.
+
+    Routes that look at the statement match nothing here.
+    """
+    for route in routes:
+        if route.match.matches_session(database, user):
+            return route.to
+    return "primary"
+
+
+def find_database(databases: Mapping[str, Database], database: str) -> Database | None:
+    """The entry of that name, else `*`, else None."""
+    return databases.get(database) or databases.get("*")

@@ -1,0 +1,82 @@
+"""What all sections of the configuration have in common, and the small types they share.
+
+A section is a mapping with fixed keys. It is frozen, refuses keys it does not know, and an empty
+one (`limits:` with every line below it commented out) means its defaults.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
+
+KeyPath = tuple[str | int, ...]
+"""Where a value stands: keys and list indices from the root."""
+
+
+class Section(BaseModel):
+    """A mapping with fixed keys, frozen once read."""
+
+    # Input is hidden because pydantic would print it, and it may be a password.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_default(cls, given: Any) -> Any:
+        if given is None:
+            return {}
+        if isinstance(given, dict):
+            # An unknown key stays even when it is empty, so that it is refused.
+            return {
+                key: each
+                for key, each in given.items()
+                if each is not None or key not in cls.model_fields
+            }
+        return given
+
+
+def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    """Resolve a relative path against the folder of the configuration file, when there is one."""
+    folder = (info.context or {}).get("folder")
+    return path if folder is None else Path(folder) / path
+
+
+def _refuse_urls(host: str) -> str:
+    if not host or "://" in host or any(letter.isspace() for letter in host):
+        raise PydanticCustomError(
+            "refused",
+            "not a host; write a name or an address, or a folder that starts with / for a "
+            "Unix socket",
+        )
+    name, colon, port = host.rpartition(":")
+    if colon and ":" not in name and port.isdigit():
+        raise PydanticCustomError("refused", "a port does not belong here; write it under port")
+    return host
+
+
+FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
+"""A path; a relative one is taken from the folder of the configuration file."""
+
+Host = Annotated[str, AfterValidator(_refuse_urls)]
+"""A host name, an address, or a folder starting with `/` that holds a Unix socket."""
+
+ListenPort = Annotated[int, Field(ge=0, le=65535)]
+"""A port to listen on; 0 lets the kernel choose, and the `ready` line names it."""
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+"""A port to connect to."""
+
+# The relay keeps counts in C integers.
+_MOST = (1 << 31) - 1
+
+Count = Annotated[int, Field(ge=0, le=_MOST)]
+"""A whole number, 0 or more."""
+
+PoolSize = Annotated[int, Field(ge=1, le=_MOST)]
+"""A number of server connections, 1 or more."""
+
+PoolMode = Literal["session", "transaction", "statement"]
+"""When a client gives its server connection back."""
+
+TlsMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+"""How much TLS is asked for, with the meaning the words have in libpq and PgBouncer."""

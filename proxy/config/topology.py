@@ -1,0 +1,163 @@
+"""Clusters: which nodes there are, and how the proxy speaks to them.
+
+Which node is the primary is discovered by asking, never declared here.
+"""
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from proxy.config.quantities import Duration, PositiveDuration, Size
+from proxy.config.secret import Secret
+from proxy.config.section import Count, FilePath, Host, Port, Section, TlsMode
+
+
+class Node(Section):
+    """One PostgreSQL instance."""
+
+    name: str = Field(
+        default="",
+        min_length=1,
+        description="What it is called in logs, metrics and the console; `host:port` when absent.",
+    )
+    host: Host = Field(
+        description="Name or address; a folder starting with `/` means the Unix socket in it."
+    )
+    port: Port = Field(default=5432, description="TCP port, also part of a Unix socket's name.")
+    weight: Count = Field(
+        default=1, description="Share of the reads it gets beside other replicas; 0 is none."
+    )
+    zone: str | None = Field(default=None, description="Where it stands, for the operator.")
+    roles: tuple[str, ...] = Field(
+        default=(), description="Words of your choice that `routes` may send statements `to`."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_by_address(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("name") is None and "host" in given:
+            port = given.get("port")
+            return {**given, "name": f"{given['host']}:{5432 if port is None else port}"}
+        return given
+
+
+class ServerTls(Section):
+    """TLS between the proxy and a node."""
+
+    mode: TlsMode = Field(
+        default="prefer",
+        description="As libpq's `sslmode`; a Unix socket never has TLS.",
+    )
+    ca: FilePath | None = Field(
+        default=None,
+        description="Authorities that sign the nodes' certificates, a PEM file; the system's own "
+        "when absent.",
+    )
+    cert: FilePath | None = Field(
+        default=None, description="A certificate to show to the node, a PEM file."
+    )
+    key: FilePath | None = Field(default=None, description="The private key of `cert`, a PEM file.")
+
+
+class ServerLogin(Section):
+    """How the proxy logs in to a node."""
+
+    user: str | None = Field(
+        default=None,
+        description="Log in as this user; when absent, as the client's user with what the client "
+        "proved.",
+    )
+    password: Secret | None = Field(default=None, description="The password, in plain.")
+    password_file: FilePath | None = Field(
+        default=None, description="A file that holds the password, in place of `password`."
+    )
+    tls: ServerTls = Field(
+        default_factory=ServerTls, description="TLS between the proxy and the nodes."
+    )
+
+
+class Monitor(Section):
+    """How the nodes are watched."""
+
+    user: str | None = Field(
+        default=None, description="User to probe as; `server.user` when absent."
+    )
+    password: Secret | None = Field(
+        default=None, description="Its password; `server.password` when `user` is absent."
+    )
+    password_file: FilePath | None = Field(
+        default=None, description="A file that holds the password, in place of `password`."
+    )
+    dbname: str = Field(default="postgres", description="Database to connect to for a probe.")
+    interval: PositiveDuration = Field(default=1.0, description="Time between two probes.")
+    timeout: PositiveDuration = Field(
+        default=1.0, description="A probe that takes longer has failed."
+    )
+
+
+class Replicas(Section):
+    """Which replicas may answer, and which of them does."""
+
+    max_lag: Duration = Field(
+        default=1.0, description="A replica further behind gets no statements; 0 is no limit."
+    )
+    max_lag_bytes: Size = Field(
+        default=16 << 20, description="The same in bytes of WAL; 0 is no limit."
+    )
+    balance: Literal["least_conn", "round_robin", "random"] = Field(
+        default="least_conn", description="How one of several replicas is chosen."
+    )
+
+
+class Failover(Section):
+    """What happens when the primary is gone."""
+
+    mode: Literal["off", "follow", "promote"] = Field(
+        default="off",
+        description="`follow` goes over to the primary somebody else promotes. `promote` is not "
+        "available in this version.",
+    )
+    after: PositiveDuration = Field(
+        default=1.0, description="How long the primary must be gone before it counts as dead."
+    )
+
+
+class Cluster(Section):
+    """A primary and its replicas."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["nodes"]})
+
+    # Empty by default for the same reason as `Config.clusters`; `contradictions` insists on one.
+    nodes: tuple[Node, ...] = Field(
+        default=(),
+        json_schema_extra={"minItems": 1},
+        description="The instances; which one is the primary is discovered, never declared.",
+    )
+    server: ServerLogin = Field(
+        default_factory=ServerLogin, description="How the proxy logs in to the nodes."
+    )
+    monitor: Monitor = Field(default_factory=Monitor, description="How the nodes are watched.")
+    replicas: Replicas = Field(
+        default_factory=Replicas, description="Which replicas may answer, and which one does."
+    )
+    consistency: Literal["none", "session", "global"] = Field(
+        default="session",
+        description="Read-your-writes: not at all, within a session, or for everybody. Not "
+        "enforced in this version when statements are sent to replicas.",
+    )
+    failover: Failover = Field(
+        default_factory=Failover, description="What happens when the primary is gone."
+    )
+
+    @property
+    def monitor_login(self) -> tuple[str, Secret | None]:
+        """User and password to probe the nodes with.
+
+        `monitor.user` with its own password; else `server.user` with `monitor.password` or its
+        own; else `postgres`, with `monitor.password` where there is one.
+        """
+        if self.monitor.user is not None:
+            return self.monitor.user, self.monitor.password
+        if self.server.user is not None:
+            return self.server.user, self.monitor.password or self.server.password
+        return "postgres", self.monitor.password

@@ -1,0 +1,175 @@
+"""The HTTP endpoint: /metrics for Prometheus, /healthz and /readyz for whoever restarts or routes.
+
+It runs on the event loop of the relay, so it must stay cheap whatever visitors do: see `visits.py`
+for what one connection may cost and `exposition.py` for how a scrape is cut into slices. It knows
+nothing of the proxy but the registry and the two questions it is given; `workers` builds it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import gzip_accepted
+
+from proxy.console.exposition import render
+from proxy.console.visits import VisitLimits, Visits
+from proxy.telemetry import LimitedLog
+
+MAX_HEADER_BYTES = 4096
+"""A request line or a header field; Prometheus sends a tenth of it."""
+
+_log = logging.getLogger("pgweir.http")
+
+_SILENT = logging.Logger("pgweir.http.aiohttp", logging.CRITICAL + 1)
+"""aiohttp logs a traceback for every malformed request; strangers may not write our log."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class HttpEndpoint:
+    """Serves /metrics, /healthz and /readyz.
+
+    port: 0 for any free one. is_serving: whether the process serves at all. is_ready: None when it
+    accepts clients and a primary is reachable, else the reason why not, for the operator to read.
+    limits: what visitors may cost.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        is_serving: Callable[[], bool],
+        is_ready: Callable[[], str | None],
+        *,
+        limits: VisitLimits | None = None,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._registry = registry
+        self._is_serving = is_serving
+        self._is_ready = is_ready
+        self._limits = limits or VisitLimits()
+        self._one_scrape = asyncio.Lock()
+        self._failures = LimitedLog(_log, time.monotonic, burst=3)
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+        self._visits: Visits | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; before `start` the one that was asked for."""
+        if self._server is not None and self._server.sockets:
+            listening_port: int = self._server.sockets[0].getsockname()[1]
+            return listening_port
+        return self._port
+
+    def __len__(self) -> int:
+        """Connections open now."""
+        return 0 if self._visits is None else len(self._visits)
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the address cannot be bound."""
+        runner = web.AppRunner(
+            self._build_application(),
+            access_log=None,
+            logger=_SILENT,
+            keepalive_timeout=self._limits.deadline_s,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            read_bufsize=MAX_HEADER_BYTES,
+            lingering_time=1.0,  # read a body's rest, so that closing does not reset the answer
+            auto_decompress=False,
+            handler_cancellation=True,  # who has left does not wait for a turn at scraping
+            shutdown_timeout=1.0,
+        )
+        await runner.setup()
+        make_protocol = runner.server
+        assert make_protocol is not None  # noqa: S101 -- setup() has just made it
+        visits = Visits(make_protocol, self._limits)
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                visits, self._host, self._port
+            )
+        except OSError:
+            await runner.cleanup()
+            raise
+        self._runner, self._visits = runner, visits
+
+    async def stop(self) -> None:
+        """Stop listening, give answers under way a second, drop the rest. Twice does no harm."""
+        server, runner, visits = self._server, self._runner, self._visits
+        self._server = self._runner = self._visits = None
+        if server is None or runner is None or visits is None:
+            return
+        server.close()
+        await runner.cleanup()
+        visits.abort_all()
+        await server.wait_closed()
+        self._failures.report_all()
+
+    def _build_application(self) -> web.Application:
+        application = web.Application(middlewares=[self._answer_once])
+        application.router.add_get("/metrics", self._metrics)
+        application.router.add_get("/healthz", self._healthz)
+        application.router.add_get("/readyz", self._readyz)
+        return application
+
+    @web.middleware
+    async def _answer_once(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """The top of every request's task: one answer, whatever happens, and the connection ends.
+
+        A connection for one request has one deadline and no pipeline; a scraper does not mind.
+        """
+        response: web.StreamResponse
+        if request.method not in {"GET", "HEAD"}:
+            response = _text(405, "only GET and HEAD")
+            response.headers["Allow"] = "GET, HEAD"
+        else:
+            try:
+                response = await handler(request)
+            except web.HTTPNotFound:
+                response = _text(404, "there are /metrics, /healthz and /readyz")
+            except Exception as failure:  # noqa: BLE001 -- the top of the task
+                self._failures.log(
+                    logging.ERROR,
+                    "http request failed",
+                    {"path": request.path},
+                    failure,
+                )
+                response = _text(500, "this is a bug; the log says more")
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.force_close()
+        return response
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        accept = ",".join(request.headers.getall("Accept", []))
+        compress = gzip_accepted(",".join(request.headers.getall("Accept-Encoding", [])))
+        async with self._one_scrape:  # many scrapers at once get no more of the loop than one
+            exposition = await render(self._registry, accept, compress=compress)
+        response = web.Response(body=exposition.body)
+        response.headers["Content-Type"] = exposition.content_type
+        response.headers["Vary"] = "Accept, Accept-Encoding"
+        if compress:
+            response.headers["Content-Encoding"] = "gzip"
+        return response
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return _text(200, "ok") if self._is_serving() else _text(503, "not serving")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        reason = self._is_ready()
+        return _text(200, "ready") if reason is None else _text(503, reason)
+
+
+def _text(status: int, line: str) -> web.Response:
+    return web.Response(
+        status=status,
+        body=f"{line}\n".encode("utf-8", "backslashreplace"),
+        content_type="text/plain",
+        charset="utf-8",
+    )

@@ -1,0 +1,512 @@
+"""All pools of one process: who may connect where, how pools grow, shrink and follow the nodes.
+
+Clients of one (database, user) wait in one relay `Line`; each node that serves it has a relay
+`Pool`. The relay says when it wants another connection; a task dials it. When the picture of a
+cluster changes, lines are served from other pools and the old ones run dry.
+"""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from proxy.auth import Credential, DerivedKeys, PlainSecret
+from proxy.config import Policy
+from proxy.errors import ClientError, PeerError
+from proxy.pool.welcome import Welcome, write_welcome
+from proxy.relay import (
+    SESSION_MODE,
+    STATEMENT_MODE,
+    TRANSACTION_MODE,
+    Line,
+    Pool,
+    Relay,
+    Server,
+)
+from proxy.server import Dialled, LoginRefused, Place, Unreachable, dial, send_cancel
+from proxy.session import SettingsBook, StartupSettings
+from proxy.telemetry import BUCKET_BOUNDS_S, LimitedLog, Tally
+from proxy.wire import messages
+
+_log = logging.getLogger("pgweir.pool")
+
+MODES = {"session": SESSION_MODE, "transaction": TRANSACTION_MODE, "statement": STATEMENT_MODE}
+
+# Combinations of startup settings whose welcome is remembered.
+_MOST_WELCOMES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlace:
+    """A node as pools see it. role: primary or replica. roles: the operator's words for it."""
+
+    name: str
+    place: Place
+    role: str
+    roles: tuple[str, ...] = ()
+    is_up: bool = True
+
+
+@dataclass(slots=True)
+class _Spring:
+    """Where a pool's connections come from."""
+
+    policy: Policy
+    node: NodePlace
+    startup: Mapping[str, str]
+    waits_until_s: float = 0.0
+    failures: int = 0
+
+
+@dataclass(slots=True)
+class _Basin:
+    """One (database, user): its line, and what its clients are told at login."""
+
+    policy: Policy
+    line: Line
+    pools: dict[str, Pool] = field(default_factory=dict)
+    welcome: Welcome | None = None
+    welcomed: list[asyncio.Future[Welcome]] = field(default_factory=list)
+
+
+class Reservoir:
+    """The pools of one process.
+
+    policy_of: what holds for a user in a database, None when there is no such database.
+    credential_of: the secret of a client's user that can log in to a server, None when unknown.
+    on_unreachable: called with cluster and node name when a connection to a node failed.
+    clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        book: SettingsBook,
+        *,
+        policy_of: Callable[[str, str], Policy | None],
+        credential_of: Callable[[str], Credential | None],
+        on_unreachable: Callable[[str, str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._relay = relay
+        self._book = book
+        self._policy_of = policy_of
+        self._credential_of = credential_of
+        self._on_unreachable = on_unreachable
+        self._clock = clock
+        self._derived = DerivedKeys()
+        self._basins: dict[tuple[str, str], _Basin] = {}
+        self._nodes: dict[str, tuple[NodePlace, ...]] = {}
+        self._welcomes: dict[tuple[object, ...], Welcome] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._refusals = LimitedLog(_log, clock)
+        # Statements counted by pools that are no more, by (database, node, role).
+        self.ended_queries: Counter[tuple[str, str, str]] = Counter()
+        self.connects: Tally[tuple[str, str, str]] = Tally(("", "", "other"))
+
+    # --- clients -------------------------------------------------------------------------------
+
+    def line_of(self, database: str, user: str) -> Line:
+        """Give the line in which clients of this user in this database wait.
+
+        Raises ClientError (3D000) when no such database is configured.
+        """
+        return self._basin(database, user).line
+
+    async def welcome(self, database: str, user: str, startup: StartupSettings) -> Welcome:
+        """Say what a new client is told, once a server has been reached.
+
+        Raises ClientError: the server's refusal of the login or of a setting, or 08001.
+        """
+        basin = self._basin(database, user)
+        plain = basin.welcome or await self._first_welcome(basin)
+        if not startup.others:
+            if startup.application_name is None:
+                return plain
+            return self._with_application_name(plain, startup.application_name)
+        key = (basin.policy.cluster, database, user, *sorted(startup.others.items()))
+        known = self._welcomes.get(key)
+        if known is None:
+            known = await self._try_settings(basin, startup)
+            if len(self._welcomes) >= _MOST_WELCOMES:
+                self._welcomes.pop(next(iter(self._welcomes)))
+            self._welcomes[key] = known
+        if startup.application_name is None:
+            return known
+        return self._with_application_name(known, startup.application_name)
+
+    def _with_application_name(self, welcome: Welcome, name: str) -> Welcome:
+        if welcome.parameters.get("application_name") == name:
+            return welcome
+        parameters = {**welcome.parameters, "application_name": name}
+        settings = self._book.of({**welcome.settings, "application_name": name})
+        return write_welcome(parameters, settings)
+
+    async def _first_welcome(self, basin: _Basin) -> Welcome:
+        """Wait for the first server connection of the line, asking for one if need be."""
+        waiter: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
+        basin.welcomed.append(waiter)
+        for pool in basin.line.pools:
+            if not pool.servers and not pool.connecting:
+                pool.connecting += 1
+                self.grow(pool)
+        timeout_s = basin.policy.query_wait_timeout or None
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await waiter
+        except TimeoutError:
+            raise ClientError(
+                "08001",
+                f"no server for database {basin.policy.database!r} could be reached in time",
+                hint="The proxy's log has the reason.",
+            ) from None
+        finally:
+            if waiter in basin.welcomed:
+                basin.welcomed.remove(waiter)
+
+    async def _try_settings(self, basin: _Basin, startup: StartupSettings) -> Welcome:
+        """Ask a server what it makes of a client's startup settings."""
+        pool = next(iter(basin.line.pools), None)
+        if pool is None:
+            raise ClientError("08001", "no server is known that could check the session's settings")
+        spring: _Spring = pool.owner
+        try:
+            dialled = await self._dial(spring, {**spring.startup, **startup.others})
+        except Unreachable as failed:
+            raise ClientError("08001", str(failed)) from None
+        except PeerError as broken:
+            raise ClientError("08001", broken.message) from None
+        dialled.link.write(messages.TERMINATE)
+        dialled.link.close()
+        reported = self._book.of_reported(dialled.parameters)
+        unreported = {
+            name: value
+            for name, value in startup.others.items()
+            if not any(name.lower() == known.lower() for known in dialled.parameters)
+        }
+        settings = self._book.of({**reported, **unreported})
+        return write_welcome(dialled.parameters, settings)
+
+    def _basin(self, database: str, user: str) -> _Basin:
+        basin = self._basins.get((database, user))
+        if basin is not None:
+            return basin
+        policy = self._policy_of(database, user)
+        if policy is None:
+            raise ClientError("3D000", f'database "{database}" does not exist')
+        line = Line(database, user, "primary", BUCKET_BOUNDS_S)
+        apply_policy(line, policy)
+        basin = self._basins[database, user] = _Basin(policy, line)
+        self._serve(basin)
+        return basin
+
+    async def dedicate(
+        self, database: str, user: str, startup: Mapping[str, str]
+    ) -> tuple[Line, Welcome]:
+        """Give a client a server connection of its own, such as replication needs.
+
+        startup: parameters that its server is to be dialled with. The line has one pool of one
+        connection, which goes when the client does: call `release` then.
+        Raises ClientError.
+        """
+        shared = self._basin(database, user)
+        source = next(iter(shared.line.pools), None)
+        if source is None:
+            raise ClientError("08001", "no server is known")
+        spring: _Spring = source.owner
+        spring = _Spring(shared.policy, spring.node, {**spring.startup, **startup})
+        try:
+            dialled = await self._dial(spring, spring.startup)
+        except (Unreachable, PeerError) as failed:
+            raise ClientError("08001", str(failed)) from None
+        pool = Pool(source.cluster, source.node, source.role, database, user, 1, 0)
+        pool.owner = spring
+        line = Line(database, user, source.role, BUCKET_BOUNDS_S)
+        apply_policy(line, shared.policy)
+        line.mode = SESSION_MODE
+        line.tracks_statements = False
+        settings = self._book.of_reported(dialled.parameters)
+        dialled.link.enter(pool, dialled.pid, dialled.secret, settings)
+        line.serve_from([pool])
+        return line, write_welcome(dialled.parameters, settings)
+
+    # --- nodes ---------------------------------------------------------------------------------
+
+    def publish(self, cluster: str, nodes: tuple[NodePlace, ...]) -> None:
+        """A cluster's nodes have changed: serve its lines from those that are right now."""
+        self._nodes[cluster] = nodes
+        for basin in list(self._basins.values()):
+            if basin.policy.cluster == cluster:
+                self._serve(basin)
+
+    def _serve(self, basin: _Basin) -> None:
+        nodes = pick_nodes(self._nodes.get(basin.policy.cluster, ()), basin.policy.target)
+        for name, pool in list(basin.pools.items()):
+            node = next((node for node in nodes if node.name == name), None)
+            if node is None or pool.owner.node.place != node.place or pool.role != node.role:
+                del basin.pools[name]
+                self.ended_queries[pool.database, pool.node, pool.role] += pool.query_count
+                pool.retire()
+        for node in nodes:
+            if node.name not in basin.pools:
+                basin.pools[node.name] = self._new_pool(basin.policy, node)
+        basin.line.serve_from([basin.pools[node.name] for node in nodes])
+        if basin.welcomed:
+            for pool in basin.line.pools:
+                if not pool.servers and not pool.connecting:
+                    pool.connecting += 1
+                    self.grow(pool)
+
+    def _new_pool(self, policy: Policy, node: NodePlace) -> Pool:
+        pool = Pool(
+            policy.cluster,
+            node.name,
+            node.role,
+            policy.database,
+            policy.user,
+            policy.pool_size,
+            policy.max_prepared_statements,
+        )
+        pool.owner = _Spring(policy, node, {"database": policy.dbname})
+        return pool
+
+    # --- growth --------------------------------------------------------------------------------
+
+    def grow(self, pool: Pool) -> None:
+        """Open one more connection; `pool.connecting` counts it already."""
+        task = asyncio.get_running_loop().create_task(self._open(pool))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open(self, pool: Pool) -> None:
+        """Task: dial until the pool has its connection, or nobody wants it any more."""
+        spring: _Spring = pool.owner
+        try:
+            while not (pool.retired or self._closing):
+                pause_s = spring.waits_until_s - self._clock()
+                if pause_s > 0:
+                    await asyncio.sleep(pause_s)
+                    continue
+                try:
+                    dialled = await self._dial(spring, spring.startup)
+                except (Unreachable, PeerError) as failed:
+                    self._note_failure(pool, spring, failed)
+                    if not self._is_wanted(pool):
+                        return
+                except ClientError as refused:
+                    self._note_failure(pool, spring, refused)
+                    self._refuse_waiting(pool, refused)
+                    return
+                else:
+                    spring.failures = 0
+                    spring.waits_until_s = 0.0
+                    self._enter(pool, spring, dialled)
+                    return
+        finally:
+            pool.connecting -= 1
+
+    def _is_wanted(self, pool: Pool) -> bool:
+        basin = self._basins.get((pool.database, pool.user))
+        if basin is None or pool not in basin.line.pools:
+            return False
+        return bool(basin.line.waiting or basin.welcomed)
+
+    async def _dial(self, spring: _Spring, startup: Mapping[str, str]) -> Dialled:
+        policy = spring.policy
+        node = (policy.cluster, spring.node.name)
+        if policy.server_user is not None:
+            user = policy.server_user
+            credential: Credential | None = (
+                None if policy.server_password is None else PlainSecret(str(policy.server_password))
+            )
+        else:
+            user = policy.user
+            credential = self._credential_of(user)
+        try:
+            dialled = await dial(
+                self._relay,
+                spring.node.place,
+                user=user,
+                credential=credential,
+                startup=startup,
+                derived=self._derived,
+                timeout_s=policy.server_connect_timeout,
+            )
+        except Unreachable:
+            self.connects.add((*node, "refused"))
+            raise
+        except PeerError:
+            self.connects.add((*node, "protocol_error"))
+            raise
+        except ClientError:
+            self.connects.add((*node, "login_failed"))
+            raise
+        self.connects.add((*node, "ok"))
+        return dialled
+
+    def _enter(self, pool: Pool, spring: _Spring, dialled: Dialled) -> None:
+        settings = self._book.of_reported(dialled.parameters)
+        basin = self._basins.get((pool.database, pool.user))
+        if basin is not None and basin.pools.get(pool.node) is pool:
+            basin.welcome = write_welcome(dialled.parameters, settings)
+            for waiter in basin.welcomed:
+                if not waiter.done():
+                    waiter.set_result(basin.welcome)
+        dialled.link.enter(pool, dialled.pid, dialled.secret, settings)
+
+    def _note_failure(self, pool: Pool, spring: _Spring, failed: Exception) -> None:
+        spring.failures += 1
+        # The first retry is quick: most failures are a restart's. A little chance keeps many
+        # proxies from knocking at the same time.
+        retry_s = spring.policy.server_login_retry
+        pause_s = min(retry_s, 0.05 * 2.0 ** min(spring.failures - 1, 10))
+        spring.waits_until_s = self._clock() + pause_s * (0.75 + 0.5 * random.random())  # noqa: S311
+        self._refusals.log(
+            logging.WARNING,
+            "cannot connect to server",
+            {
+                "cluster": pool.cluster,
+                "node": pool.node,
+                "database": pool.database,
+                "user": pool.user,
+                "reason": str(failed),
+            },
+        )
+        if isinstance(failed, Unreachable):
+            self._on_unreachable(pool.cluster, pool.node)
+
+    def _refuse_waiting(self, pool: Pool, refused: ClientError) -> None:
+        """The server said no for good: waiting would only turn an answer into a timeout."""
+        basin = self._basins.get((pool.database, pool.user))
+        if basin is None or pool not in basin.line.pools:
+            return
+        if any(each.servers for each in basin.line.pools):
+            return
+        sqlstate = refused.sqlstate if isinstance(refused, LoginRefused) else "08001"
+        answer = ClientError(
+            sqlstate,
+            refused.message,
+            detail=refused.detail or f"Said by node {pool.node} as the proxy logged in to it.",
+            hint=refused.hint,
+        )
+        for waiter in basin.welcomed:
+            if not waiter.done():
+                waiter.set_exception(answer)
+        packet = messages.error_response(
+            answer.sqlstate, answer.message, detail=answer.detail, hint=answer.hint
+        )
+        basin.line.refuse_all(packet, answer.sqlstate)
+
+    # --- cancel --------------------------------------------------------------------------------
+
+    def cancel(self, server: Server) -> None:
+        """Send a cancel request for what the server runs, then let the relay know."""
+        spring: _Spring = server.pool.owner
+        task = asyncio.get_running_loop().create_task(self._cancel(server, spring))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _cancel(self, server: Server, spring: _Spring) -> None:
+        ok = False
+        try:
+            ok = await send_cancel(
+                self._relay,
+                spring.node.place,
+                server.pid,
+                server.secret,
+                spring.policy.cancel_wait_timeout,
+            )
+        finally:
+            server.cancel_done(ok)
+
+    # --- time ----------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Several times a second: refuse those who have waited too long."""
+        now_s = self._clock()
+        for basin in self._basins.values():
+            basin.line.expire(now_s)
+
+    def tidy(self) -> None:
+        """Once a second: close what is idle or old, open what `min_pool_size` asks for."""
+        now_s = self._clock()
+        self._refusals.report_ended()
+        for basin in self._basins.values():
+            policy = basin.policy
+            for pool in basin.line.pools:
+                tidy_pool(pool, policy, now_s)
+                missing = policy.min_pool_size - len(pool.servers) - pool.connecting
+                spring: _Spring = pool.owner
+                if spring.waits_until_s > now_s:
+                    continue
+                for _ in range(missing):
+                    pool.connecting += 1
+                    self.grow(pool)
+
+    # --- figures -------------------------------------------------------------------------------
+
+    @property
+    def lines(self) -> list[Line]:
+        """All lines."""
+        return [basin.line for basin in self._basins.values()]
+
+    @property
+    def policies(self) -> list[tuple[Policy, Line]]:
+        """All lines with what holds for them."""
+        return [(basin.policy, basin.line) for basin in self._basins.values()]
+
+    async def close(self) -> None:
+        """Close all server connections; for the end of the process."""
+        self._closing = True
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for basin in self._basins.values():
+            for pool in basin.pools.values():
+                pool.retire()
+                for server in list(pool.servers):
+                    server.close()
+
+
+def apply_policy(line: Line, policy: Policy) -> None:
+    """Give a line the limits that hold for it."""
+    line.mode = MODES[policy.pool_mode]
+    line.share_unnamed = policy.share_unnamed and line.mode != SESSION_MODE
+    line.tracks_statements = line.mode != SESSION_MODE and policy.max_prepared_statements > 0
+    line.max_statement_bytes = policy.max_statement_bytes
+    line.max_client_statements = policy.max_client_statements
+    line.wait_timeout_s = policy.query_wait_timeout
+
+
+def pick_nodes(nodes: tuple[NodePlace, ...], target: str) -> list[NodePlace]:
+    """The nodes that serve a target now: the primary, the replicas, or those with that role.
+
+    Without a node for the target it is the primary: an answer that is late is better than none.
+    """
+    primary = [node for node in nodes if node.role == "primary"]
+    if target == "primary":
+        return primary
+    if target == "replica":
+        wanted = [node for node in nodes if node.role == "replica" and node.is_up]
+    else:
+        wanted = [node for node in nodes if target in node.roles and node.is_up]
+    return wanted or primary
+
+
+def tidy_pool(pool: Pool, policy: Policy, now_s: float) -> None:
+    """Close idle connections over their time: those unused for long, and the old."""
+    spare = len(pool.servers) - policy.min_pool_size
+    for server in list(pool.idle):
+        if policy.server_lifetime and now_s - server.since_s > policy.server_lifetime:
+            server.retire()
+        elif (
+            policy.server_idle_timeout
+            and spare > 0
+            and now_s - server.idle_since_s > policy.server_idle_timeout
+        ):
+            server.retire()
+            spare -= 1

@@ -1,0 +1,35 @@
+"""The data plane: links, clients, servers and pools, compiled, over one epoll descriptor.
+
+Five nouns. A `Link` is one socket end; `Client` and `Server` are the two kinds of it. A `Pool` has
+the server connections to one node for one database and user. A `Line` is where the clients of one
+database and user wait for them, in order. The `Relay` owns the epoll descriptor and moves bytes.
+
+A login, on either side, is a coroutine that reads whole messages from a link with the functions of
+`conversation`; `enter` then hands the link over, and Python is out of its way. What the relay asks
+of the control plane is `Control`, and nothing else.
+"""
+
+from proxy.relay.control import Control
+from proxy.relay.conversation import next_bytes, next_message, next_packet
+from proxy.relay.relay import Client, Histogram, Line, Link, Pool, Relay, Server
+
+SESSION_MODE = 1
+TRANSACTION_MODE = 2
+STATEMENT_MODE = 3
+
+__all__ = [
+    "SESSION_MODE",
+    "STATEMENT_MODE",
+    "TRANSACTION_MODE",
+    "Client",
+    "Control",
+    "Histogram",
+    "Line",
+    "Link",
+    "Pool",
+    "Relay",
+    "Server",
+    "next_bytes",
+    "next_message",
+    "next_packet",
+]

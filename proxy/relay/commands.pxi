@@ -1,0 +1,214 @@
+# The handful of statements that the relay answers itself or must take note of.
+#
+# Recognised only when they are the whole text, without comments, in exactly the grammar below;
+# everything else is PLAIN and goes to the server as it came. So a miss costs a round trip at most,
+# and a hit can never be something else. Source: PostgreSQL documentation, SQL commands BEGIN,
+# START TRANSACTION, COMMIT, END, ROLLBACK, ABORT, DEALLOCATE, SET.
+
+cdef enum Command:
+    PLAIN = 0
+    BEGIN = 1
+    START_TRANSACTION = 2
+    COMMIT = 3
+    ROLLBACK = 4
+    DEALLOCATE = 5
+
+# What a statement leaves behind in its session, as far as its CommandComplete tag tells.
+cdef enum Effect:
+    SETTINGS_TOUCHED = 1
+    LISTENING = 2
+    SESSION_TOUCHED = 4
+    # Set for a statement whose SET ends with its transaction (SET LOCAL, SET TRANSACTION …).
+    ENDS_WITH_TRANSACTION = 8
+
+
+cdef struct Words:
+    const char *p
+    const char *end
+    const char *word
+    Py_ssize_t length
+
+
+cdef inline bint is_space(char c) noexcept nogil:
+    return c == 32 or (9 <= c <= 13)
+
+
+cdef inline bint is_letter(char c) noexcept nogil:
+    return (97 <= (c | 32) <= 122) or c == 95
+
+
+cdef void next_word(Words *w) noexcept nogil:
+    """Move to the next run of letters; length 0 when something else comes first."""
+    while w.p < w.end and is_space(w.p[0]):
+        w.p += 1
+    w.word = w.p
+    while w.p < w.end and is_letter(w.p[0]):
+        w.p += 1
+    w.length = w.p - w.word
+
+
+cdef inline bint is_word(Words *w, const char *upper) noexcept nogil:
+    return w.length == <Py_ssize_t>strlen(upper) and strncasecmp(w.word, upper, w.length) == 0
+
+
+cdef bint at_end(Words *w) noexcept nogil:
+    """Only white space and one semicolon are left."""
+    cdef bint semicolon = False
+    while w.p < w.end:
+        if w.p[0] == 59 and not semicolon:
+            semicolon = True
+        elif not is_space(w.p[0]):
+            return False
+        w.p += 1
+    return True
+
+
+cdef bint are_transaction_modes(Words *w) noexcept nogil:
+    """Nothing, or transaction modes with optional commas, up to the end."""
+    while True:
+        next_word(w)
+        if w.length == 0:
+            w.p = w.word
+            return at_end(w)
+        if is_word(w, b'ISOLATION'):
+            next_word(w)
+            if not is_word(w, b'LEVEL'):
+                return False
+            next_word(w)
+            if is_word(w, b'REPEATABLE'):
+                next_word(w)
+                if not is_word(w, b'READ'):
+                    return False
+            elif is_word(w, b'READ'):
+                next_word(w)
+                if not (is_word(w, b'COMMITTED') or is_word(w, b'UNCOMMITTED')):
+                    return False
+            elif not is_word(w, b'SERIALIZABLE'):
+                return False
+        elif is_word(w, b'READ'):
+            next_word(w)
+            if not (is_word(w, b'ONLY') or is_word(w, b'WRITE')):
+                return False
+        else:
+            if is_word(w, b'NOT'):
+                next_word(w)
+            if not is_word(w, b'DEFERRABLE'):
+                return False
+        while w.p < w.end and is_space(w.p[0]):
+            w.p += 1
+        if w.p < w.end and w.p[0] == 44:
+            w.p += 1
+            next_word(w)
+            if w.length == 0:
+                return False
+            w.p = w.word
+
+
+cdef bint is_plain_ending(Words *w) noexcept nogil:
+    """[WORK | TRANSACTION] [AND NO CHAIN], up to the end."""
+    next_word(w)
+    if is_word(w, b'WORK') or is_word(w, b'TRANSACTION'):
+        next_word(w)
+    if is_word(w, b'AND'):
+        next_word(w)
+        if not is_word(w, b'NO'):
+            return False
+        next_word(w)
+        if not is_word(w, b'CHAIN'):
+            return False
+        next_word(w)
+    if w.length:
+        return False
+    return at_end(w)
+
+
+cdef Command command_of(const char *text, Py_ssize_t length) noexcept nogil:
+    """What the whole text is. text: without its terminating NUL."""
+    cdef Words w
+    cdef char first
+    w.p = text
+    w.end = text + length
+    while w.p < w.end and is_space(w.p[0]):
+        w.p += 1
+    if w.p == w.end:
+        return PLAIN
+    first = w.p[0] | 32
+    # b c r e a d s: most statements are SELECT, INSERT or UPDATE and stop here.
+    if first == 115:
+        if w.end - w.p < 5 or (w.p[1] | 32) != 116:
+            return PLAIN
+    elif not (first == 98 or first == 99 or first == 114 or first == 101 or first == 97
+              or first == 100):
+        return PLAIN
+    next_word(&w)
+    if is_word(&w, b'BEGIN'):
+        next_word(&w)
+        if not (is_word(&w, b'WORK') or is_word(&w, b'TRANSACTION')):
+            w.p = w.word
+        return BEGIN if are_transaction_modes(&w) else PLAIN
+    if is_word(&w, b'START'):
+        next_word(&w)
+        if not is_word(&w, b'TRANSACTION'):
+            return PLAIN
+        return START_TRANSACTION if are_transaction_modes(&w) else PLAIN
+    if is_word(&w, b'COMMIT') or is_word(&w, b'END'):
+        return COMMIT if is_plain_ending(&w) else PLAIN
+    if is_word(&w, b'ROLLBACK') or is_word(&w, b'ABORT'):
+        return ROLLBACK if is_plain_ending(&w) else PLAIN
+    if is_word(&w, b'DEALLOCATE'):
+        return DEALLOCATE
+    return PLAIN
+
+
+cdef uint8_t effect_of(const char *text, Py_ssize_t length) noexcept nogil:
+    """ENDS_WITH_TRANSACTION when the text is one SET LOCAL, SET TRANSACTION or SET CONSTRAINTS."""
+    cdef Words w
+    w.p = text
+    w.end = text + length
+    next_word(&w)
+    if not is_word(&w, b'SET'):
+        return 0
+    next_word(&w)
+    if not (is_word(&w, b'LOCAL') or is_word(&w, b'TRANSACTION') or is_word(&w, b'CONSTRAINTS')):
+        return 0
+    # A semicolon may begin a second statement: then nothing is known.
+    while w.p < w.end:
+        if w.p[0] == 59:
+            return ENDS_WITH_TRANSACTION if at_end(&w) else 0
+        w.p += 1
+    return ENDS_WITH_TRANSACTION
+
+
+cdef uint8_t effect_of_tag(const char *tag, Py_ssize_t length) noexcept nogil:
+    """What a command with this CommandComplete tag leaves behind. length: without the NUL."""
+    # SELECT, INSERT, UPDATE, DELETE and BEGIN, COMMIT differ from all below in these letters.
+    if length >= 3 and tag[0] == 83 and tag[1] == 69 and tag[2] == 84:
+        return SETTINGS_TOUCHED
+    if tag[0] == 82 and length == 5 and memcmp(tag, b'RESET', 5) == 0:
+        return SETTINGS_TOUCHED
+    if tag[0] == 76 and length >= 4:
+        if length == 6 and memcmp(tag, b'LISTEN', 6) == 0:
+            return LISTENING
+        if memcmp(tag, b'LOAD', 4) == 0:
+            return SESSION_TOUCHED
+    if tag[0] == 80 and length == 7 and memcmp(tag, b'PREPARE', 7) == 0:
+        return SESSION_TOUCHED
+    return 0
+
+
+cdef bytes deallocated_name(const char *text, Py_ssize_t length):
+    """The statement that a DEALLOCATE names, as the server would spell it; None for ALL or doubt."""
+    cdef bytes rest = text[:length].strip()[len(b'DEALLOCATE'):]
+    if rest.endswith(b';'):
+        rest = rest[:len(rest) - 1]
+    rest = rest.strip()
+    if rest[:7].upper() == b'PREPARE' and rest[7:8].isspace():
+        rest = rest[7:].lstrip()
+    if rest.startswith(b'"') and rest.endswith(b'"') and len(rest) > 2:
+        rest = rest[1:len(rest) - 1]
+        if b'"' in rest.replace(b'""', b''):
+            return None
+        return rest.replace(b'""', b'"')
+    if rest.upper() == b'ALL' or not rest.replace(b'_', b'a').replace(b'$', b'a').isalnum():
+        return None
+    return rest.lower()

@@ -1,0 +1,66 @@
+# The replies a server still owes, in order: PostgreSQL answers requests strictly in sequence, so
+# what it says next can always be checked against the head of this queue.
+
+cdef enum Action:
+    FORWARD = 0     # the client asked, the client hears
+    SWALLOW = 1     # we asked, nobody hears
+    FORGE = 2       # the client asked, the server was not: we answer when its turn comes
+
+# More replies owed than this, and the client is not read until some have come. They are at least
+# five bytes each, so that a server has long sent some: its output buffer has 8 KiB.
+cdef enum:
+    MOST_REPLIES_OWED = 16384
+
+
+cdef int ledger_push(Ledger *l, char kind, uint8_t action, uint8_t effect=0,
+                     object statement=None, object name=None) except -1:
+    cdef Reply *replies
+    cdef Reply *r
+    cdef int i, size
+    if l.count == l.size:
+        size = max(8, 2 * l.size)
+        replies = <Reply *>malloc(size * sizeof(Reply))
+        if replies == NULL:
+            raise MemoryError()
+        for i in range(l.count):
+            replies[i] = l.replies[(l.head + i) & (l.size - 1)]
+        free(l.replies)
+        l.replies = replies
+        l.head = 0
+        l.size = size
+    r = &l.replies[(l.head + l.count) & (l.size - 1)]
+    r.kind = kind
+    r.action = action
+    r.effect = effect
+    r.statement = NULL
+    r.name = NULL
+    if statement is not None:
+        r.statement = <PyObject *>statement
+        Py_INCREF(statement)
+    if name is not None:
+        r.name = <PyObject *>name
+        Py_INCREF(name)
+    l.count += 1
+    return 0
+
+
+cdef inline Reply *ledger_head(Ledger *l) noexcept:
+    return &l.replies[l.head]
+
+
+cdef inline void ledger_pop(Ledger *l) noexcept:
+    cdef Reply *r = &l.replies[l.head]
+    if r.statement != NULL:
+        Py_XDECREF(r.statement)
+    if r.name != NULL:
+        Py_XDECREF(r.name)
+    l.head = (l.head + 1) & (l.size - 1)
+    l.count -= 1
+
+
+cdef void ledger_free(Ledger *l) noexcept:
+    while l.count:
+        ledger_pop(l)
+    free(l.replies)
+    l.replies = NULL
+    l.head = l.count = l.size = 0

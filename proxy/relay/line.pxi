@@ -1,0 +1,282 @@
+# The line in which clients wait for a server connection, and the pools that serve it.
+
+cdef enum Mode:
+    SESSION_MODE = 1
+    TRANSACTION_MODE = 2
+    STATEMENT_MODE = 3
+
+
+@cython.final
+cdef class Histogram:
+    """Counts of durations by upper bound, in C. Not cumulative."""
+
+    def __cinit__(self, bounds_s):
+        if len(bounds_s) > 16:
+            raise ProxyBug('a histogram has at most 16 bounds')
+        self.length = len(bounds_s)
+        for i, bound in enumerate(bounds_s):
+            self.bounds[i] = bound
+
+    @property
+    def bounds_s(self):
+        """Upper bounds, seconds."""
+        return tuple(self.bounds[i] for i in range(self.length))
+
+    @property
+    def seen(self):
+        """One count per bound and one for what is above the last."""
+        return tuple(self.counts[i] for i in range(self.length + 1))
+
+    @property
+    def sum_s(self):
+        """Sum of all durations, seconds."""
+        return self.total_s
+
+
+cdef inline void observe(Histogram h, double duration_s) noexcept:
+    cdef int i = 0
+    while i < h.length and duration_s > h.bounds[i]:
+        i += 1
+    h.counts[i] += 1
+    h.total_s += duration_s
+
+
+@cython.final
+cdef class Pool:
+    """The server connections to one node for one database and user.
+
+    size: how many there may be. max_prepared: prepared statements kept on each, 0 for any number.
+    owner: whatever the control plane keeps with it.
+    """
+
+    def __cinit__(self, str cluster, str node, str role, str database, str user, int size,
+                  int max_prepared):
+        self.cluster = cluster
+        self.node = node
+        self.role = role
+        self.database = database
+        self.user = user
+        self.size = size
+        self.max_prepared = max_prepared
+        self.idle = []
+        self.servers = set()
+        self.lines = []
+
+    @property
+    def query_count(self):
+        """Statements sent to the node through this pool."""
+        return self.queries
+
+    @property
+    def transaction_count(self):
+        """Transactions finished in this pool."""
+        return self.transactions
+
+    @property
+    def waiting(self):
+        """Clients that wait in the lines which this pool serves."""
+        return sum([(<Line>line).waiting for line in self.lines])
+
+    def retire(self):
+        """Close what is idle now and the rest as it becomes free; nothing new is accepted."""
+        self.retired = True
+        for server in list(self.servers):
+            (<Server>server).retire()
+
+
+@cython.final
+cdef class Line:
+    """Clients of one database and user, in the order in which they began to wait.
+
+    It is served by the pools of one role: one for the primary, several for replicas.
+    role: 'primary' or 'replica'. bounds_s: of the histogram of request durations.
+    """
+
+    def __cinit__(self, str database, str user, str role, bounds_s):
+        self.database = database
+        self.user = user
+        self.role = role
+        self.pools = []
+        self.mode = TRANSACTION_MODE
+        self.tracks_statements = True
+        self.max_statement_bytes = 1 << 20
+        self.max_client_statements = 10000
+        self.durations = Histogram(bounds_s)
+
+    @property
+    def query_count(self):
+        """Statements sent for clients of this line."""
+        return self.queries
+
+    @property
+    def transaction_count(self):
+        """Transactions finished for clients of this line."""
+        return self.transactions
+
+    @property
+    def duration_histogram(self):
+        """From a request's first byte here to its ReadyForQuery."""
+        return self.durations
+
+    @property
+    def longest_wait_s(self):
+        """How long the first in line has waited, seconds."""
+        if self.first is None:
+            return 0.0
+        return self.first.relay.now_s - self.first.waits_since_s
+
+    def serve_from(self, list pools not None):
+        """Let these pools serve the line from now on; clients who wait go on waiting."""
+        cdef Pool pool
+        for pool in self.pools:
+            if pool not in pools:
+                pool.lines.remove(self)
+        for pool in pools:
+            if self not in pool.lines:
+                pool.lines.append(self)
+        self.pools = list(pools)
+        line_serve(self)
+        if self.waiting:
+            line_grow(self)
+
+    def expire(self, double now_s):
+        """Refuse those who have waited longer than `wait_timeout_s`; 0 is for ever."""
+        cdef Client c
+        if self.wait_timeout_s <= 0:
+            return
+        while self.first is not None and now_s - self.first.waits_since_s > self.wait_timeout_s:
+            c = self.first
+            line_leave(c)
+            c.refusal = messages.error_response(
+                '08001', 'no server connection became available within query_wait_timeout',
+                hint='All connections of the pool are in use, or the server cannot be reached.')
+            count_error(c.relay, self.database, '08001')
+            c.relay._dispatch(c, 0)
+
+    def refuse_all(self, bytes refusal not None, str sqlstate not None):
+        """Answer everybody who waits with this ErrorResponse."""
+        cdef Client c
+        while self.first is not None:
+            c = self.first
+            line_leave(c)
+            c.refusal = refusal
+            count_error(c.relay, self.database, sqlstate)
+            c.relay._dispatch(c, 0)
+
+
+cdef Server line_take(Line line, Client c):
+    """A free server connection, or None. Of several nodes the one with the least to do."""
+    cdef Pool pool, best = None
+    cdef Py_ssize_t busy, least = 0, i, n
+    cdef Server s
+    cdef list idle
+    for pool in line.pools:
+        if pool.idle:
+            busy = PySet_GET_SIZE(pool.servers) - PyList_GET_SIZE(pool.idle)
+            if best is None or busy < least:
+                best = pool
+                least = busy
+    if best is None:
+        return None
+    idle = best.idle
+    n = PyList_GET_SIZE(idle)
+    # The one used last, as its caches are warm; better, one of the last whose settings agree.
+    for i in range(n - 1, max(n - 9, -1), -1):
+        if (<Server>PyList_GET_ITEM(idle, i)).settings is c.settings:
+            s = <Server>PyList_GET_ITEM(idle, i)
+            if i == n - 1:
+                idle.pop()
+            else:
+                del idle[i]
+            return s
+    return <Server>idle.pop()
+
+
+cdef int line_join(Client c) except -1:
+    """To the end of the line; the pools are told that somebody waits."""
+    cdef Line line = c.line
+    c.waiting = True
+    c.waits_since_s = c.relay.now_s
+    c.ahead = line.last
+    c.behind = None
+    if line.last is None:
+        line.first = c
+    else:
+        line.last.behind = c
+    line.last = c
+    line.waiting += 1
+    line_grow(line)
+    return 0
+
+
+cdef int line_leave(Client c) except -1:
+    """Out of the line, wherever in it."""
+    cdef Line line = c.line
+    if not c.waiting:
+        return 0
+    c.waiting = False
+    if c.ahead is None:
+        line.first = c.behind
+    else:
+        c.ahead.behind = c.behind
+    if c.behind is None:
+        line.last = c.ahead
+    else:
+        c.behind.ahead = c.ahead
+    c.ahead = c.behind = None
+    line.waiting -= 1
+    return 0
+
+
+cdef int line_grow(Line line) except -1:
+    """Ask for server connections while more clients wait than are being opened."""
+    cdef Pool pool
+    cdef int opening = 0
+    for pool in line.pools:
+        opening += pool.connecting
+    for pool in line.pools:
+        if opening >= line.waiting:
+            return 0
+        if pool.connecting + PySet_GET_SIZE(pool.servers) < pool.size:
+            pool.connecting += 1
+            opening += 1
+            line.last.relay.control.grow(pool)
+    return 0
+
+
+cdef bint line_has_idle(Line line) noexcept:
+    cdef Pool pool
+    for pool in line.pools:
+        if PyList_GET_SIZE(pool.idle):
+            return True
+    return False
+
+
+cdef int line_serve(Line line) except -1:
+    """While there is a free connection and somebody waits, let the first go on."""
+    cdef Client c
+    while line.first is not None and line_has_idle(line):
+        c = line.first
+        line_leave(c)
+        client_read(c)
+    return 0
+
+
+cdef int pool_give(Pool pool, Server s) except -1:
+    """A server connection is free: the one who has waited longest in any of the lines gets it."""
+    cdef Line line, longest
+    cdef Client c
+    s.idle_since_s = s.relay.now_s
+    pool.idle.append(s)
+    while pool.idle:
+        longest = None
+        for line in pool.lines:
+            if line.first is not None and (
+                    longest is None or line.first.waits_since_s < longest.first.waits_since_s):
+                longest = line
+        if longest is None:
+            return 0
+        c = longest.first
+        line_leave(c)
+        client_read(c)
+    return 0

@@ -1,0 +1,202 @@
+# The data plane's contents page. One compiled module, told in these chapters:
+#
+#   octets.pxi     growable bytes, and the Sink that turns pieces into one send
+#   commands.pxi   the handful of statements the proxy answers or must notice itself
+#   ledger.pxi     the replies a server still owes
+#   link.pxi       one non-blocking socket end: read, write, back-pressure, TLS
+#   statements.pxi prepared statements, one identity per text and parameter types
+#   line.pxi       the line in which clients wait, and the pools that serve it
+#   server.pxi     what PostgreSQL says, checked against the ledger and passed on
+#   client.pxi     what a client says, one message after another
+#   poller.pxi     epoll, the tick, counters: the Relay itself
+
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
+from cpython.object cimport PyObject
+
+
+# Growable bytes. Content is data[start:end]; `data` is NULL while there is none.
+ctypedef struct Octets:
+    char *data
+    Py_ssize_t start
+    Py_ssize_t end
+    Py_ssize_t size
+
+
+# What one pass of a reader sends on. One contiguous piece is sent from where it lies; as soon as
+# there are two that do not touch, they are copied together, so that there is one send either way.
+ctypedef struct Sink:
+    const char *piece
+    Py_ssize_t length
+    bint copying
+    Octets copy
+
+
+# One reply a server owes, in the order it owes them.
+ctypedef struct Reply:
+    char kind           # the message that asked for it: Q P B D E C S F
+    uint8_t action      # FORWARD, SWALLOW or FORGE
+    uint8_t effect      # effect bits of the statement, see commands.pxi
+    PyObject *statement # owned; P, and C of an evicted statement; else NULL
+    PyObject *name      # owned; P: the client's name for it; else NULL
+
+
+ctypedef struct Ledger:
+    Reply *replies      # a ring of `size` entries
+    int head
+    int count
+    int size
+
+
+cdef class Statement:
+    cdef readonly bytes key         # query text, NUL, int16 count, int32 type oids: Parse's body
+    cdef readonly bytes name        # on every server that has it
+    cdef readonly int uses          # client names and servers that hold it
+    cdef uint8_t command
+    cdef uint8_t effect
+
+
+cdef class Histogram:
+    cdef double bounds[16]
+    cdef uint64_t counts[17]
+    cdef int length
+    cdef double total_s
+
+
+cdef class Tls:
+    cdef object connection          # ssl.SSLObject
+    cdef object incoming            # ssl.MemoryBIO
+    cdef object outgoing
+
+
+cdef class Link:
+    cdef Relay relay
+    cdef int fd
+    cdef uint8_t side               # CLIENT_SIDE or SERVER_SIDE
+    cdef uint8_t stage              # LOGIN, RELAYING, CLOSING, CLOSED
+    cdef bint readable              # an edge was seen and the socket not read empty since
+    cdef bint ended                 # the peer will send no more
+    cdef bint awaits_writable       # EPOLLOUT is armed
+    cdef bint again                 # stands on the relay's list of links to read once more
+    cdef Octets held                # read, not yet consumed
+    cdef Octets unsent              # accepted for sending, not yet taken by the kernel
+    cdef Py_ssize_t passing         # bytes of the current frame that are still to come
+    cdef bint discarding            # ... and are dropped rather than passed on
+    cdef Tls tls
+    cdef object waiter              # the Future of a login coroutine
+    cdef readonly str address       # "127.0.0.1:5555" or "unix:"
+    cdef readonly double since_s    # when it came, on the relay's clock
+
+
+cdef class Client(Link):
+    cdef readonly Line line
+    cdef Server server
+    cdef Client ahead, behind       # neighbours in the line, while waiting
+    cdef bint waiting
+    cdef double waits_since_s
+    cdef double began_s             # when the running request reached us
+    cdef char status                # as the last ReadyForQuery said: I, T or E
+    cdef bint skipping              # after an error: drop messages until Sync
+    cdef uint8_t answering          # a command being answered without a server (extended protocol)
+    cdef bytes answering_text       # ... and its text
+    cdef bytes begin                # text of a BEGIN that no server has been told of yet
+    cdef bytes lost                 # why the transaction's server is gone, until the client is told
+    cdef bint aborted               # its transaction died with its server
+    cdef bytes refusal              # ErrorResponse for the request that waited in vain
+    cdef bint starved               # what is held is no whole message: only more bytes help
+    cdef bint awaits_replies        # stopped until the server owes nothing
+    cdef bint retried               # the present unit is already a second try
+    cdef dict statements            # name -> Statement, NULL object until the first Parse
+    cdef bytes unnamed              # key of the unnamed statement
+    cdef uint8_t unnamed_command
+    cdef uint8_t unnamed_effect
+    cdef uint8_t bound_effect       # effect of the statement bound last
+    cdef bint bound_commit
+    cdef Statement shared_unnamed   # set while the unnamed statement is a shared one
+    cdef public object settings     # the interned Settings it believes in
+    cdef public object login        # whatever the control plane keeps with it
+    cdef readonly int pid           # its cancel key
+    cdef readonly bytes secret
+
+
+cdef class Server(Link):
+    cdef readonly Pool pool
+    cdef Client client
+    cdef Ledger ledger
+    cdef char status
+    cdef bint open_unit             # extended messages were sent and their Sync was not
+    cdef bint copying_in
+    cdef bint committing            # a COMMIT is among the replies owed
+    cdef bint resetting
+    cdef bint orphaned              # its client left while replies were owed
+    cdef bint retiring              # closed as soon as it is free
+    cdef uint8_t dirt               # effect bits that outlive a transaction
+    cdef int cancels                # cancel requests on their way to it
+    cdef bint cancel_wanted
+    cdef bint replied               # something of the present unit has reached the client
+    cdef bint replanning
+    cdef uint8_t retain             # RETAIN_NO, RETAIN_YES, RETAIN_OVER: is the unit kept?
+    cdef Octets unit                # the client's messages of the present unit, for a second try
+    cdef dict prepared              # Statement -> True, least recently used first
+    cdef Statement latest           # the one used last: it is at the end already
+    cdef bytes unnamed              # key of its unnamed statement
+    cdef public object settings     # interned Settings in force on it
+    cdef public object defaults     # interned Settings it had when it was new
+    cdef object pending_settings    # ... and those that an injected SET will bring
+    cdef readonly int pid
+    cdef readonly bytes secret
+    cdef readonly double idle_since_s
+    cdef bytes last_words           # message of a FATAL error, kept for the client's error
+    cdef uint64_t transactions
+
+
+cdef class Pool:
+    cdef readonly str cluster, node, database, user
+    cdef readonly str role
+    cdef public int size
+    cdef public int connecting
+    cdef public int max_prepared
+    cdef readonly list idle
+    cdef readonly set servers
+    cdef list lines
+    cdef public object owner
+    cdef uint64_t queries, transactions
+    cdef readonly bint retired
+
+
+cdef class Line:
+    cdef readonly str database, user, role
+    cdef readonly list pools
+    cdef public uint8_t mode
+    cdef public bint share_unnamed
+    cdef public bint tracks_statements
+    cdef public Py_ssize_t max_statement_bytes
+    cdef public int max_client_statements
+    cdef public double wait_timeout_s
+    cdef Client first, last
+    cdef readonly int waiting
+    cdef readonly int clients
+    cdef uint64_t queries, transactions
+    cdef Histogram durations
+
+
+cdef class Relay:
+    cdef readonly object loop
+    cdef readonly object control
+    cdef int epoll
+    cdef readonly double now_s
+    cdef char *scratch
+    cdef Sink to_server, to_client
+    cdef list again                 # links to read once more
+    cdef list departed              # links closed in this pass: events may still name them
+    cdef readonly dict clients      # cancel key's process id -> Client
+    cdef dict statements            # key -> Statement
+    cdef uint32_t next_statement
+    cdef dict switches              # (have, want) -> Query message that changes settings
+    cdef readonly dict errors       # (database, sqlstate) -> count
+    cdef readonly dict violations   # (side, reason) -> count
+    cdef readonly Histogram waits
+    cdef uint64_t received, sent, parses_sent, parses_forged, parses_injected, evictions, replans
+    cdef bint scheduled
+    cdef bint in_pass               # events that name links are being handled
+
+    cdef int _dispatch(self, Link link, uint32_t events) except -1

@@ -1,0 +1,768 @@
+# What PostgreSQL says: framed, checked against the ledger, and passed on to whoever asked.
+
+cdef enum Injected:
+    # Why a swallowed Query was sent; stands in Reply.effect.
+    TO_SET = 16
+    TO_BEGIN = 32
+    TO_ROLL_BACK = 64
+    TO_RESET = 128
+
+cdef enum Retain:
+    RETAIN_NO = 0
+    RETAIN_YES = 1
+    RETAIN_OVER = 2
+
+cdef enum:
+    # A frame up to this size is passed on whole, so that a server that dies in the middle of it
+    # costs its client an error and not its connection; a longer one is passed on as it comes.
+    WHOLE_BYTES = 8192
+    # Messages we must read (errors, tags, parameters) are never longer than this from a sane server.
+    MOST_READ_BYTES = 262144
+    # The client's messages of one request that are kept for a second try.
+    MOST_RETAINED_BYTES = 65536
+    # Consecutive full reads from one link before the others get a turn.
+    READS_A_TURN = 16
+
+# Kept after a statement was refused because its plan is out of date: see server_settle.
+cdef enum:
+    STALE_PLANS = 64
+
+
+@cython.final
+cdef class Server(Link):
+    """One connection to PostgreSQL. In the LOGIN stage a coroutine logs in; `enter` hands it over."""
+
+    def enter(self, Pool pool not None, int pid, bytes secret not None, settings):
+        """Logged in and idle: from now on it belongs to the pool.
+
+        settings: interned Settings as the server reported them at login.
+        """
+        self.side = SERVER_SIDE
+        self.stage = RELAYING
+        self.pool = pool
+        self.pid = pid
+        self.secret = secret
+        self.settings = self.defaults = settings
+        self.status = b'I'
+        self.prepared = {}
+        self.idle_since_s = self.relay.now_s
+        pool.servers.add(self)
+        if pool.retired or self.ended:
+            server_close(self, b'')
+            return
+        pool_give(pool, self)
+
+    def cancel_done(self, bint ok):
+        """A cancel request for this server has been delivered (or not: ok is False)."""
+        self.cancels -= 1
+        if self.stage != RELAYING:
+            return
+        if not ok:
+            # It may still arrive, and would hit whoever is here by then.
+            self.retiring = True
+        server_settle(self)
+        if self.client is not None:
+            self.relay._dispatch(self.client, 0)
+
+    def retire(self):
+        """Close as soon as it is free."""
+        self.retiring = True
+        if self.stage == RELAYING and self.client is None and not self.ledger.count \
+                and not self.orphaned and not self.cancels:
+            server_close(self, b'')
+
+    @property
+    def is_idle(self):
+        """In the pool, waiting for work."""
+        return self.stage == RELAYING and self in self.pool.idle
+
+    @property
+    def is_active(self):
+        """A client has it."""
+        return self.client is not None
+
+    @property
+    def cancels_in_flight(self):
+        """Cancel requests on their way to it: it is given to nobody meanwhile."""
+        return self.cancels
+
+    @property
+    def prepared_count(self):
+        """Prepared statements it holds for us."""
+        return len(self.prepared)
+
+    def __dealloc__(self):
+        ledger_free(&self.ledger)
+        free(self.unit.data)
+
+
+cdef int server_read(Server s) except -1:
+    """Read and pass on until the socket is empty, its client is slow, or its turn is over."""
+    cdef Relay relay = s.relay
+    cdef Py_ssize_t n, used
+    cdef char *p
+    cdef int turn = 0
+    while s.readable and s.stage == RELAYING:
+        if s.client is not None and s.client.unsent.end > s.client.unsent.start:
+            return 0
+        if turn == READS_A_TURN:
+            return relay_again(relay, s)
+        turn += 1
+        if s.held.end > s.held.start:
+            octets_reserve(&s.held, READ_BYTES)
+            n = link_recv(s, s.held.data + s.held.end, READ_BYTES)
+            if n > 0:
+                s.held.end += n
+            p = s.held.data + s.held.start
+        else:
+            n = link_recv(s, relay.scratch, READ_BYTES)
+            p = relay.scratch
+        if n == NOTHING:
+            return 0
+        if n <= 0:
+            return server_lost(s, s.last_words or b'the server closed the connection unexpectedly')
+        if s.held.end > s.held.start:
+            n = s.held.end - s.held.start
+            used = server_process(s, p, n)
+            if s.stage != RELAYING:
+                return 0
+            s.held.start += used
+            if s.held.start >= s.held.end:
+                s.held.start = s.held.end = 0
+        else:
+            used = server_process(s, p, n)
+            if s.stage != RELAYING:
+                return 0
+            if used < n:
+                octets_append(&s.held, p + used, n - used)
+        server_settle(s)
+    return 0
+
+
+cdef Py_ssize_t server_process(Server s, char *p, Py_ssize_t n) except -1:
+    """Check and pass on what was read. Result: bytes used; the rest is the start of a message."""
+    cdef Relay relay = s.relay
+    cdef Client c = s.client
+    cdef Sink *out = &relay.to_client
+    cdef Reply *head
+    cdef Py_ssize_t pos = 0, size, k
+    cdef char kind
+    cdef bint forward
+    while pos < n:
+        if s.passing:
+            k = min(s.passing, n - pos)
+            if not s.discarding:
+                sink_put(out, p + pos, k)
+            s.passing -= k
+            pos += k
+            continue
+        if n - pos < 5:
+            break
+        kind = p[pos]
+        size = int32_at(p + pos + 1)
+        if size < 4 or size > MAX_LARGE_BYTES:
+            server_violates(s, 'message length')
+            return pos
+        size += 1
+        if kind == kinds.DATA_ROW or kind == kinds.COPY_DATA:
+            if n - pos < size and size <= WHOLE_BYTES:
+                break
+            head = ledger_head(&s.ledger)
+            if s.ledger.count == 0 or not (
+                    head.kind == kinds.EXECUTE or head.kind == kinds.QUERY
+                    or head.action == FORGE):
+                server_violates(s, 'a row that nobody asked for')
+                return pos
+            if head.action == FORGE:
+                server_emit_forged(s, c)
+                continue
+            forward = c is not None and head.action == FORWARD
+            k = min(size, n - pos)
+            if forward:
+                sink_put(out, p + pos, k)
+                s.replied = True
+            s.passing = size - k
+            s.discarding = not forward
+            pos += k
+            continue
+        if n - pos < size:
+            if size <= MOST_READ_BYTES or not (
+                    kind == kinds.ROW_DESCRIPTION or kind == kinds.FUNCTION_CALL_RESPONSE
+                    or kind == kinds.NOTICE_RESPONSE or kind == kinds.NOTIFICATION_RESPONSE):
+                if size > MOST_READ_BYTES:
+                    server_violates(s, 'an overlong message')
+                    return pos
+                break
+        if not server_message(s, c, kind, p + pos, min(size, n - pos), size):
+            return pos
+        pos += min(size, n - pos)
+        c = s.client
+    if not sink_is_empty(out):
+        client_flush(relay, c)
+    return pos
+
+
+cdef int client_flush(Relay relay, Client c) except -1:
+    """Send the client what the sink holds."""
+    cdef Sink *out = &relay.to_client
+    if c is not None and c.stage == RELAYING:
+        if out.copying:
+            relay.sent += out.copy.end
+            link_send(c, out.copy.data, out.copy.end)
+        elif out.length:
+            relay.sent += out.length
+            link_send(c, out.piece, out.length)
+    sink_reset(out)
+    return 0
+
+
+cdef int server_emit_forged(Server s, Client c) except -1:
+    """Answer, in the server's stead, what stands at the head and was never asked of it."""
+    cdef Reply *head
+    while s.ledger.count:
+        head = ledger_head(&s.ledger)
+        if head.action != FORGE:
+            return 0
+        if c is not None:
+            sink_write(&s.relay.to_client, PARSE_COMPLETE if head.kind == kinds.PARSE else CLOSE_COMPLETE, 5)
+            s.replied = True
+        ledger_pop(&s.ledger)
+    return 0
+
+
+cdef bint is_expected(Reply *head, char kind) noexcept:
+    """May this kind come next, for a reply of this kind?"""
+    cdef char asked = head.kind
+    if asked == kinds.QUERY:
+        return (kind == kinds.ROW_DESCRIPTION or kind == kinds.COMMAND_COMPLETE
+                or kind == kinds.EMPTY_QUERY_RESPONSE or kind == kinds.COPY_IN_RESPONSE
+                or kind == kinds.COPY_OUT_RESPONSE or kind == kinds.COPY_BOTH_RESPONSE
+                or kind == kinds.COPY_DONE or kind == kinds.READY_FOR_QUERY)
+    if asked == kinds.EXECUTE:
+        return (kind == kinds.COMMAND_COMPLETE or kind == kinds.EMPTY_QUERY_RESPONSE
+                or kind == kinds.PORTAL_SUSPENDED or kind == kinds.COPY_IN_RESPONSE
+                or kind == kinds.COPY_OUT_RESPONSE or kind == kinds.COPY_DONE)
+    if asked == kinds.BIND:
+        return kind == kinds.BIND_COMPLETE
+    if asked == kinds.SYNC:
+        return kind == kinds.READY_FOR_QUERY
+    if asked == kinds.DESCRIBE:
+        return (kind == kinds.ROW_DESCRIPTION or kind == kinds.NO_DATA
+                or kind == kinds.PARAMETER_DESCRIPTION)
+    if asked == kinds.PARSE:
+        return kind == kinds.PARSE_COMPLETE
+    if asked == kinds.CLOSE:
+        return kind == kinds.CLOSE_COMPLETE
+    if asked == kinds.FUNCTION_CALL:
+        return kind == kinds.FUNCTION_CALL_RESPONSE or kind == kinds.READY_FOR_QUERY
+    return False
+
+
+cdef bint is_last_of(char asked, char kind) noexcept:
+    """Does this message complete the reply (but for a Query's, which ReadyForQuery completes)?"""
+    if asked == kinds.EXECUTE:
+        return (kind == kinds.COMMAND_COMPLETE or kind == kinds.EMPTY_QUERY_RESPONSE
+                or kind == kinds.PORTAL_SUSPENDED)
+    if asked == kinds.DESCRIBE:
+        return kind != kinds.PARAMETER_DESCRIPTION
+    return asked == kinds.BIND or asked == kinds.PARSE or asked == kinds.CLOSE
+
+
+cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
+                        Py_ssize_t size) except -1:
+    """One message that is no row. p: the whole frame, or its first `have` bytes of `size` when it
+    is a long one that need not be read. Result: 0 when the connection is closed over it."""
+    cdef Relay relay = s.relay
+    cdef Ledger *l = &s.ledger
+    cdef Reply *head
+    cdef uint8_t effect
+    cdef bint forward
+    # Asynchronous messages come at any time.
+    if kind == kinds.NOTICE_RESPONSE or kind == kinds.NOTIFICATION_RESPONSE:
+        forward = c is not None and (l.count == 0 or ledger_head(l).action != SWALLOW)
+        return server_pass(s, forward, p, have, size)
+    if kind == kinds.PARAMETER_STATUS:
+        return server_reports(s, c, p, have)
+    if kind == kinds.ERROR_RESPONSE:
+        return server_fails(s, c, p, have)
+    if kind == kinds.BACKEND_KEY_DATA or kind == kinds.AUTHENTICATION:
+        return server_violates(s, 'a login message after the login')
+    server_emit_forged(s, c)
+    if l.count == 0:
+        return server_violates(s, 'a reply that nobody asked for')
+    head = ledger_head(l)
+    if not is_expected(head, kind):
+        return server_violates(s, 'a reply to another request')
+    if kind == kinds.READY_FOR_QUERY:
+        return server_ready(s, c, p, size)
+    forward = c is not None and head.action == FORWARD
+    if kind == kinds.COMMAND_COMPLETE:
+        if have < 6 or p[have - 1] != 0:
+            return server_violates(s, 'a malformed CommandComplete')
+        effect = effect_of_tag(p + 5, have - 6)
+        if head.action == SWALLOW:
+            pass    # what our own statements do is known
+        elif effect and not (effect == SETTINGS_TOUCHED and head.effect & ENDS_WITH_TRANSACTION):
+            s.dirt |= effect
+        elif p[5] == 68 and have >= 17:
+            server_forgets(s, c, p + 5, have - 6)
+    elif kind == kinds.COPY_IN_RESPONSE or kind == kinds.COPY_BOTH_RESPONSE:
+        s.copying_in = True
+        if head.kind == kinds.EXECUTE:
+            server_ignores_syncs(s)
+            head = ledger_head(l)
+    if is_last_of(head.kind, kind):
+        ledger_pop(l)
+        if forward:
+            server_pass(s, True, p, have, size)
+            return server_emit_forged(s, c) == 0
+        return server_pass(s, False, p, have, size)
+    return server_pass(s, forward, p, have, size)
+
+
+cdef int server_pass(Server s, bint forward, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
+    if forward:
+        sink_put(&s.relay.to_client, p, have)
+        s.replied = True
+    s.passing = size - have
+    s.discarding = not forward
+    return 1
+
+
+cdef int server_ignores_syncs(Server s) except -1:
+    """The server has begun to read COPY data: a Sync that is already on its way is ignored.
+
+    Source: PostgreSQL documentation, "COPY Operations"; libpq sends one before it can know.
+    """
+    cdef Ledger *l = &s.ledger
+    cdef Reply copy = ledger_head(l)[0]
+    cdef Reply *following
+    while l.count > 1:
+        following = &l.replies[(l.head + 1) & (l.size - 1)]
+        if following.kind != kinds.SYNC:
+            break
+        # Take it out by moving the head behind it.
+        following[0] = copy
+        l.head = (l.head + 1) & (l.size - 1)
+        l.count -= 1
+        s.open_unit = True
+    return 0
+
+
+cdef int server_forgets(Server s, Client c, const char *tag, Py_ssize_t length) except -1:
+    """DISCARD ALL and DEALLOCATE ALL end all prepared statements, ours on the server included."""
+    if not (length == 11 and memcmp(tag, b'DISCARD ALL', 11) == 0
+            or length == 14 and memcmp(tag, b'DEALLOCATE ALL', 14) == 0):
+        return 0
+    server_unprepare(s)
+    if c is not None:
+        client_forgets(c)
+        if length == 11:
+            s.dirt |= SETTINGS_TOUCHED
+    return 0
+
+
+cdef int server_unprepare(Server s) except -1:
+    """Its prepared statements are gone."""
+    for statement in s.prepared:
+        statement_drop(s.relay, <Statement>statement)
+    s.prepared.clear()
+    s.latest = None
+    return 0
+
+
+cdef int server_reports(Server s, Client c, char *p, Py_ssize_t have) except -1:
+    """ParameterStatus: what the server reports, the client believes from now on."""
+    cdef Reply *head
+    if s.ledger.count:
+        head = ledger_head(&s.ledger)
+        if head.action == SWALLOW:
+            return 1    # the consequence of our own SET or RESET: known already
+    try:
+        name, value = messages.read_parameter_status(p[5:have])
+    except PeerError:
+        return server_violates(s, 'a malformed ParameterStatus')
+    s.settings = s.relay.control.settings_reported(s.settings, name, value)
+    if c is None:
+        # The server's configuration was reloaded.
+        s.defaults = s.relay.control.settings_reported(s.defaults, name, value)
+        return 1
+    c.settings = s.relay.control.settings_reported(c.settings, name, value)
+    return server_pass(s, True, p, have, have)
+
+
+cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
+    """ReadyForQuery: a simple query, a function call or a unit of extended messages is done."""
+    cdef Relay relay = s.relay
+    cdef Ledger *l = &s.ledger
+    cdef Reply head = ledger_head(l)[0]
+    cdef Octets unit
+    if size != 6 or not (p[5] == 73 or p[5] == 84 or p[5] == 69):
+        return server_violates(s, 'a malformed ReadyForQuery')
+    s.status = p[5]
+    s.copying_in = False
+    ledger_pop(l)
+    if head.action == SWALLOW:
+        server_injected_done(s, head.effect)
+        if s.cancel_wanted and l.count and ledger_head(l).action != SWALLOW:
+            server_cancel(s)
+        return 1
+    s.committing = False
+    if s.replanning:
+        s.replanning = False
+        return server_replan(s, c)
+    s.cancel_wanted = False
+    s.replied = False
+    s.transactions += s.status == 73
+    if s.status == 73:
+        s.pool.transactions += 1
+    if c is None:
+        return 1
+    if s.status == 73:
+        c.line.transactions += 1
+    c.status = s.status
+    c.retried = False
+    observe(c.line.durations, relay.now_s - c.began_s)
+    c.began_s = 0.0
+    server_pass(s, True, p, size, size)
+    s.replied = False
+    if c.line.mode == STATEMENT_MODE and s.status != 73:
+        client_flush(relay, c)
+        client_refuse_fatally(c, '0A000', 'transaction blocks are not possible in statement pooling mode')
+    return 1
+
+
+cdef int server_injected_done(Server s, uint8_t why) except -1:
+    """A statement of our own succeeded."""
+    if why == TO_SET:
+        s.settings = s.pending_settings
+        s.pending_settings = None
+    elif why == TO_RESET:
+        s.settings = s.defaults
+        s.dirt = 0
+        s.resetting = False
+    return 0
+
+
+cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
+    """ErrorResponse: for a request of the client's, for one of ours, or the server's last words."""
+    cdef Ledger *l = &s.ledger
+    cdef Reply *head
+    cdef dict fields = messages.read_fields(p[5:have])
+    cdef bytes body
+    if fields.get('V', fields.get('S')) in ('FATAL', 'PANIC'):
+        # The connection ends now. The client is told in an error that leaves it its own.
+        s.last_words = fields.get('M', '').encode('utf-8', 'surrogateescape')
+        s.retiring = True
+        return 1
+    if l.count == 0:
+        return server_violates(s, 'an error that nobody caused')
+    if not s.replied and server_may_replan(s, c, fields):
+        s.replanning = True
+        server_skip_to_sync(s, c)
+        return 1
+    server_emit_forged(s, c)
+    if l.count == 0:
+        return server_violates(s, 'an error that nobody caused')
+    head = ledger_head(l)
+    if head.action == SWALLOW and head.kind == kinds.QUERY:
+        server_lost(s, b'the session could not be prepared: '
+                    + fields.get('M', '').encode('utf-8', 'surrogateescape'))
+        return 0
+    if fields.get('R') == 'RevalidateCachedQuery':
+        s.dirt |= STALE_PLANS
+    if c is not None:
+        count_error(s.relay, c.line.database, fields.get('C', 'XX000'))
+        body = p[5:have]
+        if STATEMENT_PREFIX in body and c.statements:
+            body = client_names_in(c, body)
+            have = len(body) + 5
+            sink_write(&s.relay.to_client, message_head(kinds.ERROR_RESPONSE, len(body)), 5)
+            sink_write(&s.relay.to_client, body, len(body))
+            s.replied = True
+        else:
+            server_pass(s, True, p, have, have)
+    s.copying_in = False
+    if head.kind != kinds.QUERY and head.kind != kinds.FUNCTION_CALL:
+        server_skip_to_sync(s, c)
+        if l.count == 0 and c is not None:
+            # Its Sync has not come yet: until then the server ignores everything, so drop it here.
+            c.skipping = True
+    return 1
+
+
+cdef int server_skip_to_sync(Server s, Client c) except -1:
+    """After an error the server ignores all up to Sync: forget what those messages had begun."""
+    cdef Ledger *l = &s.ledger
+    cdef Reply *head
+    cdef Statement statement
+    cdef bytes name
+    while l.count:
+        head = ledger_head(l)
+        if head.kind == kinds.SYNC:
+            return 0
+        statement = <Statement>head.statement if head.statement != NULL else None
+        name = <bytes>head.name if head.name != NULL else None
+        if head.kind == kinds.PARSE:
+            if statement is not None and s.prepared.pop(statement, None) is not None:
+                if s.latest is statement:
+                    s.latest = None
+                statement_drop(s.relay, statement)
+            if name is not None and c is not None:
+                client_forgets_one(c, name)
+            if name is None and statement is None:
+                s.unnamed = None
+        elif head.kind == kinds.CLOSE and statement is not None:
+            # An eviction that did not happen: the server has it still.
+            if statement not in s.prepared:
+                s.prepared[statement] = True
+                statement_use(statement)
+        ledger_pop(l)
+    return 0
+
+
+cdef bint server_may_replan(Server s, Client c, dict fields) except -1:
+    """Is this "cached plan must not change result type", and can all be run again unnoticed?
+
+    The routine's name is not translated; the message is. It is raised when a Bind or Execute finds
+    that its statement would return other columns than when it was prepared, so before any row.
+    """
+    if fields.get('C') != '0A000' or fields.get('R') != 'RevalidateCachedQuery':
+        return False
+    if c is None or s.retain != RETAIN_YES or s.open_unit or c.retried or s.status != 73:
+        return False
+    return unit_tells_columns(s.unit.data + s.unit.start, s.unit.end - s.unit.start)
+
+
+cdef bint unit_tells_columns(const char *p, Py_ssize_t n) except -1:
+    """Will the client understand rows of another shape than it was told of before?
+
+    Yes when each Bind is followed by a Describe, or asks for texts only. A client that asks for
+    binary results of a shape it remembers would take one type's bytes for another's: it must see
+    the error, as on a direct connection.
+    """
+    cdef Py_ssize_t pos = 0, size
+    cdef const char *at
+    cdef const char *end
+    cdef int i, count
+    cdef bint told = True
+    while pos + 5 <= n:
+        size = int32_at(p + pos + 1) + 1
+        if p[pos] == kinds.BIND:
+            if not told:
+                return False
+            told = True
+            end = p + pos + size
+            at = p + pos + 5
+            at += strlen(at) + 1
+            at += strlen(at) + 1
+            if end - at < 2:
+                return False
+            at += 2 + 2 * int16_at(at)
+            if end - at < 2:
+                return False
+            count = int16_at(at)
+            at += 2
+            for i in range(count):
+                if end - at < 4:
+                    return False
+                at += 4 + max(0, int32_at(at))
+            if end - at < 2:
+                return False
+            count = int16_at(at)
+            at += 2
+            for i in range(count):
+                if end - at < 2:
+                    return False
+                if int16_at(at) != 0:
+                    told = False
+                at += 2
+        elif p[pos] == kinds.DESCRIBE:
+            told = True
+        pos += size
+    return told
+
+
+cdef int server_replan(Server s, Client c) except -1:
+    """The failed unit is over: forget all plans and send the same messages once more."""
+    cdef Relay relay = s.relay
+    cdef Octets unit = s.unit
+    if c is None:
+        return 1
+    memset(&s.unit, 0, sizeof(Octets))
+    relay.replans += 1
+    c.retried = True
+    server_unprepare(s)
+    s.dirt &= ~STALE_PLANS
+    server_inject(s, b'DEALLOCATE ALL', 0)
+    try:
+        client_process(c, unit.data + unit.start, unit.end - unit.start)
+    finally:
+        octets_free(&unit)
+    return 1
+
+
+cdef int server_inject(Server s, bytes text, uint8_t why) except -1:
+    """A Query of our own, into the sink; its reply is swallowed."""
+    cdef bytes message = query_message(text)
+    sink_write(&s.relay.to_server, message, len(message))
+    ledger_push(&s.ledger, kinds.QUERY, SWALLOW, why)
+    s.unnamed = None
+    return 0
+
+
+cdef int server_flush(Server s) except -1:
+    """Send the server what the sink holds."""
+    cdef Sink *out = &s.relay.to_server
+    if s.stage == RELAYING:
+        if out.copying:
+            link_send(s, out.copy.data, out.copy.end)
+        elif out.length:
+            link_send(s, out.piece, out.length)
+    sink_reset(out)
+    return 0
+
+
+cdef int server_cancel(Server s) except -1:
+    """Have the running statement cancelled. Nobody gets the server until that has been delivered."""
+    s.cancel_wanted = False
+    s.cancels += 1
+    s.relay.control.cancel(s)
+    return 0
+
+
+cdef int server_settle(Server s) except -1:
+    """After a pass: is the connection free, and who may use it next?"""
+    cdef Client c = s.client
+    cdef bytes text
+    if s.stage != RELAYING or s.cancels:
+        return 0
+    if s.ledger.count or s.open_unit or s.passing or s.held.end > s.held.start or s.copying_in:
+        if c is not None and (c.awaits_replies or c.readable) and s.ledger.count < MOST_REPLIES_OWED // 2:
+            client_read(c)
+        return 0
+    if s.status != 73:
+        if c is None:
+            server_inject(s, b'ROLLBACK', TO_ROLL_BACK)
+            server_flush(s)
+        elif c.awaits_replies or c.readable:
+            client_read(c)
+        return 0
+    if c is not None:
+        if c.line.mode == SESSION_MODE:
+            if c.awaits_replies or c.readable:
+                client_read(c)
+            return 0
+        s.client = None
+        c.server = None
+    s.orphaned = False
+    s.cancel_wanted = False
+    octets_free(&s.held)
+    if s.unit.size > 4096:
+        octets_free(&s.unit)
+    if s.retiring or s.pool.retired:
+        server_close(s, b'')
+    elif s.dirt:
+        if s.dirt & (LISTENING | SESSION_TOUCHED):
+            server_unprepare(s)
+            text = b'DISCARD ALL'
+        elif s.dirt & STALE_PLANS:
+            server_unprepare(s)
+            text = b'DEALLOCATE ALL'
+            if s.dirt & SETTINGS_TOUCHED:
+                text = RESET_TEXT + b'; DEALLOCATE ALL'
+        else:
+            text = RESET_TEXT
+        s.resetting = True
+        server_inject(s, text, TO_RESET)
+        server_flush(s)
+    else:
+        pool_give(s.pool, s)
+    if c is not None and c.stage == RELAYING and (c.awaits_replies or c.readable):
+        client_read(c)
+    return 0
+
+
+cdef int server_violates(Server s, str what) except -1:
+    """It said something it must not say here: close it, whoever it is, and never use it again."""
+    s.relay.control.server_violated(s, what)
+    count_violation(s.relay, 'server', what)
+    server_lost(s, b'the server broke the protocol: ' + what.encode())
+    return 0
+
+
+cdef int server_close(Server s, bytes reason) except -1:
+    """Out of the pool and closed; reason b'' when that was our wish."""
+    cdef Pool pool = s.pool
+    if s.stage == CLOSED:
+        return 0
+    pool.servers.discard(s)
+    if s in pool.idle:
+        pool.idle.remove(s)
+    server_unprepare(s)
+    ledger_free(&s.ledger)
+    octets_free(&s.unit)
+    sink_reset(&s.relay.to_server)
+    if not reason:
+        link_send(s, TERMINATE, 5)
+    link_close(s)
+    s.relay.control.server_gone(s, reason.decode('utf-8', 'replace'))
+    for line in pool.lines:
+        if (<Line>line).waiting:
+            line_grow(<Line>line)
+    return 0
+
+
+cdef int server_lost(Server s, bytes reason) except -1:
+    """The connection is gone. Its client gets one error and keeps its own, where that is possible."""
+    cdef Relay relay = s.relay
+    cdef Client c = s.client
+    cdef bint midway = s.passing > 0 and not s.discarding
+    cdef bint running = s.ledger.count > 0 or s.open_unit
+    cdef bint open_unit = s.open_unit
+    cdef bint committing = s.committing
+    cdef list ends = []
+    cdef int i
+    if c is not None:
+        # What of the reply was read before the loss is the client's.
+        client_flush(relay, c)
+        for i in range(s.ledger.count):
+            kind = s.ledger.replies[(s.ledger.head + i) & (s.ledger.size - 1)].kind
+            if s.ledger.replies[(s.ledger.head + i) & (s.ledger.size - 1)].action == FORWARD and (
+                    kind == kinds.QUERY or kind == kinds.FUNCTION_CALL or kind == kinds.SYNC):
+                ends.append(kind)
+    s.client = None
+    server_close(s, reason or b'closed')
+    if c is None:
+        return 0
+    c.server = None
+    c.begin = None
+    if c.stage != RELAYING:
+        return 0
+    if midway:
+        return client_gone(c, 'server lost in the middle of a row', False)
+    if not running:
+        if c.status != 73 or c.line.mode == SESSION_MODE:
+            c.lost = reason
+            c.aborted = c.status != 73
+        return client_read(c)
+    if c.status != 73 and not committing:
+        c.aborted = True
+        c.status = 69
+    else:
+        c.status = 73
+    sqlstate = '08007' if committing else '08006'
+    if committing:
+        text = 'the server connection was lost while committing: the outcome is unknown'
+    else:
+        text = 'the server connection was lost'
+    count_error(relay, c.line.database, sqlstate)
+    error = messages.error_response(sqlstate, text, detail=reason.decode('utf-8', 'surrogateescape'))
+    for i in range(max(1, len(ends))):
+        sink_write(&relay.to_client, error, len(error))
+        if i < len(ends):
+            client_say_ready(c)
+    if open_unit:
+        c.skipping = True
+    client_flush(relay, c)
+    return client_read(c)

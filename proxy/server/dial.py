@@ -1,0 +1,148 @@
+"""Open a connection to PostgreSQL and log in: a coroutine that ends where the relay begins.
+
+The server is a stranger: what it sends is bounded in size and number, and its login messages are
+accepted in their order only.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proxy.auth import Credential, DerivedKeys, ServerLogin
+from proxy.errors import ClientError, PeerError
+from proxy.relay import Relay, Server, next_message
+from proxy.server.place import Place, open_link
+from proxy.wire import messages
+
+# PostgreSQL 18 reports 16 parameters, forks a few more.
+_MOST_PARAMETERS = 200
+_MOST_MESSAGES = 1000
+_MOST_MESSAGE_BYTES = 65536
+
+# SQLSTATEs of a login refused by the server that may well be accepted in a moment.
+_PASSING = frozenset({"53300", "57P03", "57P01", "57P02", "53400", "53200", "53000"})
+
+
+class Unreachable(Exception):  # noqa: N818 -- a fact about the server, not an error of ours
+    """The server could not be reached, or not in time; trying again may help."""
+
+
+class LoginRefused(ClientError):
+    """The server was reached and said no; trying again will not help until somebody acts.
+
+    sqlstate, message, …: the server's own words.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """A connection that is logged in and ready, still in the hands of the control plane.
+
+    parameters: all it reported (ParameterStatus). pid, secret: its cancel key.
+    """
+
+    link: Server
+    parameters: Mapping[str, str]
+    pid: int
+    secret: bytes
+
+
+async def dial(
+    relay: Relay,
+    place: Place,
+    *,
+    user: str,
+    credential: Credential | None,
+    startup: Mapping[str, str],
+    derived: DerivedKeys,
+    timeout_s: float,
+) -> Dialled:
+    """Connect and log in.
+
+    startup: the StartupMessage's parameters besides `user`. derived: keys kept between logins.
+    timeout_s: for all of it, 0 is no limit.
+    Raises Unreachable, LoginRefused, or PeerError when the server breaks the protocol.
+    """
+    modes = {"disable": (False,), "allow": (False, True)}.get(place.tls_mode, (True,))
+    try:
+        async with asyncio.timeout(timeout_s or None):
+            for last, with_tls in zip((len(modes) == 1, True), modes, strict=False):
+                try:
+                    return await _dial_once(
+                        relay, place, user, credential, startup, derived, with_tls=with_tls
+                    )
+                except LoginRefused as refused:
+                    # No pg_hba.conf entry without encryption: the mode allows TLS as well.
+                    if last or refused.sqlstate != "28000":
+                        raise
+            raise Unreachable("no way to connect")  # pragma: no cover -- modes is never empty
+    except TimeoutError:
+        raise Unreachable(f"{place} did not answer within {timeout_s:g} s") from None
+    except OSError as error:
+        raise Unreachable(f"{place} could not be reached: {error.strerror or error}") from None
+
+
+async def _dial_once(
+    relay: Relay,
+    place: Place,
+    user: str,
+    credential: Credential | None,
+    startup: Mapping[str, str],
+    derived: DerivedKeys,
+    *,
+    with_tls: bool,
+) -> Dialled:
+    link = await open_link(relay, place, with_tls=with_tls)
+    try:
+        link.write(messages.startup_message(messages.PROTOCOL_3_0, {"user": user, **startup}))
+        login = ServerLogin(
+            user,
+            credential,
+            derived=derived,
+            allow_cleartext=link.tls_version is not None or place.is_local,
+        )
+        return await _log_in(link, login)
+    except BaseException:
+        link.abandon()
+        raise
+
+
+async def _log_in(link: Server, login: ServerLogin) -> Dialled:
+    parameters: dict[str, str] = {}
+    key: tuple[int, bytes] | None = None
+    for _ in range(_MOST_MESSAGES):
+        kind, body = await next_message(link, _MOST_MESSAGE_BYTES)
+        if kind == b"R":
+            answer = login.receive(body)
+            if answer is not None:
+                link.write(messages.password_message(answer))
+        elif kind == b"E":
+            raise _refusal(messages.read_fields(body))
+        elif kind == b"N":
+            continue
+        elif not login.done:
+            raise PeerError(f"the server sent {kind!r} before the login was over")
+        elif kind == b"S":
+            name, value = messages.read_parameter_status(body)
+            parameters[name] = value
+            if len(parameters) > _MOST_PARAMETERS:
+                raise PeerError("the server reports too many parameters")
+        elif kind == b"K":
+            key = messages.read_backend_key_data(body)
+        elif kind == b"Z":
+            if body != b"I":
+                raise PeerError("the server is in a transaction right after its login")
+            # Servers without cancellation send no key.
+            pid, secret = key or (0, b"\0\0\0\0")
+            return Dialled(link, parameters, pid, secret)
+        else:
+            raise PeerError(f"the server sent {kind!r} during the login")
+    raise PeerError("the server's login does not end")
+
+
+def _refusal(fields: Mapping[str, str]) -> Exception:
+    sqlstate = fields.get("C", "08004")
+    text = fields.get("M", "the server refused the login without a reason")
+    if sqlstate in _PASSING:
+        return Unreachable(f"{text} ({sqlstate})")
+    return LoginRefused(sqlstate, text, detail=fields.get("D"), hint=fields.get("H"))

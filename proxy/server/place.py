@@ -1,0 +1,102 @@
+"""Where a server is, and how to open a link to it: socket, then TLS as far as both sides want it."""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.errors import PeerError
+from proxy.relay import Relay, Server, next_bytes
+from proxy.tls import shake_hands
+from proxy.wire import messages
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node listens. host: a name, an address, or a folder that holds a Unix socket.
+
+    tls_mode: libpq's sslmode. tls: the context for it; None when the mode is `disable`.
+    """
+
+    host: str
+    port: int
+    tls_mode: str = "disable"
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Does nothing sent there leave this machine?"""
+        if self.host.startswith("/") or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+async def open_link(relay: Relay, place: Place, *, with_tls: bool) -> Server:
+    """Connect, and shake hands when asked to; the name is resolved again each time.
+
+    Raises OSError when it cannot be reached or refuses TLS that is demanded, PeerError when the
+    handshake fails.
+    """
+    link = relay.dial(await _connected_socket(place), str(place))
+    try:
+        if with_tls and place.tls is not None and not place.host.startswith("/"):
+            await _begin_tls(link, place)
+    except BaseException:
+        link.abandon()
+        raise
+    return link
+
+
+async def _connected_socket(place: Place) -> int:
+    """A descriptor of a connected, non-blocking socket; the first address that answers."""
+    loop = asyncio.get_running_loop()
+    if place.host.startswith("/"):
+        path = f"{place.host}/.s.PGSQL.{place.port}"
+        return await _connect(socket.AF_UNIX, path)
+    found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    failed: OSError = OSError(f"{place.host} has no address")
+    for family, _, _, _, address in found:
+        try:
+            return await _connect(family, address)
+        except OSError as error:
+            failed = error
+    raise failed
+
+
+async def _connect(family: int, address: tuple[Any, ...] | str) -> int:
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+        return sock.detach()
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def _begin_tls(link: Server, place: Place) -> None:
+    link.write(messages.ssl_request())
+    answer = await next_bytes(link, 1)
+    if answer == b"S":
+        # Bytes behind the answer came in clear and must not pass for TLS (CVE-2021-23222).
+        if link.has_unread:
+            # The server speaks first in no TLS version.
+            raise PeerError("the server sent bytes before the TLS handshake")
+        assert place.tls is not None  # noqa: S101 -- the caller asked for TLS
+        host = place.host if place.tls.check_hostname else None
+        await shake_hands(link, place.tls, server_side=False, host=host)
+    elif answer == b"N":
+        if place.tls_mode not in ("allow", "prefer"):
+            raise PeerError(f"the server offers no TLS, and tls.mode is {place.tls_mode}")
+    else:
+        raise PeerError("the server answered SSLRequest with neither S nor N")

@@ -1,0 +1,124 @@
+"""The settings of a session, and how to bring another session into them.
+
+A client keeps its settings from one server connection to the next: those that PostgreSQL reports
+(ParameterStatus) as the server last reported them, and those it asked for in its startup packet.
+Equal settings are one object, so that the relay compares pointers, and only a difference costs
+anything at all. Nothing here has a value that a server has not accepted before.
+"""
+
+from collections.abc import Iterator, Mapping
+from weakref import WeakValueDictionary
+
+# Reported settings that a session may change. The rest of what is reported describes the server
+# (server_version, in_hot_standby, …) or who logged in (is_superuser, session_authorization).
+# Source: PostgreSQL documentation, "Asynchronous Operations" of the protocol.
+FOLLOWED = {
+    name.lower(): name
+    for name in (
+        "application_name",
+        "client_encoding",
+        "DateStyle",
+        "IntervalStyle",
+        "search_path",
+        "standard_conforming_strings",
+        "TimeZone",
+    )
+}
+
+# Values of these are lists of quoted names: SET would take the text for one name of the list.
+# Source: PostgreSQL, GUC_LIST_QUOTE in src/backend/utils/misc/guc_tables.c.
+_QUOTED_LISTS = frozenset(
+    {
+        "search_path",
+        "temp_tablespaces",
+        "local_preload_libraries",
+        "session_preload_libraries",
+        "shared_preload_libraries",
+        "unix_socket_directories",
+    }
+)
+
+
+class Settings(Mapping[str, str]):
+    """Names and values, immutable. Equal ones made by one `SettingsBook` are one object."""
+
+    __slots__ = ("__weakref__", "_values")
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    # One object per value: identity is equality, and hashing is cheap.
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class SettingsBook:
+    """Makes `Settings`, one object for equal values, as long as somebody holds it."""
+
+    def __init__(self) -> None:
+        self._known: WeakValueDictionary[frozenset[tuple[str, str]], Settings] = (
+            WeakValueDictionary()
+        )
+
+    def of(self, values: Mapping[str, str]) -> Settings:
+        """Give the Settings with these values."""
+        key = frozenset(values.items())
+        settings = self._known.get(key)
+        if settings is None:
+            settings = self._known[key] = Settings(values)
+        return settings
+
+    def of_reported(self, reported: Mapping[str, str]) -> Settings:
+        """Give the Settings of a new session from all that its server reported at login."""
+        return self.of(
+            {name: value for name, value in reported.items() if name.lower() in FOLLOWED}
+        )
+
+    def reported(self, settings: Settings, name: str, value: str) -> Settings:
+        """Give the settings after a ParameterStatus; the same object when nothing changes."""
+        if name.lower() not in FOLLOWED or settings.get(name) == value:
+            return settings
+        return self.of({**settings, name: value})
+
+
+def switch(have: Settings, want: Settings) -> str:
+    """Write the SQL that takes a session from `have` to `want`; "" when they agree.
+
+    What is in `have` alone goes back to the session's own default.
+    """
+    statements = [f"RESET {quote_name(name)}" for name in have if name not in want]
+    for name, value in want.items():
+        if have.get(name) == value:
+            continue
+        if name.lower() in _QUOTED_LISTS:
+            statements.append(
+                f"SELECT pg_catalog.set_config({quote_text(name)}, {quote_text(value)}, false)"
+            )
+        else:
+            statements.append(f"SET {quote_name(name)} TO {quote_text(value)}")
+    return "; ".join(statements)
+
+
+def quote_name(name: str) -> str:
+    """Quote a setting's name; a dot parts an extension's prefix from the rest.
+
+    SET folds names only when they are not quoted, but compares them without regard to case.
+    """
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+
+
+def quote_text(text: str) -> str:
+    """Quote a text so that `standard_conforming_strings` makes no difference."""
+    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"

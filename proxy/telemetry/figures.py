@@ -1,0 +1,167 @@
+"""One reading of every counter, as it crosses from whoever counts to whoever shows.
+
+The composition root fills a `Figures` at scrape time from the relay's C integers and the control
+plane's tallies. Mappings are keyed by plain tuples in the order of the metric's labels, so filling
+one is a dict comprehension; `metrics.py` is the only place that gives them names.
+
+Whoever fills them keeps the number of keys bounded: a database or user belongs in here once it is
+configured or a client has logged in to it, never because a stranger mentioned it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from proxy.errors import ProxyBug
+
+NodeRole = Literal["primary", "replica"]
+
+BUCKET_BOUNDS_S = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
+"""Upper bounds of the histograms, seconds: a proxied statement starts near 0.1 ms, and what takes
+ten seconds is a matter for the slow log, not for a finer bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How many durations fell between which bounds.
+
+    bounds_s: upper bounds, seconds, ascending; a duration equal to a bound belongs below it.
+    counts: one per bound and one for everything longer; not cumulative.
+    sum_s: all durations together, seconds.
+    Raises ProxyBug when counts and bounds do not fit together.
+    """
+
+    bounds_s: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum_s: float
+
+    def __post_init__(self) -> None:
+        if len(self.counts) != len(self.bounds_s) + 1:
+            raise ProxyBug(
+                f"a histogram of {len(self.bounds_s)} bounds needs one count more than that,"
+                f" not {len(self.counts)}"
+            )
+
+    def plus(self, other: "Histogram") -> "Histogram":
+        """The two histograms as one. Raises ProxyBug when their bounds differ."""
+        if self.bounds_s != other.bounds_s:
+            raise ProxyBug("histograms with different bounds cannot be added")
+        counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
+        return Histogram(self.bounds_s, counts, self.sum_s + other.sum_s)
+
+
+EMPTY_HISTOGRAM = Histogram(BUCKET_BOUNDS_S, (0,) * (len(BUCKET_BOUNDS_S) + 1), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFigures:
+    """What the last probe said about one node.
+
+    role: None while it has never answered. lag_s, lag_bytes: None for a primary and where unknown.
+    """
+
+    cluster: str
+    node: str
+    up: bool
+    role: NodeRole | None = None
+    lag_s: float | None = None
+    lag_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFigures:
+    """One pool, beside its connections, which are in `Figures.server_connections`.
+
+    size: server connections it may open. oldest_wait_s: how long its first waiting client has been
+    waiting by now, seconds; 0 when nobody waits (PgBouncer's `maxwait`).
+    """
+
+    size: int
+    oldest_wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """One reading of all counters. Counters start at 0 with the process and never go down.
+
+    client_connections: (database, user, state) with state active, waiting or idle.
+    client_limit: `max_client_conn`.
+    server_connections: (cluster, node, database, user, state) with state active, idle, login or
+        closing.
+    pools: (cluster, node, database, user).
+    pool_wait: how long clients waited for a server connection, of those that got one or gave up.
+    queries: (database, node, role). query_duration: (database, role).
+    transactions: database. bytes_received, bytes_sent: as the proxy sees its clients.
+    errors: (database, sqlstate), every ErrorResponse a client was sent, the server's or ours.
+    refusals: reason, connections turned away; the usual reasons are `REFUSAL_REASONS`.
+    protocol_errors: peer, "client" or "server".
+    cancel_requests: result, see `CANCEL_RESULTS`.
+    server_connects: (cluster, node, result), see `CONNECT_RESULTS`.
+    prepared_statements: event, see `PREPARED_EVENTS`.
+    replans: statements prepared and run again after "cached plan must not change result type".
+    loop_lag: how late the event loop came to a timer.
+    """
+
+    version: str
+    client_connections: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    client_limit: int = 0
+    server_connections: Mapping[tuple[str, str, str, str, str], int] = field(default_factory=dict)
+    pools: Mapping[tuple[str, str, str, str], PoolFigures] = field(default_factory=dict)
+    pool_wait: Histogram = EMPTY_HISTOGRAM
+    queries: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    query_duration: Mapping[tuple[str, str], Histogram] = field(default_factory=dict)
+    transactions: Mapping[str, int] = field(default_factory=dict)
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    errors: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    nodes: tuple[NodeFigures, ...] = ()
+    refusals: Mapping[str, int] = field(default_factory=dict)
+    protocol_errors: Mapping[str, int] = field(default_factory=dict)
+    cancel_requests: Mapping[str, int] = field(default_factory=dict)
+    server_connects: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    prepared_statements: Mapping[str, int] = field(default_factory=dict)
+    replans: int = 0
+    loop_lag: Histogram = EMPTY_HISTOGRAM
+
+
+REFUSAL_REASONS = (
+    "login_failed",
+    "login_timeout",
+    "too_many_clients",
+    "unknown_database",
+    "tls_required",
+    "protocol_error",
+    "server_unreachable",
+    "shutting_down",
+)
+"""Why a connection was turned away; shown as 0 from the start, so that a first one is a rise."""
+
+PEERS = ("client", "server")
+
+CANCEL_RESULTS = ("sent", "nothing_running", "unknown_key", "failed")
+"""sent: to the server whose query was running. nothing_running: the key is known, its client was
+idle. unknown_key: nobody's. failed: the server could not be reached to cancel."""
+
+CONNECT_RESULTS = ("ok", "refused", "timeout", "login_failed", "protocol_error")
+
+PREPARED_EVENTS = ("forwarded", "forged", "swallowed", "evicted")
+"""forwarded: a client's Parse went to a server. forged: answered by us, the server had it already.
+swallowed: a Parse of our own whose answer no client sees. evicted: closed on a server to make
+room."""

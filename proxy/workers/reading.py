@@ -1,0 +1,95 @@
+"""Read every counter of a process into one `Figures`, at scrape time."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from proxy.client import Door
+from proxy.cluster import ClusterView
+from proxy.pool import Reservoir
+from proxy.relay import Histogram as Counted
+from proxy.relay import Relay
+from proxy.telemetry import Figures, Histogram, NodeFigures, PoolFigures
+
+
+def read_figures(
+    *,
+    version: str,
+    relay: Relay,
+    reservoir: Reservoir,
+    door: Door,
+    views: Sequence[ClusterView],
+    client_limit: int,
+    loop_lag: Histogram,
+) -> Figures:
+    """Fill one `Figures`. Costs microseconds per pool and per client."""
+    clients: Counter[tuple[str, str, str]] = Counter()
+    for client in relay.clients.values():
+        state = "waiting" if client.is_waiting else "active" if client.has_server else "idle"
+        clients[client.line.database, client.line.user, state] += 1
+    servers: Counter[tuple[str, str, str, str, str]] = Counter()
+    pools: dict[tuple[str, str, str, str], PoolFigures] = {}
+    queries: Counter[tuple[str, str, str]] = Counter(reservoir.ended_queries)
+    transactions: Counter[str] = Counter()
+    durations: dict[tuple[str, str], Histogram] = {}
+    for line in reservoir.lines:
+        transactions[line.database] += line.transaction_count
+        counted = read_histogram(line.duration_histogram)
+        known = durations.get((line.database, line.role))
+        durations[line.database, line.role] = counted if known is None else known.plus(counted)
+        for pool in line.pools:
+            where = (pool.cluster, pool.node, pool.database, pool.user)
+            idle = len(pool.idle)
+            active = sum(1 for server in pool.servers if server.is_active)
+            servers[*where, "active"] += active
+            servers[*where, "idle"] += idle
+            servers[*where, "login"] += pool.connecting
+            servers[*where, "closing"] += len(pool.servers) - idle - active
+            pools[where] = PoolFigures(pool.size, line.longest_wait_s)
+            queries[pool.database, pool.node, pool.role] += pool.query_count
+    statements = relay.statement_figures
+    violations: Counter[str] = Counter()
+    for (side, _), count in relay.violations.items():
+        violations[side] += count
+    return Figures(
+        version=version,
+        client_connections=clients,
+        client_limit=client_limit,
+        server_connections=servers,
+        pools=pools,
+        pool_wait=read_histogram(relay.waits),
+        queries=queries,
+        query_duration=durations,
+        transactions=transactions,
+        bytes_received=relay.received_bytes,
+        bytes_sent=relay.sent_bytes,
+        errors=dict(relay.errors),
+        nodes=tuple(
+            NodeFigures(
+                view.name,
+                node.name,
+                node.state in ("up", "suspect"),
+                node.role,
+                node.lag_s,
+                node.lag_bytes,
+            )
+            for view in views
+            for node in view.nodes
+        ),
+        refusals=door.refusals.read(),
+        protocol_errors=violations,
+        cancel_requests=door.cancels.read(),
+        server_connects=reservoir.connects.read(),
+        prepared_statements={
+            "forwarded": statements["sent"],
+            "forged": statements["forged"],
+            "swallowed": statements["injected"],
+            "evicted": statements["evicted"],
+        },
+        replans=statements["replanned"],
+        loop_lag=loop_lag,
+    )
+
+
+def read_histogram(counted: Counted) -> Histogram:
+    """A histogram of the relay's, as telemetry knows it."""
+    return Histogram(counted.bounds_s, counted.seen, counted.sum_s)

@@ -1,0 +1,347 @@
+"""One process of the proxy: every room, put together.
+
+What a low room needs from a high one is handed to it here. This is also the `Control` that the
+relay talks to.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import proxy
+from proxy.auth import Credential, Md5Secret, PlainSecret, Roster, Verifiers
+from proxy.client import Door, DoorTerms
+from proxy.client.door import facts_of
+from proxy.cluster import ClusterView, Monitor, NodeAddress, ProbeLogin, ProbeTls
+from proxy.config import Cluster, Config, Policy
+from proxy.console import HttpEndpoint
+from proxy.pool import NodePlace, Reservoir
+from proxy.relay import Client, Link, Pool, Relay, Server
+from proxy.server import Place
+from proxy.session import Settings, SettingsBook
+from proxy.session.settings import switch
+from proxy.telemetry import (
+    BUCKET_BOUNDS_S,
+    Figures,
+    LimitedLog,
+    LoopLag,
+    build_registry,
+)
+from proxy.tls import client_context, server_context
+from proxy.workers.reading import read_figures
+
+_log = logging.getLogger("pgweir")
+_client_log = logging.getLogger("pgweir.client")
+_server_log = logging.getLogger("pgweir.server")
+
+_TICK_S = 0.1
+_TIDY_S = 1.0
+# How long a closing link may take over its last bytes.
+_LINGER_S = 5.0
+
+
+class Worker:
+    """One process. `start` it, then `stop` it once; `reached` tells whether a primary is there."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        clock = time.monotonic
+        self._book = SettingsBook()
+        self._relay = Relay(loop, self, BUCKET_BOUNDS_S)
+        self._roster = read_roster(config)
+        self._verifiers = Verifiers(os.urandom(32))
+        self._terms = read_terms(config, self._roster)
+        self._contexts = {name: place_maker(cluster) for name, cluster in config.clusters.items()}
+        self._reservoir = Reservoir(
+            self._relay,
+            self._book,
+            policy_of=self._policy_of,
+            credential_of=self._credential_of,
+            on_unreachable=self._poke,
+            clock=clock,
+        )
+        self._door = Door(
+            self._relay,
+            self._reservoir,
+            terms=lambda: self._terms,
+            verifiers=self._verifiers,
+            clock=clock,
+        )
+        self._monitors = {
+            name: new_monitor(name, cluster, self._publish)
+            for name, cluster in config.clusters.items()
+        }
+        self._tasks: list[asyncio.Task[None]] = []
+        self._loop_lag = LoopLag(loop)
+        self._bugs = LimitedLog(_log, clock)
+        self._http: HttpEndpoint | None = None
+        self._policies: dict[tuple[str, str], Policy | None] = {}
+        self._stopping = False
+
+    # --- life ----------------------------------------------------------------------------------
+
+    async def start(self) -> dict[str, object]:
+        """Begin to serve. Result: the addresses, for the log. Raises OSError."""
+        config = self._config
+        await asyncio.to_thread(
+            self._roster.prepare,
+            self._verifiers,
+            derive=config.auth.method in ("scram-sha-256", "password"),
+        )
+        listen = config.listen
+        port = self._door.listen(listen.host, listen.port, listen.backlog)
+        facts: dict[str, object] = {"host": listen.host, "port": port}
+        if listen.unix_socket_dir is not None:
+            facts["unix"] = str(
+                self._door.listen_unix(listen.unix_socket_dir, port, listen.backlog)
+            )
+        if config.http is not None:
+            self._http = HttpEndpoint(
+                config.http.host,
+                config.http.port,
+                build_registry(self.figures),
+                lambda: True,
+                self.why_not_ready,
+            )
+            await self._http.start()
+            facts["http"] = f"{config.http.host}:{self._http.port}"
+        self._loop.add_reader(self._relay.fileno(), self._relay.poll)
+        for monitor in self._monitors.values():
+            self._tasks.append(self._loop.create_task(monitor.run()))
+        self._tasks.append(self._loop.create_task(self._keep_time()))
+        self._loop_lag.start()
+        self._door.open()
+        return facts
+
+    async def stop(self, *, patience_s: float | None) -> None:
+        """Accept nobody any more, let transactions finish, then close everything.
+
+        patience_s: how long to wait for them; None is for ever, 0 not at all.
+        """
+        if self._stopping:
+            return
+        self._stopping = True
+        self._door.close()
+        await self._drain(patience_s)
+        for client in list(self._relay.clients.values()):
+            client.dismiss("57P01", "the proxy is shutting down")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        await self._reservoir.close()
+        if self._http is not None:
+            await self._http.stop()
+        self._loop_lag.stop()
+        self._loop.remove_reader(self._relay.fileno())
+        self._relay.close()
+
+    async def _drain(self, patience_s: float | None) -> None:
+        """Dismiss clients as their transactions end."""
+        until_s = None if patience_s is None else time.monotonic() + patience_s
+        while True:
+            for client in [each for each in self._relay.clients.values() if each.is_idle]:
+                client.dismiss("57P01", "the proxy is shutting down")
+            if not self._relay.clients:
+                return
+            if until_s is not None and time.monotonic() >= until_s:
+                _log.warning(
+                    "shutdown_timeout is over",
+                    extra={"facts": {"clients": len(self._relay.clients)}},
+                )
+                return
+            await asyncio.sleep(0.02)
+
+    async def _keep_time(self) -> None:
+        """Task: the coarse tick."""
+        tidy_at_s = 0.0
+        while True:
+            try:
+                self._reservoir.tick()
+                now_s = time.monotonic()
+                if now_s >= tidy_at_s:
+                    tidy_at_s = now_s + _TIDY_S
+                    self._reservoir.tidy()
+                    self._door.tick()
+                    self._bugs.report_ended()
+            except Exception as bug:  # noqa: BLE001 -- top of a task: time must go on
+                self._bugs.log(logging.ERROR, "the tick failed", {}, bug)
+            await asyncio.sleep(_TICK_S)
+
+    # --- what rooms ask ------------------------------------------------------------------------
+
+    def _policy_of(self, database: str, user: str) -> Policy | None:
+        return self._config.policy(database, user)
+
+    def _credential_of(self, user: str) -> Credential | None:
+        secret = self._roster.lookup(user)
+        if isinstance(secret, PlainSecret | Md5Secret):
+            return secret
+        return self._door.proof_of(user) or secret
+
+    def _poke(self, cluster: str, node: str) -> None:
+        self._monitors[cluster].poke(node)
+
+    def _publish(self, view: ClusterView) -> None:
+        make_place = self._contexts[view.name]
+        nodes = tuple(
+            NodePlace(
+                node.name,
+                make_place(node.address),
+                "primary" if node.name == view.primary else "replica",
+                node.address.roles,
+                node.state in ("up", "suspect") and not node.stale,
+            )
+            for node in view.nodes
+            if node.name == view.primary or node.role == "replica"
+        )
+        self._reservoir.publish(view.name, nodes)
+
+    def why_not_ready(self) -> str | None:
+        """None while it accepts clients and every cluster has a primary, else what is missing."""
+        if not self._door.is_open:
+            return "shutting down"
+        for name, monitor in self._monitors.items():
+            if monitor.view.primary is None:
+                return f"cluster {name} has no primary: {monitor.view.reason}"
+        return None
+
+    def figures(self) -> Figures:
+        """Read all counters."""
+        return read_figures(
+            version=proxy.__version__,
+            relay=self._relay,
+            reservoir=self._reservoir,
+            door=self._door,
+            views=[monitor.view for monitor in self._monitors.values()],
+            client_limit=self._config.listen.max_client_conn,
+            loop_lag=self._loop_lag.read(),
+        )
+
+    # --- Control: what the relay asks ------------------------------------------------------------
+
+    def grow(self, pool: Pool) -> None:
+        """A pool wants one more connection."""
+        self._reservoir.grow(pool)
+
+    def cancel(self, server: Server) -> None:
+        """A server's statement is to be cancelled."""
+        self._reservoir.cancel(server)
+
+    def client_gone(self, client: Client, reason: str) -> None:
+        """A client's connection is over."""
+        if client.line is not None and client.login.wants_replication:
+            for pool in client.line.pools:
+                self._loop.call_soon(pool.retire)
+        if _client_log.isEnabledFor(logging.INFO):
+            facts = facts_of(client, client.login)
+            facts["reason"] = reason or "client said Terminate"
+            facts["seconds"] = round(self._relay.now_s - client.since_s, 3)
+            _client_log.info("client disconnected", extra={"facts": facts})
+
+    def server_gone(self, server: Server, reason: str) -> None:
+        """A server's connection is over."""
+        pool = server.pool
+        if reason:
+            self._poke(pool.cluster, pool.node)
+        level = logging.WARNING if reason else logging.DEBUG
+        if _server_log.isEnabledFor(level):
+            facts = {
+                "cluster": pool.cluster,
+                "node": pool.node,
+                "database": pool.database,
+                "user": pool.user,
+                "reason": reason or "closed by the proxy",
+            }
+            _server_log.log(level, "server connection closed", extra={"facts": facts})
+
+    def server_violated(self, server: Server, what: str) -> None:
+        """A server sent what it must not."""
+        self._bugs.log(
+            logging.ERROR,
+            "server broke the protocol",
+            {"node": server.pool.node, "database": server.pool.database, "what": what},
+        )
+
+    def link_lingers(self, link: Link) -> None:
+        """A closing link's peer does not read."""
+        self._loop.call_later(_LINGER_S, link.abandon)
+
+    def settings_reported(self, settings: Settings, name: str, value: str) -> Settings:
+        """The settings after a ParameterStatus."""
+        return self._book.reported(settings, name, value)
+
+    def settings_switch(self, have: Settings, want: Settings) -> bytes:
+        """SQL between two settings."""
+        return switch(have, want).encode("utf-8", "surrogateescape")
+
+    def bug(self, link: Link, error: Exception) -> None:
+        """Handling a link raised."""
+        self._bugs.log(logging.ERROR, "a bug closed a connection", {"addr": link.address}, error)
+
+
+def read_roster(config: Config) -> Roster:
+    """The users of the configuration; those of its user list are among them."""
+    texts = {
+        name: str(user.password)
+        for name, user in config.auth.users.items()
+        if user.password is not None
+    }
+    return Roster.from_texts(texts)
+
+
+def read_terms(config: Config, roster: Roster) -> DoorTerms:
+    """On which terms clients come in."""
+    tls = config.listen.tls
+    context = None
+    if tls.mode != "disable" and tls.cert is not None and tls.key is not None:
+        context = server_context(Path(tls.cert), Path(tls.key))
+    return DoorTerms(
+        method=config.auth.method,
+        roster=roster,
+        max_clients=config.listen.max_client_conn,
+        login_timeout_s=config.limits.client_login_timeout,
+        tls=context,
+        tls_required=tls.mode == "require",
+    )
+
+
+def place_maker(cluster: Cluster) -> Callable[[NodeAddress], Place]:
+    """Make places of a cluster's nodes; they share one TLS context."""
+    tls = cluster.server.tls
+    context = None
+    if tls.mode != "disable":
+        context = client_context(tls.mode, tls.ca, tls.cert, tls.key)
+
+    def make(address: NodeAddress) -> Place:
+        return Place(address.host, address.port, tls.mode, context)
+
+    return make
+
+
+def new_monitor(name: str, cluster: Cluster, publish: Callable[[ClusterView], None]) -> Monitor:
+    """The monitor of one cluster."""
+    user, password = cluster.monitor_login
+    tls = cluster.server.tls
+    login = ProbeLogin(
+        user,
+        "" if password is None else str(password),
+        cluster.monitor.dbname,
+        ProbeTls(tls.mode, tls.ca, tls.cert, tls.key),
+    )
+    nodes = [
+        NodeAddress(node.name, node.host, node.port, node.weight, node.zone, node.roles)
+        for node in cluster.nodes
+    ]
+    return Monitor(
+        name,
+        nodes,
+        login,
+        interval_s=cluster.monitor.interval,
+        timeout_s=cluster.monitor.timeout,
+        publish=publish,
+    )

@@ -1,0 +1,132 @@
+"""The commands as a shell sees them: what is printed where, and the exit code."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from proxy import __version__
+from proxy.cli import main
+
+SOUND = """\
+auth: {users: {app: {password: hunter2}}}
+clusters: {main: {nodes: [{name: db1, host: h1}, {host: h2}], monitor: {user: m}}}
+databases: {shop: {cluster: main, pool_mode: session}, "*": {cluster: main, dbname: all}}
+"""
+
+
+def invoke(*arguments: str | Path, **environ: str | None) -> Result:
+    return CliRunner().invoke(main, [str(each) for each in arguments], env=environ)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "pgweir.yaml"
+    path.write_text(SOUND)
+    return path
+
+
+def test_check_says_ok_and_what_the_file_comes_to(file: Path) -> None:
+    result = invoke("check", "-c", file)
+    assert result.exit_code == 0
+    assert result.stdout == (
+        f"{file}: ok\n"
+        "  listen: 127.0.0.1:6432 (tls disable), http none\n"
+        "  auth: scram-sha-256, 1 user\n"
+        "  cluster main: db1 (h1:5432), h2:5432\n"
+        "  database shop: same name on main, session pooling, pool size 20\n"
+        "  database *: all on main, transaction pooling, pool size 20\n"
+    )
+
+
+def test_check_prints_warnings_beside_the_result(file: Path) -> None:
+    file.write_text(SOUND + "workers: 2\n")
+    result = invoke("check", "-c", file)
+    assert (result.exit_code, result.stderr) == (
+        0,
+        f"warning: {file}:4: workers: this version always runs one process.\n",
+    )
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_every_problem_is_one_line_of_standard_error(file: Path, command: str) -> None:
+    file.write_text("listen: {port: no}\n" + SOUND + "wrkers: 2\n")
+    result = invoke(command, "-c", file)
+    assert result.stdout == ""
+    assert (result.exit_code, result.stderr.splitlines()) == (
+        2,
+        [
+            f"{file}:1: listen.port: expected a whole number, got 'no'",
+            f"{file}:5: wrkers: unknown key; did you mean 'workers'?",
+        ],
+    )
+
+
+def test_run_without_file_and_url_says_what_to_set() -> None:
+    result = invoke("run", DATABASE_URL=None)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("DATABASE_URL: not set, and no file was given;")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("frobnicate",),
+        ("check",),
+        ("check", "-c"),
+        ("run", "--pool-size", "0"),
+        ("run", "--pool-size", "many"),
+        ("run", "unexpected"),
+        ("demo", "--port", "0"),
+        ("demo", "--replicas", "-1"),
+        ("run", "--listen", "nowhere"),
+    ],
+)
+def test_bad_usage_ends_with_two(arguments: tuple[str, ...]) -> None:
+    assert invoke(*arguments, DATABASE_URL="postgres://u:p@h/d").exit_code == 2
+
+
+def test_version_is_that_of_the_package() -> None:
+    assert invoke("--version").stdout == f"pgweir, version {__version__}\n"
+
+
+def test_schema_is_json() -> None:
+    result = invoke("schema")
+    assert (result.exit_code, json.loads(result.stdout)["title"]) == (0, "pgweir configuration")
+
+
+@pytest.mark.parametrize("command", ["run", "check", "demo", "schema"])
+def test_every_command_explains_itself(command: str) -> None:
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert f"Usage: main {command}" in result.stdout
+
+
+def test_help_loads_neither_models_nor_relay() -> None:
+    script = (
+        "import sys; from proxy.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'pydantic', 'uvloop', 'asyncpg', 'proxy.relay', 'proxy.workers'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_module_is_the_program(file: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "proxy", "check", "-c", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        env=dict(os.environ),
+    )
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"{file}: ok")

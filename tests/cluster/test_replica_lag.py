@@ -1,0 +1,97 @@
+"""Lag of replicas: bytes and seconds, and when neither can be trusted."""
+
+import pytest
+
+from proxy.cluster import Sample
+from tests.cluster.samples import Story, failed, judged, primary, replica
+
+
+def lag_bytes(primaries: list[Sample], replicas: list[Sample]) -> int | None:
+    return judged({"db1": primaries, "db2": replicas}).node("db2").lag_bytes
+
+
+@pytest.mark.parametrize(
+    ("primaries", "replicas", "expected"),
+    [
+        ([primary(1.0, lsn=1000)], [replica(1.0, replayed=1000)], 0),
+        ([primary(1.0, lsn=5000)], [replica(1.0, replayed=1000)], 4000),
+        # The replica was asked later and has more than the primary had.
+        ([primary(1.0, lsn=1000)], [replica(2.0, replayed=1500)], 0),
+        # Asked in between: what the primary wrote afterwards is no lag.
+        ([primary(1.0, lsn=1000), primary(2.0, lsn=9000)], [replica(1.0, replayed=1000)], 0),
+        ([primary(1.0, lsn=1000), primary(2.0, lsn=9000)], [replica(1.5, replayed=4000)], 1000),
+        ([primary(2.0, lsn=9000)], [replica(1.0, replayed=8000)], 1000),
+    ],
+)
+def test_lag_in_bytes_is_measured_against_the_primary_at_the_same_time(
+    primaries: list[Sample], replicas: list[Sample], expected: int
+) -> None:
+    assert lag_bytes(primaries, replicas) == expected
+
+
+def test_lag_in_bytes_is_unknown_before_a_primary_was_seen() -> None:
+    assert lag_bytes([failed()], [replica()]) is None
+
+
+def test_lag_against_a_primary_that_fell_silent_counts_from_its_last_position() -> None:
+    story = Story("db1", "db2")
+    story.then(1.0, db1=primary(1.0, lsn=5000), db2=replica(1.0, replayed=1000))
+    story.samples["db1"] = [failed(2.0)]
+    assert story.then(2.0, db2=replica(2.0, replayed=3000)).node("db2").lag_bytes == 2000
+
+
+def test_time_lag_is_zero_when_all_received_is_replayed_though_nothing_was_written_for_long() -> (
+    None
+):
+    view = judged({"db1": [primary()], "db2": [replica(replay_age_s=86400.0)]})
+    assert view.node("db2").lag_s == 0.0
+
+
+def test_time_lag_is_the_age_of_the_last_replayed_transaction_when_more_was_received() -> None:
+    view = judged({"db1": [primary()], "db2": [replica(received=2000, replay_age_s=7.5)]})
+    assert view.node("db2").lag_s == 7.5
+
+
+def test_time_lag_after_a_quiet_hour_is_no_more_than_the_time_since_it_was_caught_up() -> None:
+    story = Story("db1", "db2")
+    story.then(1.0, db1=primary(1.0), db2=replica(1.0))
+    view = story.then(2.5, db2=replica(2.5, received=2000, replay_age_s=3600.0))
+    assert view.node("db2").lag_s == 1.5
+
+
+def test_time_lag_is_never_negative_when_clocks_disagree() -> None:
+    view = judged({"db1": [primary()], "db2": [replica(received=2000, replay_age_s=-4.0)]})
+    assert view.node("db2").lag_s == 0.0
+
+
+def test_a_receive_position_behind_the_replayed_one_is_no_lag() -> None:
+    view = judged({"db1": [primary()], "db2": [replica(received=500, replayed=1000)]})
+    assert view.node("db2").lag_s == 0.0
+
+
+def test_a_replica_whose_receiver_is_gone_is_stale() -> None:
+    story = Story("db1", "db2")
+    story.then(1.0, db1=primary(1.0), db2=replica(1.0))
+    assert story.then(2.0, db2=replica(2.0, streaming=False)).node("db2").stale
+
+
+def test_time_lag_of_a_replica_whose_receiver_is_gone_grows_from_zero() -> None:
+    story = Story("db1", "db2")
+    story.then(1.0, db1=primary(1.0), db2=replica(1.0))
+    view = story.then(4.0, db2=replica(4.0, streaming=False))
+    assert view.node("db2").lag_s == 3.0
+
+
+def test_a_streaming_replica_is_not_stale() -> None:
+    assert not judged({"db1": [primary()], "db2": [replica()]}).node("db2").stale
+
+
+def test_a_replica_that_did_not_follow_a_promotion_is_stale() -> None:
+    view = judged({"db1": [primary(timeline=2)], "db2": [replica(timeline=1)]})
+    assert view.node("db2").stale
+    assert "follows timeline 1, but the primary db1 is on 2" in view.node("db2").reason
+
+
+def test_a_replica_whose_timeline_cannot_be_seen_is_not_called_stale() -> None:
+    view = judged({"db1": [primary(timeline=2)], "db2": [replica(timeline=None)]})
+    assert not view.node("db2").stale

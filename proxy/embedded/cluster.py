@@ -411,4 +411,6 @@ def _newest_primary(home: Path) -> Path | None:
         for data in home.glob("db*")
         if (data / "global" / "pg_control").exists() and not (data / "standby.signal").exists()
     ]
+    if not finished and any(home.glob("db*/")):
+        raise EmbeddedError(f"{home} holds data of replicas only: empty it to begin anew")
     return max(finished, key=timeline, default=None)

@@ -138,13 +138,14 @@ class Node:
     async def stop(self, mode: StopMode = StopMode.FAST, timeout_s: float = STOP_S) -> None:
         """Shut it down and wait for the end; killed, with an error, when that takes too long.
 
-        Nothing happens when it does not run.
+        A frozen node is thawed, or it would not hear. Nothing happens when it does not run.
         """
         process = self._process
         if process is None:
             return
         if self.pid is not None:
             process.send_signal(mode.value)
+            self.thaw()
             if await wait(process, timeout_s) is None:
                 await self._finish_off()
                 raise EmbeddedError(

@@ -125,13 +125,14 @@ def main(folder: Path, uid: int, gid: int, parent: int, kept: Path | None) -> No
     try:
         folder.mkdir(mode=0o700)
         os.chown(folder, uid, gid)
+    except OSError as error:
+        os.write(1, f"{error}\n".encode())
+        return
+    with contextlib.suppress(OSError):
         os.write(1, b"ready\n")
         while os.getppid() == parent:
             if select.select([0], [], [], 0.25)[0] and not os.read(0, 64):
                 break
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.write(1, f"{error}\n".encode())
     clean(folder, kept)
 
 

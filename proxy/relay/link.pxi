@@ -240,12 +240,16 @@ cdef Py_ssize_t link_recv_tls(Link k, char *into, Py_ssize_t room) except? -1:
                 k.ended = True
                 return 0
             memcpy(into, <char *>plain, n)
+            if (k.tls.dry and not k.ended and not k.tls.connection.pending()
+                    and not k.tls.incoming.pending):
+                k.readable = False
             return n
         finally:
             if k.tls.outgoing.pending:
                 link_send_raw_bytes(k, k.tls.outgoing.read())
         n = recv(k.fd, raw, sizeof(raw), 0)
         if n > 0:
+            k.tls.dry = n < <Py_ssize_t>sizeof(raw)
             k.tls.incoming.write(raw[:n])
         elif n == 0:
             k.tls.incoming.write_eof()

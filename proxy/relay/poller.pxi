@@ -145,6 +145,8 @@ cdef int link_ready(Link link, uint32_t events) except -1:
         link.ended = True
     if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
         link.readable = True
+        if link.tls is not None:
+            link.tls.dry = False
     if events & EPOLLOUT:
         if not link_drain(link):
             return 0

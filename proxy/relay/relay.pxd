@@ -66,6 +66,7 @@ cdef class Tls:
     cdef object connection          # ssl.SSLObject
     cdef object incoming            # ssl.MemoryBIO
     cdef object outgoing
+    cdef bint dry                   # the socket was empty when last read
 
 
 cdef class Link:

@@ -556,7 +556,7 @@ cdef bint unit_tells_columns(const char *p, Py_ssize_t n) except -1:
             at = p + pos + 5
             at += strlen(at) + 1
             at += strlen(at) + 1
-            if end - at < 2:
+            if end - at < 2 or int16_at(at) < 0:
                 return False
             at += 2 + 2 * int16_at(at)
             if end - at < 2:

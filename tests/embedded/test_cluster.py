@@ -155,6 +155,13 @@ async def test_a_frozen_node_says_nothing_until_it_is_thawed():
         assert (done, await answer) == (set(), 1)
 
 
+async def test_a_frozen_node_can_be_stopped():
+    async with Cluster(SINGLE) as cluster:
+        cluster.primary.freeze()
+        await cluster.primary.stop(StopMode.FAST, timeout_s=10)
+        assert cluster.primary.pid is None
+
+
 async def test_a_promoted_replica_accepts_writes_and_the_old_primary_follows_it():
     async with Cluster(ClusterSpec(replicas=1)) as cluster:
         old, new = cluster.nodes
@@ -212,6 +219,16 @@ async def test_kept_data_is_shut_down_cleanly(open_folder: Path):
         pass
     async with Cluster(ClusterSpec(keep=keep)) as cluster:
         assert "was not properly shut down" not in cluster.primary.read_log()
+
+
+async def test_kept_data_without_a_primary_is_left_as_it_is(open_folder: Path):
+    keep = open_folder / "data"
+    async with Cluster(ClusterSpec(replicas=1, keep=keep)):
+        pass
+    (keep / "db1").rename(open_folder / "elsewhere")
+    with pytest.raises(EmbeddedError, match="replicas only"):
+        await Cluster(ClusterSpec(keep=keep)).start()
+    assert (keep / "db2" / "standby.signal").exists()
 
 
 async def test_a_folder_with_something_else_in_it_is_not_taken_for_data(open_folder: Path):

@@ -6,41 +6,60 @@ compiler or Python's headers deserves one clear line instead of a traceback.
 """
 
 import os
-import shutil
 import sys
-import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
 
+HERE = Path(__file__).resolve().parent
+# A build backend runs this file without the folder it is in on sys.path.
+sys.path.insert(0, str(HERE))
+
+from machine import find_compiler, what_is_missing  # noqa: E402
+
 COMPILED = ("proxy/wire/messages.pyx", "proxy/relay/relay.pyx")
 
 
-def _refuse(reason: str) -> None:
-    """End the build with one line that says what is missing and how to get it."""
-    sys.stderr.write(f"\npgweir: {reason}\n\n")
-    raise SystemExit(1)
+def _require_machine() -> None:
+    """End the build with one line when something is missing; choose a compiler that exists."""
+    if missing := what_is_missing():
+        sys.stderr.write(f"\npgweir: {missing}\n\n")
+        raise SystemExit(1)
+    os.environ.setdefault("CC", find_compiler())
 
 
-def _check_machine() -> None:
-    if sys.platform != "linux":
-        _refuse("only Linux is supported: the relay is built on epoll.")
-    if sys.version_info < (3, 11):
-        _refuse(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}.")
-    compiler = os.environ.get("CC") or (sysconfig.get_config_var("CC") or "cc")
-    if shutil.which(compiler.split()[0]) is None and shutil.which("cc") is None:
-        _refuse(f"no C compiler found (tried {compiler!r}): on Debian, apt-get install gcc.")
-    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    if not header.exists():
-        _refuse(f"{header} is missing: on Debian, apt-get install python3-dev libc6-dev.")
+def _is_new_recipe(recipe: str) -> bool:
+    """Was the last build in this tree made in another way? Then what it left must be made anew.
+
+    A file tells, since neither Cython nor setuptools looks at anything but the age of sources.
+    """
+    kept = HERE / "build" / "recipe"
+    if kept.exists() and kept.read_text("utf-8") == recipe:
+        return False
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(recipe, "utf-8")
+    return True
 
 
 def _extensions() -> list[Extension]:
-    from Cython.Build import cythonize  # noqa: PLC0415 -- only once the machine is known to be able
+    # Only once the machine is known to be able.
+    import asyncpg  # noqa: PLC0415
+    import Cython  # noqa: PLC0415
+    from Cython.Build import cythonize  # noqa: PLC0415
 
     # PGWEIR_DEBUG=1 builds with bounds checks and assertions; the whole suite passes under it too.
     debug = os.environ.get("PGWEIR_DEBUG") == "1"
     flags = ["-O0", "-g", "-UNDEBUG"] if debug else ["-O2", "-g0"]
+    directives = {
+        "language_level": "3",
+        "boundscheck": debug,
+        "wraparound": False,
+        "initializedcheck": debug,
+        "cdivision": True,
+        "embedsignature": True,
+        "freethreading_compatible": False,
+    }
+    recipe = f"Cython {Cython.__version__}, asyncpg {asyncpg.__version__}, {flags}, {directives}\n"
     return cythonize(
         [
             Extension(
@@ -50,18 +69,10 @@ def _extensions() -> list[Extension]:
             )
             for path in COMPILED
         ],
-        compiler_directives={
-            "language_level": "3",
-            "boundscheck": debug,
-            "wraparound": False,
-            "initializedcheck": debug,
-            "cdivision": True,
-            "embedsignature": True,
-            "freethreading_compatible": False,
-        },
-        force=debug,
+        compiler_directives=directives,
+        force=_is_new_recipe(recipe),
     )
 
 
-_check_machine()
+_require_machine()
 setup(ext_modules=_extensions())

@@ -27,7 +27,7 @@ class Roster:
 
     @classmethod
     def from_texts(cls, users: Mapping[str, str]) -> "Roster":
-        """Make a roster from the configuration's secret texts. Raises SecretError, naming the user."""
+        """Make a roster of secret texts. Raises SecretError, naming the user."""
         secrets: dict[str, Secret] = {}
         for name, text in users.items():
             try:

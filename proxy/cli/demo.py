@@ -184,7 +184,6 @@ class _Show:
             "",
             f"  look around  {psql} {server}/{DATABASE}",
             f"  load         {pgbench} -n -S -c 8 -T 10 {server}/{DATABASE}",
-            f"  console      {psql} {server}/pgweir -c 'SHOW POOLS'",
             f"  metrics      http://{HOST}:{self._http_port}/metrics",
             "",
             "Ctrl-C stops everything"

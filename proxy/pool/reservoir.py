@@ -69,6 +69,7 @@ class _Basin:
     pools: dict[str, Pool] = field(default_factory=dict)
     welcome: Welcome | None = None
     welcomed: list[asyncio.Future[Welcome]] = field(default_factory=list)
+    is_gone: bool = False
 
 
 class Reservoir:
@@ -101,6 +102,7 @@ class Reservoir:
         self._nodes: dict[str, tuple[NodePlace, ...]] = {}
         self._welcomes: dict[tuple[object, ...], Welcome] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
         self._closing = False
         self._refusals = LimitedLog(_log, clock)
         # Statements counted by pools that are no more, by (database, node, role).
@@ -158,21 +160,24 @@ class Reservoir:
             async with asyncio.timeout(timeout_s):
                 return await waiter
         except TimeoutError:
-            raise ClientError(
-                "08001",
-                f"no server for database {basin.policy.database!r} could be reached in time",
-                hint="The proxy's log has the reason.",
-            ) from None
+            raise _unreached(basin.policy.database) from None
         finally:
             if waiter in basin.welcomed:
                 basin.welcomed.remove(waiter)
 
+    async def _any_pool(self, basin: _Basin) -> Pool:
+        """Wait until some node serves the line. Raises ClientError (08001) when none does in time."""
+        try:
+            async with asyncio.timeout(basin.policy.query_wait_timeout or None):
+                while not basin.line.pools:
+                    await self._news.wait()
+        except TimeoutError:
+            raise _unreached(basin.policy.database) from None
+        return basin.line.pools[0]
+
     async def _try_settings(self, basin: _Basin, startup: StartupSettings) -> Welcome:
         """Ask a server what it makes of a client's startup settings."""
-        pool = next(iter(basin.line.pools), None)
-        if pool is None:
-            raise ClientError("08001", "no server is known that could check the session's settings")
-        spring: _Spring = pool.owner
+        spring: _Spring = (await self._any_pool(basin)).owner
         try:
             dialled = await self._dial(spring, {**spring.startup, **startup.others})
         except Unreachable as failed:
@@ -192,7 +197,7 @@ class Reservoir:
 
     def _basin(self, database: str, user: str) -> _Basin:
         basin = self._basins.get((database, user))
-        if basin is not None:
+        if basin is not None and not basin.is_gone:
             return basin
         policy = self._policy_of(database, user)
         if policy is None:
@@ -213,9 +218,7 @@ class Reservoir:
         Raises ClientError.
         """
         shared = self._basin(database, user)
-        source = next(iter(shared.line.pools), None)
-        if source is None:
-            raise ClientError("08001", "no server is known")
+        source = await self._any_pool(shared)
         spring: _Spring = source.owner
         spring = _Spring(shared.policy, spring.node, {**spring.startup, **startup})
         try:
@@ -238,9 +241,46 @@ class Reservoir:
     def publish(self, cluster: str, nodes: tuple[NodePlace, ...]) -> None:
         """A cluster's nodes have changed: serve its lines from those that are right now."""
         self._nodes[cluster] = nodes
+        # Wakes who waits for news, and only those.
+        self._news.set()
+        self._news = asyncio.Event()
         for basin in list(self._basins.values()):
             if basin.policy.cluster == cluster:
                 self._serve(basin)
+
+    def adopt(self) -> None:
+        """The configuration has changed: go over to what holds now.
+
+        A database that is gone serves those who are in it, and lets nobody else in.
+        """
+        self._welcomes.clear()
+        for key, basin in list(self._basins.items()):
+            policy = self._policy_of(*key)
+            basin.is_gone = policy is None
+            if policy is None:
+                if not basin.line.clients:
+                    self._drop(basin)
+                    del self._basins[key]
+                continue
+            before, basin.policy = basin.policy, policy
+            apply_policy(basin.line, policy)
+            if login_of(before) != login_of(policy):
+                self._drop(basin)
+                basin.welcome = None
+            for pool in basin.pools.values():
+                pool.size = policy.pool_size
+                pool.max_prepared = policy.max_prepared_statements
+                spring: _Spring = pool.owner
+                spring.policy = policy
+            self._serve(basin)
+
+    def _drop(self, basin: _Basin) -> None:
+        """Close its pools as they become free."""
+        for pool in basin.pools.values():
+            self.ended_queries[pool.database, pool.node, pool.role] += pool.query_count
+            pool.retire()
+        basin.pools.clear()
+        basin.line.serve_from([])
 
     def _serve(self, basin: _Basin) -> None:
         nodes = pick_nodes(self._nodes.get(basin.policy.cluster, ()), basin.policy.target)
@@ -470,6 +510,24 @@ class Reservoir:
                 pool.retire()
                 for server in list(pool.servers):
                     server.close()
+
+
+def _unreached(database: str) -> ClientError:
+    return ClientError(
+        "08001",
+        f'no server for database "{database}" could be reached in time',
+        hint="The proxy's log has the reason.",
+    )
+
+
+def login_of(policy: Policy) -> tuple[object, ...]:
+    """What a server connection cannot change after its login."""
+    return (
+        policy.cluster,
+        policy.dbname,
+        policy.server_user,
+        None if policy.server_password is None else str(policy.server_password),
+    )
 
 
 def apply_policy(line: Line, policy: Policy) -> None:

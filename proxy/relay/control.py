@@ -28,10 +28,10 @@ class Control(Protocol):
         """The server sent what it must not; it is being closed."""
 
     def link_lingers(self, link: Link) -> None:
-        """The link is closing and its peer has not taken the last bytes: `abandon` it in a while."""
+        """The link is closing and its peer does not read: `abandon` it in a while."""
 
     def settings_reported(self, settings: Any, name: str, value: str) -> Any:
-        """The settings after a ParameterStatus; the same object when nothing that follows changed."""
+        """The settings after a ParameterStatus; the same object when nothing changed."""
 
     def settings_switch(self, have: Any, want: Any) -> bytes:
         """SQL that turns a session in settings `have` into one in `want`; empty when they agree."""

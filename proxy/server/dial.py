@@ -5,11 +5,11 @@ accepted in their order only.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from proxy.auth import Credential, DerivedKeys, ServerLogin
-from proxy.errors import ClientError, PeerError
+from proxy.errors import ClientError, PeerError, ProxyBug
 from proxy.relay import Relay, Server, next_message
 from proxy.server.place import Place, open_link
 from proxy.wire import messages
@@ -27,7 +27,7 @@ class Unreachable(Exception):  # noqa: N818 -- a fact about the server, not an e
     """The server could not be reached, or not in time; trying again may help."""
 
 
-class LoginRefused(ClientError):
+class LoginRefused(ClientError):  # noqa: N818 -- as Unreachable
     """The server was reached and said no; trying again will not help until somebody acts.
 
     sqlstate, message, …: the server's own words.
@@ -63,19 +63,23 @@ async def dial(
     timeout_s: for all of it, 0 is no limit.
     Raises Unreachable, LoginRefused, or PeerError when the server breaks the protocol.
     """
-    modes = {"disable": (False,), "allow": (False, True)}.get(place.tls_mode, (True,))
+
+    def login_over(link: Server) -> ServerLogin:
+        # A clear password is for ears that may hear it.
+        private = link.tls_version is not None or place.is_local
+        return ServerLogin(user, credential, derived=derived, allow_cleartext=private)
+
+    ways = {"disable": (False,), "allow": (False, True)}.get(place.tls_mode, (True,))
     try:
         async with asyncio.timeout(timeout_s or None):
-            for last, with_tls in zip((len(modes) == 1, True), modes, strict=False):
+            for with_tls in ways:
                 try:
-                    return await _dial_once(
-                        relay, place, user, credential, startup, derived, with_tls=with_tls
-                    )
+                    return await _dial_once(relay, place, login_over, startup, with_tls=with_tls)
                 except LoginRefused as refused:
                     # No pg_hba.conf entry without encryption: the mode allows TLS as well.
-                    if last or refused.sqlstate != "28000":
+                    if with_tls is ways[-1] or refused.sqlstate != "28000":
                         raise
-            raise Unreachable("no way to connect")  # pragma: no cover -- modes is never empty
+            raise ProxyBug("there is always a last way")
     except TimeoutError:
         raise Unreachable(f"{place} did not answer within {timeout_s:g} s") from None
     except OSError as error:
@@ -85,22 +89,16 @@ async def dial(
 async def _dial_once(
     relay: Relay,
     place: Place,
-    user: str,
-    credential: Credential | None,
+    login_over: Callable[[Server], ServerLogin],
     startup: Mapping[str, str],
-    derived: DerivedKeys,
     *,
     with_tls: bool,
 ) -> Dialled:
     link = await open_link(relay, place, with_tls=with_tls)
     try:
-        link.write(messages.startup_message(messages.PROTOCOL_3_0, {"user": user, **startup}))
-        login = ServerLogin(
-            user,
-            credential,
-            derived=derived,
-            allow_cleartext=link.tls_version is not None or place.is_local,
-        )
+        login = login_over(link)
+        parameters = {"user": login.user, **startup}
+        link.write(messages.startup_message(messages.PROTOCOL_3_0, parameters))
         return await _log_in(link, login)
     except BaseException:
         link.abandon()

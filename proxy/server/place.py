@@ -1,4 +1,4 @@
-"""Where a server is, and how to open a link to it: socket, then TLS as far as both sides want it."""
+"""Where a server is, and how to open a link to it: a socket, then TLS if both sides want it."""
 
 import asyncio
 import ipaddress

@@ -3,12 +3,15 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from proxy.config import Config
+from proxy.config import Config, ConfigError, reload
 from proxy.telemetry import configure
+from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
 from proxy.workers.worker import Worker
 
 _log = logging.getLogger("pgweir")
@@ -29,6 +32,8 @@ async def serve(
     configure(config.log.level, config.log.format)
     for warning in config.warnings:
         _log.warning("%s", warning)
+    if (lack := missing_descriptors(config, raise_descriptor_limit())) is not None:
+        _log.warning("%s", lack)
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[signal.Signals] = loop.create_future()
 
@@ -40,6 +45,14 @@ async def serve(
     facts = await worker.start()
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, end, which)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def begin_reload() -> None:
+        task = loop.create_task(_reload(worker))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, begin_reload)
     # Objects made until now live as long as the process: no collection need look at them again.
     gc.collect()
     gc.freeze()
@@ -55,8 +68,25 @@ async def serve(
         if which == signal.SIGTERM:
             patience_s = config.limits.shutdown_timeout or None
     finally:
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(each)
         await worker.stop(patience_s=patience_s)
         _log.info("stopped")
     return 0
+
+
+async def _reload(worker: Worker) -> None:
+    """Task: read the configuration again and go over to it, or say why not and stay."""
+    try:
+        config = await asyncio.to_thread(reload, worker.config, os.environ)
+        later = await worker.adopt(config)
+    except (ConfigError, OSError, ssl.SSLError) as wrong:
+        for line in str(wrong).splitlines():
+            _log.error("not reloaded: %s", line)
+        return
+    except Exception:  # noqa: BLE001 -- top of a task
+        _log.exception("the reload failed")
+        return
+    for warning in config.warnings:
+        _log.warning("%s", warning)
+    _log.info("reloaded", extra={"facts": {"needs_restart": ",".join(later) or "nothing"}})

@@ -29,6 +29,7 @@ from proxy.telemetry import (
     LimitedLog,
     LoopLag,
     build_registry,
+    configure,
 )
 from proxy.tls import client_context, server_context
 from proxy.workers.reading import read_figures
@@ -56,7 +57,7 @@ class Worker:
         self._roster = read_roster(config)
         self._verifiers = Verifiers(os.urandom(32))
         self._terms = read_terms(config, self._roster)
-        self._contexts = {name: place_maker(cluster) for name, cluster in config.clusters.items()}
+        self._places = {name: place_maker(cluster) for name, cluster in config.clusters.items()}
         self._reservoir = Reservoir(
             self._relay,
             self._book,
@@ -72,15 +73,14 @@ class Worker:
             verifiers=self._verifiers,
             clock=clock,
         )
-        self._monitors = {
-            name: new_monitor(name, cluster, self._publish)
-            for name, cluster in config.clusters.items()
-        }
-        self._tasks: list[asyncio.Task[None]] = []
+        self._monitors: dict[str, Monitor] = {}
+        self._watching: dict[str, asyncio.Task[None]] = {}
+        for name, cluster in config.clusters.items():
+            self._monitors[name] = new_monitor(name, cluster, self._publish)
+        self._clock_task: asyncio.Task[None] | None = None
         self._loop_lag = LoopLag(loop)
         self._bugs = LimitedLog(_log, clock)
         self._http: HttpEndpoint | None = None
-        self._policies: dict[tuple[str, str], Policy | None] = {}
         self._stopping = False
 
     # --- life ----------------------------------------------------------------------------------
@@ -111,12 +111,66 @@ class Worker:
             await self._http.start()
             facts["http"] = f"{config.http.host}:{self._http.port}"
         self._loop.add_reader(self._relay.fileno(), self._relay.poll)
-        for monitor in self._monitors.values():
-            self._tasks.append(self._loop.create_task(monitor.run()))
-        self._tasks.append(self._loop.create_task(self._keep_time()))
+        for name, monitor in self._monitors.items():
+            self._watching[name] = self._loop.create_task(monitor.run())
+        self._clock_task = self._loop.create_task(self._keep_time())
         self._loop_lag.start()
         self._door.open()
         return facts
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._config
+
+    async def adopt(self, config: Config) -> list[str]:
+        """Go over to another configuration. Result: sections that only a restart can change.
+
+        Nobody is disconnected: users and TLS hold for the next login, limits at once, and server
+        connections to what is no longer right are closed as they become free.
+        Raises OSError or ssl.SSLError when a TLS file is unusable; then nothing has changed.
+        """
+        roster = read_roster(config)
+        terms = read_terms(config, roster)
+        places = {
+            name: self._places[name]
+            if self._config.clusters.get(name) == cluster
+            else place_maker(cluster)
+            for name, cluster in config.clusters.items()
+        }
+        await asyncio.to_thread(
+            roster.prepare,
+            self._verifiers,
+            derive=config.auth.method in ("scram-sha-256", "password"),
+        )
+        before, self._config = self._config, config
+        self._roster, self._terms, self._places = roster, terms, places
+        configure(config.log.level, config.log.format)
+        for name in set(self._monitors) - set(config.clusters):
+            del self._monitors[name]
+            self._watching.pop(name).cancel()
+            self._reservoir.publish(name, ())
+        for name, cluster in config.clusters.items():
+            if name not in before.clusters or before.clusters[name] != cluster:
+                self._watch_anew(name, cluster)
+        self._reservoir.adopt()
+        listen = ("host", "port", "unix_socket_dir", "backlog")
+        later = [
+            f"listen.{key}"
+            for key in listen
+            if getattr(before.listen, key) != getattr(config.listen, key)
+        ]
+        later += [
+            key for key in ("http", "workers") if getattr(before, key) != getattr(config, key)
+        ]
+        return later
+
+    def _watch_anew(self, name: str, cluster: Cluster) -> None:
+        """Another monitor for a cluster that has changed; lines keep their pools until it knows."""
+        if name in self._watching:
+            self._watching[name].cancel()
+        self._monitors[name] = new_monitor(name, cluster, self._publish)
+        self._watching[name] = self._loop.create_task(self._monitors[name].run())
 
     async def stop(self, *, patience_s: float | None) -> None:
         """Accept nobody any more, let transactions finish, then close everything.
@@ -130,9 +184,13 @@ class Worker:
         await self._drain(patience_s)
         for client in list(self._relay.clients.values()):
             client.dismiss("57P01", "the proxy is shutting down")
-        for task in self._tasks:
+        tasks = list(self._watching.values())
+        if self._clock_task is not None:
+            tasks.append(self._clock_task)
+        for task in tasks:
             task.cancel()
-        await asyncio.wait(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks)
         await self._reservoir.close()
         if self._http is not None:
             await self._http.stop()
@@ -184,10 +242,13 @@ class Worker:
         return self._door.proof_of(user) or secret
 
     def _poke(self, cluster: str, node: str) -> None:
-        self._monitors[cluster].poke(node)
+        if cluster in self._monitors:
+            self._monitors[cluster].poke(node)
 
     def _publish(self, view: ClusterView) -> None:
-        make_place = self._contexts[view.name]
+        if view.name not in self._places:
+            return
+        make_place = self._places[view.name]
         nodes = tuple(
             NodePlace(
                 node.name,

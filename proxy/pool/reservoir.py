@@ -465,8 +465,10 @@ class Reservoir:
     # --- time ----------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Several times a second: refuse those who have waited too long."""
+        """Several times a second: end what has waited or lasted too long."""
         now_s = self._clock()
+        if any(_has_deadlines(basin.policy) for basin in self._basins.values()):
+            self._relay.check_times()
         for basin in self._basins.values():
             basin.line.expire(now_s)
 
@@ -512,6 +514,12 @@ class Reservoir:
                     server.close()
 
 
+def _has_deadlines(policy: Policy) -> bool:
+    return bool(
+        policy.query_timeout or policy.idle_transaction_timeout or policy.client_idle_timeout
+    )
+
+
 def _unreached(database: str) -> ClientError:
     return ClientError(
         "08001",
@@ -538,6 +546,9 @@ def apply_policy(line: Line, policy: Policy) -> None:
     line.max_statement_bytes = policy.max_statement_bytes
     line.max_client_statements = policy.max_client_statements
     line.wait_timeout_s = policy.query_wait_timeout
+    line.query_timeout_s = policy.query_timeout
+    line.idle_transaction_timeout_s = policy.idle_transaction_timeout
+    line.client_idle_timeout_s = policy.client_idle_timeout
 
 
 def pick_nodes(nodes: tuple[NodePlace, ...], target: str) -> list[NodePlace]:

@@ -23,6 +23,7 @@ cdef class Client(Link):
         self.pid = pid
         self.secret = secret
         self.status = b'I'
+        self.ready_s = self.relay.now_s
         self.stage = RELAYING
         line.clients += 1
         self.relay.clients[pid] = self
@@ -923,6 +924,26 @@ cdef int client_says_other(Client c, char kind, char *p, Py_ssize_t have, Py_ssi
     return client_violates(c, 'message type')
 
 
+cdef int client_check_time(Client c, double now_s) except -1:
+    """End what has lasted longer than its line allows."""
+    cdef Line line = c.line
+    cdef Server s = c.server
+    if c.stage != RELAYING or c.waiting:
+        return 0
+    if s is not None and s.ledger.count:
+        if line.query_timeout_s and not c.overdue and now_s - c.began_s > line.query_timeout_s:
+            # The server's own error, 57014, tells the client.
+            c.overdue = True
+            c.cancel()
+    elif s is not None and c.status != 73 or c.begin is not None:
+        if line.idle_transaction_timeout_s and now_s - c.ready_s > line.idle_transaction_timeout_s:
+            client_refuse_fatally(c, '25P03', 'idle transaction timeout')
+    elif c.held.end == c.held.start:
+        if line.client_idle_timeout_s and now_s - c.ready_s > line.client_idle_timeout_s:
+            client_refuse_fatally(c, '57P05', 'client idle timeout')
+    return 0
+
+
 cdef int client_violates(Client c, str what) except -1:
     """It broke the protocol: told once, then closed."""
     count_violation(c.relay, 'client', what)
@@ -963,6 +984,7 @@ cdef int client_refuse_fatally(Client c, str sqlstate, str text) except -1:
 cdef int client_say_ready(Client c) except -1:
     """ReadyForQuery with the status it knows."""
     cdef char ready[6]
+    c.ready_s = c.relay.now_s
     memcpy(ready, <const char *>READY, 5)
     ready[5] = c.status
     return sink_write(&c.relay.to_client, ready, 6)

@@ -102,6 +102,16 @@ cdef class Relay:
             self.scheduled = True
             self.loop.call_soon(self.poll)
 
+    def check_times(self):
+        """End requests, transactions and clients that have lasted too long. For the coarse tick."""
+        cdef Client c
+        self.now_s = monotonic_s()
+        for client in list(self.clients.values()):
+            c = <Client>client
+            if c.line.query_timeout_s or c.line.idle_transaction_timeout_s \
+                    or c.line.client_idle_timeout_s:
+                client_check_time(c, self.now_s)
+
     cdef int _dispatch(self, Link link, uint32_t events) except -1:
         """One link has something: a bug in handling it costs this link only."""
         try:

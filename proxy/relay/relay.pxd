@@ -95,6 +95,8 @@ cdef class Client(Link):
     cdef bint waiting
     cdef double waits_since_s
     cdef double began_s             # when the running request reached us
+    cdef double ready_s             # when it was last told ReadyForQuery
+    cdef bint overdue               # its running request has been cancelled for its length
     cdef char status                # as the last ReadyForQuery said: I, T or E
     cdef bint skipping              # after an error: drop messages until Sync
     cdef uint8_t answering          # a command being answered without a server (extended protocol)
@@ -173,6 +175,9 @@ cdef class Line:
     cdef public Py_ssize_t max_statement_bytes
     cdef public int max_client_statements
     cdef public double wait_timeout_s
+    cdef public double query_timeout_s
+    cdef public double idle_transaction_timeout_s
+    cdef public double client_idle_timeout_s
     cdef Client first, last
     cdef readonly int waiting
     cdef readonly int clients

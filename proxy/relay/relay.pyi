@@ -115,6 +115,9 @@ class Line:
     max_statement_bytes: int
     max_client_statements: int
     wait_timeout_s: float
+    query_timeout_s: float
+    idle_transaction_timeout_s: float
+    client_idle_timeout_s: float
     waiting: int
     clients: int
     def __init__(
@@ -148,6 +151,7 @@ class Relay:
     def accept(self, listener: int) -> Client | None: ...
     def dial(self, fd: int, address: str) -> Server: ...
     def poll(self) -> None: ...
+    def check_times(self) -> None: ...
     @property
     def received_bytes(self) -> int: ...
     @property

@@ -424,6 +424,8 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
     c.retried = False
     observe(c.line.durations, relay.now_s - c.began_s)
     c.began_s = 0.0
+    c.ready_s = relay.now_s
+    c.overdue = False
     server_pass(s, True, p, size, size)
     s.replied = False
     if c.line.mode == STATEMENT_MODE and s.status != 73:

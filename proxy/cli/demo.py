@@ -162,6 +162,8 @@ class _Show:
                 "main": {
                     "nodes": nodes,
                     "monitor": {"user": monitor.name, "password": monitor.password},
+                    # The read-only database reads replicas as they are.
+                    "consistency": "none",
                 }
             },
             "databases": {

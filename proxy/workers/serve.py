@@ -38,7 +38,9 @@ async def serve(
     ended: asyncio.Future[signal.Signals] = loop.create_future()
 
     def end(which: signal.Signals) -> None:
-        if not ended.done():
+        if ended.done():
+            worker.hurry()
+        else:
             ended.set_result(which)
 
     worker = Worker(config)
@@ -68,9 +70,9 @@ async def serve(
         if which == signal.SIGTERM:
             patience_s = config.limits.shutdown_timeout or None
     finally:
+        await worker.stop(patience_s=patience_s)
         for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(each)
-        await worker.stop(patience_s=patience_s)
         _log.info("stopped")
     return 0
 

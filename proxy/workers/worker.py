@@ -82,6 +82,7 @@ class Worker:
         self._bugs = LimitedLog(_log, clock)
         self._http: HttpEndpoint | None = None
         self._stopping = False
+        self._hurried = False
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -198,10 +199,14 @@ class Worker:
         self._loop.remove_reader(self._relay.fileno())
         self._relay.close()
 
+    def hurry(self) -> None:
+        """Wait for transactions no longer: somebody asked a second time."""
+        self._hurried = True
+
     async def _drain(self, patience_s: float | None) -> None:
         """Dismiss clients as their transactions end."""
         until_s = None if patience_s is None else time.monotonic() + patience_s
-        while True:
+        while not self._hurried:
             for client in [each for each in self._relay.clients.values() if each.is_idle]:
                 client.dismiss("57P01", "the proxy is shutting down")
             if not self._relay.clients:

@@ -12,10 +12,8 @@ from proxy.auth import (
     PlainSecret,
     Roster,
     ServerLogin,
-    UserlistError,
     Verifiers,
     begin,
-    parse_userlist,
 )
 from proxy.errors import ClientError, PeerError
 
@@ -116,10 +114,3 @@ def test_no_server_makes_a_login_fail_otherwise(asked: list[bytes], begins_scram
             login.receive(body)
     # It never knew the password, so once SCRAM began it cannot have come to an end.
     assert not (begins_scram and login.done)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.text() | st.lists(st.sampled_from(['"', '""', "app", " ", ";", "\n", "\r"])).map("".join))
-def test_no_user_list_fails_otherwise(text: str) -> None:
-    with contextlib.suppress(UserlistError):
-        assert isinstance(parse_userlist(text), dict)

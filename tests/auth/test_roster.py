@@ -10,15 +10,6 @@ def test_a_known_user_has_its_secret_and_a_stranger_none() -> None:
     assert (roster.lookup("app"), roster.lookup("ghost")) == (PlainSecret("secret"), None)
 
 
-def test_the_configuration_wins_over_the_user_list() -> None:
-    listed = {"app": PlainSecret("listed"), "other": PlainSecret("other")}
-    roster = Roster.from_texts({"app": "configured"}, listed)
-    assert {name: roster.lookup(name) for name in roster} == {
-        "app": PlainSecret("configured"),
-        "other": PlainSecret("other"),
-    }
-
-
 def test_a_damaged_secret_is_reported_with_its_user() -> None:
     with pytest.raises(SecretError, match=r'user "app": .*not of the form') as caught:
         Roster.from_texts({"app": "SCRAM-SHA-256$hush"})

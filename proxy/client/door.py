@@ -80,6 +80,8 @@ class Door:
         self._proofs: dict[str, Credential] = {}
         self.refusals: Tally[str] = Tally("other")
         self.cancels: Tally[str] = Tally("other")
+        # Logins that have a place among `max_clients` and are not yet in the relay.
+        self._entering = 0
         self.is_open = False
 
     # --- listening -----------------------------------------------------------------------------
@@ -251,13 +253,21 @@ class Door:
         if startup.negotiate:
             newest = messages.PROTOCOL_3_0 | startup.minor
             answer.append(messages.negotiate_protocol_version(newest, startup.unsupported))
-        if len(self._relay.clients) >= terms.max_clients:
+        if len(self._relay.clients) + self._entering >= terms.max_clients:
             raise ClientError(
                 "53300",
                 "no more connections allowed (max_client_conn)",
                 hint="Raise listen.max_client_conn, or close connections that are not used.",
             )
-        answer += await self._authenticate(client, startup, terms, answer)
+        self._entering += 1
+        try:
+            answer += await self._authenticate(client, startup, terms, answer)
+            await self._enter(client, startup, answer)
+        finally:
+            self._entering -= 1
+
+    async def _enter(self, client: Client, startup: Startup, answer: list[bytes]) -> None:
+        """Hand a client over to the relay. answer: what it is told first."""
         settings = read_startup_settings(startup.parameters)
         if startup.wants_replication:
             dedicated = {"replication": startup.parameters["replication"], **settings.others}

@@ -34,6 +34,8 @@ _log = logging.getLogger("pgweir.pool")
 
 MODES = {"session": SESSION_MODE, "transaction": TRANSACTION_MODE, "statement": STATEMENT_MODE}
 
+# How long the end of the process waits for cancel requests.
+_LAST_CANCELS_S = 2.0
 # Combinations of startup settings whose welcome is remembered.
 _MOST_WELCOMES = 1000
 
@@ -101,7 +103,9 @@ class Reservoir:
         self._basins: dict[tuple[str, str], _Basin] = {}
         self._nodes: dict[str, tuple[NodePlace, ...]] = {}
         self._welcomes: dict[tuple[object, ...], Welcome] = {}
+        self._trials: dict[tuple[object, ...], asyncio.Task[Welcome]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._cancels: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
         self._closing = False
         self._refusals = LimitedLog(_log, clock)
@@ -132,10 +136,7 @@ class Reservoir:
         key = (basin.policy.cluster, database, user, *sorted(startup.others.items()))
         known = self._welcomes.get(key)
         if known is None:
-            known = await self._try_settings(basin, startup)
-            if len(self._welcomes) >= _MOST_WELCOMES:
-                self._welcomes.pop(next(iter(self._welcomes)))
-            self._welcomes[key] = known
+            known = await self._tried_once(key, basin, startup)
         if startup.application_name is None:
             return known
         return self._with_application_name(known, startup.application_name)
@@ -164,6 +165,21 @@ class Reservoir:
         finally:
             if waiter in basin.welcomed:
                 basin.welcomed.remove(waiter)
+
+    async def _tried_once(
+        self, key: tuple[object, ...], basin: _Basin, startup: StartupSettings
+    ) -> Welcome:
+        """Try these settings, unless somebody else is doing so: then share the outcome."""
+        trial = self._trials.get(key)
+        if trial is None:
+            loop = asyncio.get_running_loop()
+            trial = self._trials[key] = loop.create_task(self._try_settings(basin, startup))
+            trial.add_done_callback(lambda _: self._trials.pop(key, None))
+        known = await asyncio.shield(trial)
+        if len(self._welcomes) >= _MOST_WELCOMES:
+            self._welcomes.pop(next(iter(self._welcomes)))
+        self._welcomes[key] = known
+        return known
 
     async def _any_pool(self, basin: _Basin) -> Pool:
         """Wait until some node serves the line. Raises ClientError (08001) when none does in time."""
@@ -270,6 +286,7 @@ class Reservoir:
             for pool in basin.pools.values():
                 pool.size = policy.pool_size
                 pool.max_prepared = policy.max_prepared_statements
+                pool.lifetime_s = policy.server_lifetime
                 spring: _Spring = pool.owner
                 spring.policy = policy
             self._serve(basin)
@@ -310,6 +327,7 @@ class Reservoir:
             policy.pool_size,
             policy.max_prepared_statements,
         )
+        pool.lifetime_s = policy.server_lifetime
         pool.owner = _Spring(policy, node, {"database": policy.dbname})
         return pool
 
@@ -439,6 +457,10 @@ class Reservoir:
             answer.sqlstate, answer.message, detail=answer.detail, hint=answer.hint
         )
         basin.line.refuse_all(packet, answer.sqlstate)
+        if basin.welcome is None and not basin.line.clients:
+            # Nobody has ever got in: a name that somebody made up leaves nothing behind.
+            self._drop(basin)
+            del self._basins[pool.database, pool.user]
 
     # --- cancel --------------------------------------------------------------------------------
 
@@ -446,8 +468,8 @@ class Reservoir:
         """Send a cancel request for what the server runs, then let the relay know."""
         spring: _Spring = server.pool.owner
         task = asyncio.get_running_loop().create_task(self._cancel(server, spring))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._cancels.add(task)
+        task.add_done_callback(self._cancels.discard)
 
     async def _cancel(self, server: Server, spring: _Spring) -> None:
         ok = False
@@ -503,10 +525,14 @@ class Reservoir:
     async def close(self) -> None:
         """Close all server connections; for the end of the process."""
         self._closing = True
-        for task in list(self._tasks):
+        if self._cancels:
+            # What clients left running is not to run on for nobody.
+            await asyncio.wait(self._cancels, timeout=_LAST_CANCELS_S)
+        ending = [*self._tasks, *self._cancels, *self._trials.values()]
+        for task in ending:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if ending:
+            await asyncio.wait(ending)
         for basin in self._basins.values():
             for pool in basin.pools.values():
                 pool.retire()

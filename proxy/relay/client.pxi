@@ -55,8 +55,12 @@ cdef class Client(Link):
     @property
     def is_idle(self):
         """Nothing running, no transaction open."""
-        return (self.stage == RELAYING and self.server is None and not self.waiting
-                and self.status == 73 and self.held.end == self.held.start)
+        if self.stage != RELAYING or self.waiting or self.status != 73 or self.passing:
+            return False
+        if self.held.end > self.held.start:
+            return False
+        # In session mode it has a server all the time.
+        return self.server is None or not (self.server.ledger.count or self.server.open_unit)
 
     @property
     def is_waiting(self):
@@ -118,6 +122,14 @@ cdef int client_read(Client c) except -1:
     return 0
 
 
+cdef int client_resume(Client c) except -1:
+    """Go on, if there is anything to go on with."""
+    if c is not None and c.stage == RELAYING and (
+            c.readable or c.awaits_replies or c.held.end > c.held.start and not c.starved):
+        return client_read(c)
+    return 0
+
+
 cdef bint client_must_wait(Client c) noexcept:
     """For a server, for a slow peer, or for replies."""
     cdef Server s = c.server
@@ -140,6 +152,10 @@ cdef Py_ssize_t client_process(Client c, char *p, Py_ssize_t n) except -1:
     cdef char kind
     c.starved = False
     while pos < n and c.stage == RELAYING:
+        if c.server is not None and c.server.ledger.count > MOST_REPLIES_OWED:
+            # Have the server send what it holds back: only replies make room.
+            sink_write(&relay.to_server, FLUSH_MESSAGE, 5)
+            break
         if c.passing:
             k = min(c.passing, n - pos)
             if not c.discarding:
@@ -179,8 +195,9 @@ cdef Py_ssize_t client_process(Client c, char *p, Py_ssize_t n) except -1:
         if done == STOPPED:
             break
         pos += k
-    if c.server is not None and not sink_is_empty(&relay.to_server):
-        server_flush(c.server)
+    if c.server is not None:
+        if not sink_is_empty(&relay.to_server):
+            server_flush(c.server)
     if not sink_is_empty(&relay.to_client):
         client_flush(relay, c)
     return pos
@@ -297,7 +314,7 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     s.unnamed = None
     if c.unnamed is not None or c.shared_unnamed is not None:
         client_forgets_unnamed(c)
-    if command == COMMIT and c.status != 73:
+    if command == COMMIT and c.status != 73 or may_commit_within(p + 5, have - 5):
         s.committing = True
     c.line.queries += 1
     s.pool.queries += 1
@@ -334,8 +351,10 @@ cdef int client_says_command(Client c, Command command, const char *text, Py_ssi
         client_say_complete(c, b'BEGIN' if command == BEGIN else b'START TRANSACTION')
         client_say_ready(c)
         return TAKEN
-    if (command == COMMIT or command == ROLLBACK) and c.lost is None and (
-            c.begin is not None or c.aborted):
+    if command == ROLLBACK and c.aborted or c.lost is None and (
+            command == COMMIT or command == ROLLBACK) and (c.begin is not None or c.aborted):
+        # A ROLLBACK of what is lost has happened: no error, which drivers would not expect here.
+        c.lost = None
         client_end_transaction(c, command)
         client_say_ready(c)
         return TAKEN
@@ -630,8 +649,10 @@ cdef bytes client_names_in(Client c, bytes body):
     """An error text with the client's own name for a statement in place of the server's."""
     cdef bytes name
     cdef Statement statement
-    for name, statement in c.statements.items():
-        body = body.replace(b'"' + statement.name + b'"', b'"' + name + b'"')
+    body = body.replace(b'"' + DISGUISED_PREFIX, b'"' + STATEMENT_PREFIX)
+    if c.statements is not None:
+        for name, statement in c.statements.items():
+            body = body.replace(b'"' + statement.name + b'"', b'"' + name + b'"')
     return body
 
 
@@ -681,7 +702,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         command = <Command>statement.command if statement is not None else PLAIN
     if statement is not None:
         effect = statement.effect
-    if c.server is None and command != PLAIN:
+    if c.server is None and command != PLAIN and size <= MAX_SMALL_BYTES:
         if have < size:
             return STARVED
         known = statement.key if statement is not None else c.unnamed
@@ -896,6 +917,8 @@ cdef int client_says_other(Client c, char kind, char *p, Py_ssize_t have, Py_ssi
     if kind == kinds.CLOSE:
         return client_says_close(c, p, have, size)
     if kind == kinds.FLUSH:
+        if have < size:
+            return STARVED
         if s is None:
             return client_drop(c, have, size)
         if s.open_unit and s.retain == RETAIN_YES:
@@ -904,7 +927,7 @@ cdef int client_says_other(Client c, char kind, char *p, Py_ssize_t have, Py_ssi
         return client_pass(c, p, have, size)
     if kind == kinds.COPY_DATA or kind == kinds.COPY_DONE or kind == kinds.COPY_FAIL:
         # Without a COPY these are leftovers of one that failed: PostgreSQL drops them, too.
-        if s is None:
+        if s is None or not s.ledger.count:
             return client_drop(c, have, size)
         if kind != kinds.COPY_DATA:
             s.copying_in = False
@@ -977,7 +1000,9 @@ cdef int client_refuse_fatally(Client c, str sqlstate, str text) except -1:
         return 0
     count_error(c.relay, c.line.database, sqlstate)
     client_flush(c.relay, c)
-    link_send(c, error, len(error))
+    # In the middle of a row there is no place for an error.
+    if c.server is None or not c.server.passing or c.server.discarding:
+        link_send(c, error, len(error))
     return client_gone(c, text, False)
 
 

@@ -196,6 +196,24 @@ cdef uint8_t effect_of_tag(const char *tag, Py_ssize_t length) noexcept nogil:
     return 0
 
 
+cdef bint may_commit_within(const char *text, Py_ssize_t length) noexcept nogil:
+    """Several statements, and the word COMMIT or END after the first: losing it leaves doubt.
+
+    text: may lack its end. Wrong only by calling an outcome unknown that was a plain loss.
+    """
+    cdef const char *p = <const char *>memchr(text, 59, length)
+    cdef const char *end = text + length
+    if p == NULL:
+        return False
+    while end - p >= 4:
+        p += 1
+        if (p[0] | 32) == 99 and end - p >= 6 and strncasecmp(p, b'COMMIT', 6) == 0:
+            return True
+        if (p[0] | 32) == 101 and not is_letter((p - 1)[0]) and strncasecmp(p, b'END', 3) == 0:
+            return True
+    return False
+
+
 cdef bytes deallocated_name(const char *text, Py_ssize_t length):
     """The statement that a DEALLOCATE names, as the server would spell it; None for ALL or doubt."""
     cdef bytes rest = text[:length].strip()[len(b'DEALLOCATE'):]

@@ -58,6 +58,7 @@ cdef class Pool:
         self.user = user
         self.size = size
         self.max_prepared = max_prepared
+        self.lifetime_s = -1.0
         self.idle = []
         self.servers = set()
         self.lines = []
@@ -188,8 +189,11 @@ cdef Server line_take(Line line, Client c):
                 idle.pop()
             else:
                 del idle[i]
+            s.idling = False
             return s
-    return <Server>idle.pop()
+    s = <Server>idle.pop()
+    s.idling = False
+    return s
 
 
 cdef int line_join(Client c) except -1:
@@ -267,6 +271,7 @@ cdef int pool_give(Pool pool, Server s) except -1:
     cdef Line line, longest
     cdef Client c
     s.idle_since_s = s.relay.now_s
+    s.idling = True
     pool.idle.append(s)
     while pool.idle:
         longest = None

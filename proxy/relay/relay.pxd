@@ -132,6 +132,7 @@ cdef class Server(Link):
     cdef bint resetting
     cdef bint orphaned              # its client left while replies were owed
     cdef bint retiring              # closed as soon as it is free
+    cdef bint idling                # stands in its pool's list of idle ones
     cdef uint8_t dirt               # effect bits that outlive a transaction
     cdef int cancels                # cancel requests on their way to it
     cdef bint cancel_wanted
@@ -148,7 +149,6 @@ cdef class Server(Link):
     cdef readonly int pid
     cdef readonly bytes secret
     cdef readonly double idle_since_s
-    cdef bytes last_words           # message of a FATAL error, kept for the client's error
     cdef uint64_t transactions
 
 
@@ -158,6 +158,7 @@ cdef class Pool:
     cdef public int size
     cdef public int connecting
     cdef public int max_prepared
+    cdef public double lifetime_s   # below 0: for ever; 0: used once
     cdef readonly list idle
     cdef readonly set servers
     cdef list lines

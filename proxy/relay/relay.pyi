@@ -82,6 +82,7 @@ class Pool:
     size: int
     connecting: int
     max_prepared: int
+    lifetime_s: float
     idle: list[Server]
     servers: set[Server]
     owner: Any

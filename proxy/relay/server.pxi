@@ -74,7 +74,7 @@ cdef class Server(Link):
     @property
     def is_idle(self):
         """In the pool, waiting for work."""
-        return self.stage == RELAYING and self in self.pool.idle
+        return self.idling
 
     @property
     def is_active(self):
@@ -120,7 +120,7 @@ cdef int server_read(Server s) except -1:
         if n == NOTHING:
             return 0
         if n <= 0:
-            return server_lost(s, s.last_words or b'the server closed the connection unexpectedly')
+            return server_lost(s, b'the server closed the connection unexpectedly')
         if s.held.end > s.held.start:
             n = s.held.end - s.held.start
             used = server_process(s, p, n)
@@ -165,7 +165,7 @@ cdef Py_ssize_t server_process(Server s, char *p, Py_ssize_t n) except -1:
             return pos
         size += 1
         if kind == kinds.DATA_ROW or kind == kinds.COPY_DATA:
-            if n - pos < size and size <= WHOLE_BYTES:
+            if s.ledger.count and n - pos < size and size <= WHOLE_BYTES:
                 break
             head = ledger_head(&s.ledger)
             if s.ledger.count == 0 or not (
@@ -185,6 +185,11 @@ cdef Py_ssize_t server_process(Server s, char *p, Py_ssize_t n) except -1:
             s.discarding = not forward
             pos += k
             continue
+        if s.ledger.count == 0 and not (
+                kind == kinds.NOTICE_RESPONSE or kind == kinds.NOTIFICATION_RESPONSE
+                or kind == kinds.PARAMETER_STATUS or kind == kinds.ERROR_RESPONSE):
+            server_violates(s, 'a reply that nobody asked for')
+            return pos
         if n - pos < size:
             if size <= MOST_READ_BYTES or not (
                     kind == kinds.ROW_DESCRIPTION or kind == kinds.FUNCTION_CALL_RESPONSE
@@ -304,7 +309,7 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
             pass    # what our own statements do is known
         elif effect and not (effect == SETTINGS_TOUCHED and head.effect & ENDS_WITH_TRANSACTION):
             s.dirt |= effect
-        elif p[5] == 68 and have >= 17:
+        elif p[5] == 68 and have >= 16:
             server_forgets(s, c, p + 5, have - 6)
     elif kind == kinds.COPY_IN_RESPONSE or kind == kinds.COPY_BOTH_RESPONSE:
         s.copying_in = True
@@ -351,6 +356,10 @@ cdef int server_ignores_syncs(Server s) except -1:
 
 cdef int server_forgets(Server s, Client c, const char *tag, Py_ssize_t length) except -1:
     """DISCARD ALL and DEALLOCATE ALL end all prepared statements, ours on the server included."""
+    if length == 10 and memcmp(tag, b'DEALLOCATE', 10) == 0:
+        # By whatever name: it may have been one of ours.
+        s.dirt |= STALE_PLANS
+        return 0
     if not (length == 11 and memcmp(tag, b'DISCARD ALL', 11) == 0
             or length == 14 and memcmp(tag, b'DEALLOCATE ALL', 14) == 0):
         return 0
@@ -453,10 +462,10 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
     cdef dict fields = messages.read_fields(p[5:have])
     cdef bytes body
     if fields.get('V', fields.get('S')) in ('FATAL', 'PANIC'):
-        # The connection ends now. The client is told in an error that leaves it its own.
-        s.last_words = fields.get('M', '').encode('utf-8', 'surrogateescape')
-        s.retiring = True
-        return 1
+        # The connection ends with it, whether or not the server closes it. The client is told in
+        # an error that leaves it its own.
+        server_lost(s, fields.get('M', '').encode('utf-8', 'surrogateescape'))
+        return 0
     if l.count == 0:
         return server_violates(s, 'an error that nobody caused')
     if not s.replied and server_may_replan(s, c, fields):
@@ -471,12 +480,12 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
         server_lost(s, b'the session could not be prepared: '
                     + fields.get('M', '').encode('utf-8', 'surrogateescape'))
         return 0
-    if fields.get('R') == 'RevalidateCachedQuery':
+    if is_about_plans(fields):
         s.dirt |= STALE_PLANS
     if c is not None:
         count_error(s.relay, c.line.database, fields.get('C', 'XX000'))
         body = p[5:have]
-        if STATEMENT_PREFIX in body and c.statements:
+        if STATEMENT_PREFIX in body or DISGUISED_PREFIX in body:
             body = client_names_in(c, body)
             have = len(body) + 5
             sink_write(&s.relay.to_client, message_head(kinds.ERROR_RESPONSE, len(body)), 5)
@@ -529,11 +538,19 @@ cdef bint server_may_replan(Server s, Client c, dict fields) except -1:
     The routine's name is not translated; the message is. It is raised when a Bind or Execute finds
     that its statement would return other columns than when it was prepared, so before any row.
     """
-    if fields.get('C') != '0A000' or fields.get('R') != 'RevalidateCachedQuery':
-        return False
-    if c is None or s.retain != RETAIN_YES or s.open_unit or c.retried or s.status != 73:
+    if not is_about_plans(fields) or c is None or s.retain != RETAIN_YES or s.open_unit or c.retried or s.status != 73:
         return False
     return unit_tells_columns(s.unit.data + s.unit.start, s.unit.end - s.unit.start)
+
+
+cdef bint is_about_plans(dict fields):
+    """Is a prepared statement out of date, or gone although we had prepared it?
+
+    The second comes of a DEALLOCATE that we did not see, from within a function for instance.
+    """
+    if fields.get('C') == '0A000':
+        return fields.get('R') == 'RevalidateCachedQuery'
+    return fields.get('C') == '26000' and ('"' + STATEMENT_PREFIX.decode()) in fields.get('M', '')
 
 
 cdef bint unit_tells_columns(const char *p, Py_ssize_t n) except -1:
@@ -637,24 +654,23 @@ cdef int server_settle(Server s) except -1:
     """After a pass: is the connection free, and who may use it next?"""
     cdef Client c = s.client
     cdef bytes text
-    if s.stage != RELAYING or s.cancels:
+    if s.stage != RELAYING or s.cancels or s.idling:
         return 0
     if s.ledger.count or s.open_unit or s.passing or s.held.end > s.held.start or s.copying_in:
-        if c is not None and (c.awaits_replies or c.readable) and s.ledger.count < MOST_REPLIES_OWED // 2:
-            client_read(c)
+        if s.ledger.count < MOST_REPLIES_OWED // 2:
+            client_resume(c)
         return 0
+    if c is not None and c.passing and not c.discarding:
+        # The rest of a message is still to come, and belongs to this server.
+        return client_resume(c)
     if s.status != 73:
         if c is None:
             server_inject(s, b'ROLLBACK', TO_ROLL_BACK)
             server_flush(s)
-        elif c.awaits_replies or c.readable:
-            client_read(c)
-        return 0
+        return client_resume(c)
     if c is not None:
         if c.line.mode == SESSION_MODE:
-            if c.awaits_replies or c.readable:
-                client_read(c)
-            return 0
+            return client_resume(c)
         s.client = None
         c.server = None
     s.orphaned = False
@@ -662,7 +678,7 @@ cdef int server_settle(Server s) except -1:
     octets_free(&s.held)
     if s.unit.size > 4096:
         octets_free(&s.unit)
-    if s.retiring or s.pool.retired:
+    if s.retiring or s.pool.retired or 0 <= s.pool.lifetime_s <= s.relay.now_s - s.since_s:
         server_close(s, b'')
     elif s.dirt:
         if s.dirt & (LISTENING | SESSION_TOUCHED):
@@ -680,9 +696,7 @@ cdef int server_settle(Server s) except -1:
         server_flush(s)
     else:
         pool_give(s.pool, s)
-    if c is not None and c.stage == RELAYING and (c.awaits_replies or c.readable):
-        client_read(c)
-    return 0
+    return client_resume(c)
 
 
 cdef int server_violates(Server s, str what) except -1:
@@ -699,8 +713,9 @@ cdef int server_close(Server s, bytes reason) except -1:
     if s.stage == CLOSED:
         return 0
     pool.servers.discard(s)
-    if s in pool.idle:
+    if s.idling:
         pool.idle.remove(s)
+        s.idling = False
     server_unprepare(s)
     ledger_free(&s.ledger)
     octets_free(&s.unit)
@@ -739,6 +754,8 @@ cdef int server_lost(Server s, bytes reason) except -1:
         return 0
     c.server = None
     c.begin = None
+    # The rest of a message that was on its way to this server is nobody else's.
+    c.discarding = True
     if c.stage != RELAYING:
         return 0
     if midway:

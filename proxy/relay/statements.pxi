@@ -4,6 +4,9 @@
 # can run on any server: the Bind carries our name, and a Parse is injected where it is not known.
 
 cdef bytes STATEMENT_PREFIX = b'_pgweir_'
+# A client's own use of such a name that is not one it gave goes to the server like this, so that
+# it finds nothing; the error it gets has its own spelling.
+cdef bytes DISGUISED_PREFIX = b'-pgweir_'
 
 
 @cython.final

@@ -182,7 +182,7 @@ class Reservoir:
         return known
 
     async def _any_pool(self, basin: _Basin) -> Pool:
-        """Wait until some node serves the line. Raises ClientError (08001) when none does in time."""
+        """Wait until a node serves the line. Raises ClientError (08001) when none does in time."""
         try:
             async with asyncio.timeout(basin.policy.query_wait_timeout or None):
                 while not basin.line.pools:
@@ -291,10 +291,14 @@ class Reservoir:
                 spring.policy = policy
             self._serve(basin)
 
+    def _count_ended(self, pool: Pool) -> None:
+        if pool.query_count:
+            self.ended_queries[pool.database, pool.node, pool.role] += pool.query_count
+
     def _drop(self, basin: _Basin) -> None:
         """Close its pools as they become free."""
         for pool in basin.pools.values():
-            self.ended_queries[pool.database, pool.node, pool.role] += pool.query_count
+            self._count_ended(pool)
             pool.retire()
         basin.pools.clear()
         basin.line.serve_from([])
@@ -305,7 +309,7 @@ class Reservoir:
             node = next((node for node in nodes if node.name == name), None)
             if node is None or pool.owner.node.place != node.place or pool.role != node.role:
                 del basin.pools[name]
-                self.ended_queries[pool.database, pool.node, pool.role] += pool.query_count
+                self._count_ended(pool)
                 pool.retire()
         for node in nodes:
             if node.name not in basin.pools:

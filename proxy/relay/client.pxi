@@ -4,6 +4,8 @@
 cdef enum:
     # A simple query is looked at this far. No command of ours is longer; what is longer is PLAIN.
     LOOK_BYTES = 512
+    # Result of client_answers_unit.
+    STILL_COMING = -2
     # Names in Bind, Describe, Close, Execute: PostgreSQL's limit for small messages.
     MOST_NAME_BYTES = 10000
 
@@ -94,6 +96,7 @@ cdef int client_read(Client c) except -1:
             if c.stage != RELAYING:
                 return 0
             octets_consume(&c.held, used)
+            client_lets_go(c)
             continue
         if not c.readable:
             return 0
@@ -115,10 +118,20 @@ cdef int client_read(Client c) except -1:
                 used = client_process(c, relay.scratch, n)
                 if used < n and c.stage == RELAYING:
                     octets_append(&c.held, relay.scratch + used, n - used)
+                client_lets_go(c)
                 continue
         if n == NOTHING:
             return 0
         return client_gone(c, 'client closed the connection unexpectedly', False)
+    return 0
+
+
+cdef int client_lets_go(Client c) except -1:
+    """What it said last owes nothing: its server may be free, and no reply will come to tell."""
+    cdef Server s = c.server
+    if s is not None and not s.ledger.count and not s.open_unit and not c.passing \
+            and s.status == 73 and c.line.mode != SESSION_MODE:
+        return server_settle(s)
     return 0
 
 
@@ -153,9 +166,12 @@ cdef Py_ssize_t client_process(Client c, char *p, Py_ssize_t n) except -1:
     c.starved = False
     while pos < n and c.stage == RELAYING:
         if c.server is not None and c.server.ledger.count > MOST_REPLIES_OWED:
-            # Have the server send what it holds back: only replies make room.
-            sink_write(&relay.to_server, FLUSH_MESSAGE, 5)
-            break
+            server_emit_forged(c.server, c)
+            c.server.retain = RETAIN_OVER
+            if c.server.ledger.count > MOST_REPLIES_OWED:
+                # Have the server send what it holds back: only replies make room.
+                sink_write(&relay.to_server, FLUSH_MESSAGE, 5)
+                break
         if c.passing:
             k = min(c.passing, n - pos)
             if not c.discarding:
@@ -167,6 +183,16 @@ cdef Py_ssize_t client_process(Client c, char *p, Py_ssize_t n) except -1:
             c.starved = True
             break
         kind = p[pos]
+        if c.server is None and not c.skipping and (kind == kinds.PARSE or kind == kinds.BIND) \
+                and (c.line.mode != SESSION_MODE or c.aborted):
+            k = client_answers_unit(c, p + pos, n - pos)
+            if k > 0:
+                pos += k
+                continue
+            if k == STILL_COMING and c.aborted and n - pos < MOST_NAME_BYTES:
+                # There is no server that could take a part of it.
+                c.starved = True
+                break
         size = int32_at(p + pos + 1)
         if size < 4 or size > (MAX_LARGE_BYTES if is_large(kind) else MAX_SMALL_BYTES):
             client_violates(c, 'message length')
@@ -345,10 +371,8 @@ cdef int client_says_command(Client c, Command command, const char *text, Py_ssi
             return TAKEN
         if c.lost is not None:
             return 0
-        c.begin = text[:length]
-        c.status = b'T'
         client_forgets_unnamed(c)
-        client_say_complete(c, b'BEGIN' if command == BEGIN else b'START TRANSACTION')
+        client_begins(c, command, text[:length])
         client_say_ready(c)
         return TAKEN
     if command == ROLLBACK and c.aborted or c.lost is None and (
@@ -398,7 +422,6 @@ cdef int client_answers_loss(Client c, char kind, Py_ssize_t have, Py_ssize_t si
         client_say_ready(c)
     else:
         c.skipping = True
-        c.answering = PLAIN
     return client_drop(c, have, size)
 
 
@@ -452,12 +475,6 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         # PostgreSQL answers it better than we could: its text or its counts are malformed.
         return client_passes_extended(c, kinds.PARSE, p, have, size)
     command = command_of(tail, strlen(tail))
-    if c.server is None and client_can_answer(c, command, tail):
-        c.answering = command
-        c.answering_text = tail[:strlen(tail)]
-        client_names(c, p[5:nul - p], tail[:length])
-        sink_put(&c.relay.to_client, PARSE_COMPLETE, 5)
-        return TAKEN
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.PARSE, have, size)
     if (command == BEGIN or command == START_TRANSACTION) and c.line.mode == STATEMENT_MODE:
@@ -465,7 +482,6 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
             c, '0A000', 'transaction blocks are not possible in statement pooling mode', have, size)
     if client_attach(c) == STOPPED:
         return STOPPED
-    c.answering = PLAIN
     s = c.server
     key = tail[:length]
     if nul == p + 5 and not c.line.share_unnamed:
@@ -578,17 +594,137 @@ cdef int client_parses_unkept(Client c, bint unnamed, char *p, Py_ssize_t have, 
     return client_pass(c, p, have, size)
 
 
+cdef Py_ssize_t client_answers_unit(Client c, char *p, Py_ssize_t n) except -1:
+    """Answer a whole unit of extended messages that runs one command which needs no server.
+
+    It must be complete and exactly: Parse if any, Bind without parameters, Describe if any,
+    Execute, Sync, all of one statement and the unnamed portal. So it cannot be something else.
+    Result: bytes used; 0 when it is none of that; STILL_COMING when more of it may follow.
+    """
+    cdef Py_ssize_t pos = 0, size, length
+    cdef int step = 0
+    cdef char kind, described = 0
+    cdef char *body
+    cdef const char *name = NULL
+    cdef const char *stated
+    cdef bytes key = None, text
+    cdef bint parsed = False
+    cdef Command command = PLAIN
+    cdef Statement statement
+    while True:
+        if n - pos < 5:
+            return STILL_COMING
+        kind = p[pos]
+        size = int32_at(p + pos + 1) + 1
+        if size < 5 or size > LOOK_BYTES:
+            return 0
+        if n - pos < size:
+            return STILL_COMING
+        body = p + pos + 5
+        length = size - 5
+        if kind == kinds.PARSE and step == 0:
+            name = body
+            if memchr(body, 0, length) == NULL:
+                return 0
+            stated = body + strlen(body) + 1
+            length = body + length - stated
+            if not is_parse_tail(stated, length) or length != <Py_ssize_t>strlen(stated) + 3:
+                return 0
+            if name[0] and c.statements is not None and <bytes>name in c.statements:
+                return 0
+            key = stated[:length]
+            parsed = True
+            step = 1
+        elif kind == kinds.BIND and step <= 1:
+            # Portal, statement, no parameter formats, no parameters, any result formats.
+            if length < 8 or body[0] != 0 or memchr(body + 1, 0, length - 1) == NULL:
+                return 0
+            stated = body + 1 + strlen(body + 1) + 1
+            if body + length - stated < 6 or int32_at(stated) != 0:
+                return 0
+            if body + length - stated != 6 + 2 * int16_at(stated + 4) or int16_at(stated + 4) < 0:
+                return 0
+            if step == 1 and strcmp(name, body + 1) != 0:
+                return 0
+            name = body + 1
+            if step == 0:
+                key = client_text_of(c, name)
+            if key is None:
+                return 0
+            step = 2
+        elif kind == kinds.DESCRIBE and step == 2 and not described:
+            if length < 2 or body[length - 1] != 0 or not (
+                    body[0] == 80 and length == 2
+                    or body[0] == 83 and strcmp(body + 1, name) == 0):
+                return 0
+            described = body[0]
+        elif kind == kinds.EXECUTE and step == 2:
+            if length != 5 or body[0] != 0:
+                return 0
+            step = 3
+        elif kind == kinds.SYNC and step == 3 and length == 0:
+            pos += size
+            break
+        else:
+            return 0
+        if step and command == PLAIN and key is not None:
+            command = command_of(key, strlen(key))
+            if not client_can_answer(c, command, key):
+                return 0
+        pos += size
+    text = key[:strlen(key)]
+    if parsed:
+        client_names(c, name, key)
+        sink_write(&c.relay.to_client, PARSE_COMPLETE, 5)
+    sink_write(&c.relay.to_client, BIND_COMPLETE, 5)
+    if described == 83:
+        sink_write(&c.relay.to_client, NO_PARAMETERS, 7)
+    if described:
+        sink_write(&c.relay.to_client, NO_DATA_MESSAGE, 5)
+    if command == DEALLOCATE:
+        client_forgets_one(c, deallocated_name(text, len(text)))
+        client_say_complete(c, b'DEALLOCATE')
+    elif command == COMMIT or command == ROLLBACK:
+        c.lost = None
+        client_end_transaction(c, command)
+    else:
+        client_begins(c, command, text)
+    client_say_ready(c)
+    return pos
+
+
+cdef bytes client_text_of(Client c, const char *name):
+    """The key of the statement that the client calls so, or None."""
+    cdef Statement statement
+    if name[0] == 0:
+        if c.shared_unnamed is not None:
+            return c.shared_unnamed.key
+        return None if c.unnamed is None or c.unnamed.startswith(UNKEPT) else c.unnamed
+    statement = None if c.statements is None else <Statement>c.statements.get(<bytes>name)
+    return None if statement is None else statement.key
+
+
 cdef bint client_can_answer(Client c, Command command, const char *text) except -1:
-    """May this command of the extended protocol be answered without a server?"""
-    if command == PLAIN or c.lost is not None or c.refusal is not None:
+    """May this command be answered without a server? text: of the statement."""
+    if command == PLAIN or c.refusal is not None:
+        return False
+    if command == ROLLBACK and c.aborted:
+        return True
+    if c.lost is not None:
         return False
     if command == DEALLOCATE:
-        if c.aborted or c.statements is None:
-            return False
-        return deallocated_name(text, strlen(text)) in c.statements
+        return (not c.aborted and c.statements is not None
+                and deallocated_name(text, strlen(text)) in c.statements)
     if command == BEGIN or command == START_TRANSACTION:
         return c.status == 73 and c.line.mode == TRANSACTION_MODE
     return c.begin is not None or c.aborted
+
+
+cdef int client_begins(Client c, Command command, bytes text) except -1:
+    """A transaction begins that no server is told of until its first statement."""
+    c.begin = text
+    c.status = b'T'
+    return client_say_complete(c, b'BEGIN' if command == BEGIN else b'START TRANSACTION')
 
 
 cdef int client_names(Client c, bytes name, bytes key) except -1:
@@ -629,10 +765,16 @@ cdef int client_forgets_unnamed(Client c) except -1:
 
 cdef int client_forgets_one(Client c, bytes name) except -1:
     """This name is free again."""
+    cdef Statement statement
     if c.statements is not None:
-        statement = c.statements.pop(name, None)
+        statement = <Statement>c.statements.pop(name, None)
         if statement is not None:
-            statement_drop(c.relay, <Statement>statement)
+            if c.server is not None and c.server.ledger.count:
+                # An error that is still to come may speak of it.
+                if c.server.aliases is None:
+                    c.server.aliases = {}
+                c.server.aliases[statement.name] = name
+            statement_drop(c.relay, statement)
     return 0
 
 
@@ -653,6 +795,9 @@ cdef bytes client_names_in(Client c, bytes body):
     if c.statements is not None:
         for name, statement in c.statements.items():
             body = body.replace(b'"' + statement.name + b'"', b'"' + name + b'"')
+    if c.server is not None and c.server.aliases is not None:
+        for ours, name in c.server.aliases.items():
+            body = body.replace(b'"' + ours + b'"', b'"' + name + b'"')
     return body
 
 
@@ -702,20 +847,10 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         command = <Command>statement.command if statement is not None else PLAIN
     if statement is not None:
         effect = statement.effect
-    if c.server is None and command != PLAIN and size <= MAX_SMALL_BYTES:
-        if have < size:
-            return STARVED
-        known = statement.key if statement is not None else c.unnamed
-        if client_can_answer(c, command, known):
-            c.answering = command
-            c.answering_text = known[:strlen(known)]
-            sink_put(&c.relay.to_client, BIND_COMPLETE, 5)
-            return TAKEN
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.BIND, have, size)
     if client_attach(c) == STOPPED:
         return STOPPED
-    c.answering = PLAIN
     c.bound_effect = effect
     c.bound_commit = command == COMMIT
     s = c.server
@@ -763,26 +898,8 @@ cdef int client_ensures_unnamed(Client c, Server s) except -1:
 cdef int client_says_execute(Client c, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
     """Execute: run a portal."""
     cdef Server s
-    cdef Command command
-    cdef bytes name
     if have < size:
         return STARVED
-    if c.answering != PLAIN and c.server is None:
-        command = <Command>c.answering
-        if command == DEALLOCATE:
-            name = deallocated_name(c.answering_text, len(c.answering_text))
-            if name is not None:
-                client_forgets_one(c, name)
-            client_say_complete(c, b'DEALLOCATE')
-        elif command == COMMIT or command == ROLLBACK:
-            if c.begin is None and not c.aborted:
-                return client_violates(c, 'an Execute without its Bind')
-            client_end_transaction(c, command)
-        else:
-            c.begin = c.answering_text
-            c.status = b'T'
-            client_say_complete(c, b'BEGIN' if command == BEGIN else b'START TRANSACTION')
-        return TAKEN
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.EXECUTE, have, size)
     if client_attach(c) == STOPPED:
@@ -802,7 +919,6 @@ cdef int client_says_sync(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     cdef Server s = c.server
     if size != 5:
         return client_violates(c, 'a Sync with a body')
-    c.answering = PLAIN
     if s is None or (not s.open_unit and not s.ledger.count and not s.copying_in):
         c.skipping = False
         client_say_ready(c)
@@ -825,11 +941,6 @@ cdef int client_says_describe(Client c, char *p, Py_ssize_t have, Py_ssize_t siz
         return STARVED
     if size < 7 or p[size - 1] != 0:
         return client_violates(c, 'a malformed Describe')
-    if c.answering != PLAIN and c.server is None:
-        if p[5] == 83:
-            sink_write(&c.relay.to_client, NO_PARAMETERS, 7)
-        sink_write(&c.relay.to_client, NO_DATA_MESSAGE, 5)
-        return TAKEN
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.DESCRIBE, have, size)
     if p[5] != 83 or not c.line.tracks_statements:
@@ -873,9 +984,6 @@ cdef int client_says_close(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         return STARVED
     if size < 7 or p[size - 1] != 0:
         return client_violates(c, 'a malformed Close')
-    if c.answering != PLAIN and s is None:
-        sink_put(&c.relay.to_client, CLOSE_COMPLETE, 5)
-        return TAKEN
     if p[5] == 83 and c.line.tracks_statements:
         name = p[6:size - 1]
         shared = not name and c.shared_unnamed is not None
@@ -902,7 +1010,8 @@ cdef int client_says_close(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
             c.unnamed = s.unnamed = None
         elif name.startswith(STATEMENT_PREFIX):
             p[6] = 45
-    elif s is None and c.line.mode != SESSION_MODE and c.begin is None:
+    elif p[5] == 80 and s is None and c.line.mode != SESSION_MODE and c.begin is None \
+            and c.lost is None and not c.aborted:
         # No transaction, so no portal.
         sink_put(&c.relay.to_client, CLOSE_COMPLETE, 5)
         return TAKEN

@@ -99,8 +99,6 @@ cdef class Client(Link):
     cdef bint overdue               # its running request has been cancelled for its length
     cdef char status                # as the last ReadyForQuery said: I, T or E
     cdef bint skipping              # after an error: drop messages until Sync
-    cdef uint8_t answering          # a command being answered without a server (extended protocol)
-    cdef bytes answering_text       # ... and its text
     cdef bytes begin                # text of a BEGIN that no server has been told of yet
     cdef bytes lost                 # why the transaction's server is gone, until the client is told
     cdef bint aborted               # its transaction died with its server
@@ -142,6 +140,7 @@ cdef class Server(Link):
     cdef Octets unit                # the client's messages of the present unit, for a second try
     cdef dict prepared              # Statement -> True, least recently used first
     cdef Statement latest           # the one used last: it is at the end already
+    cdef dict aliases               # our name -> its client's, of names given up meanwhile
     cdef bytes unnamed              # key of its unnamed statement
     cdef public object settings     # interned Settings in force on it
     cdef public object defaults     # interned Settings it had when it was new

@@ -312,6 +312,10 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
         elif p[5] == 68 and have >= 16:
             server_forgets(s, c, p + 5, have - 6)
     elif kind == kinds.COPY_IN_RESPONSE or kind == kinds.COPY_BOTH_RESPONSE:
+        if c is None:
+            # Nobody is left to send the data it waits for.
+            server_close(s, b'its client left before its COPY')
+            return 0
         s.copying_in = True
         if head.kind == kinds.EXECUTE:
             server_ignores_syncs(s)
@@ -521,8 +525,10 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
                 statement_drop(s.relay, statement)
             if name is not None and c is not None:
                 client_forgets_one(c, name)
-            if name is None and statement is None:
+            if name is None:
                 s.unnamed = None
+                if c is not None:
+                    client_forgets_unnamed(c)
         elif head.kind == kinds.CLOSE and statement is not None:
             # An eviction that did not happen: the server has it still.
             if statement not in s.prepared:
@@ -675,6 +681,7 @@ cdef int server_settle(Server s) except -1:
         c.server = None
     s.orphaned = False
     s.cancel_wanted = False
+    s.aliases = None
     octets_free(&s.held)
     if s.unit.size > 4096:
         octets_free(&s.unit)

@@ -34,6 +34,7 @@ _log = logging.getLogger("pgweir.pool")
 
 MODES = {"session": SESSION_MODE, "transaction": TRANSACTION_MODE, "statement": STATEMENT_MODE}
 
+_TRIALS_AT_A_TIME = 4
 # How long the end of the process waits for cancel requests.
 _LAST_CANCELS_S = 2.0
 # Combinations of startup settings whose welcome is remembered.
@@ -103,6 +104,8 @@ class Reservoir:
         self._basins: dict[tuple[str, str], _Basin] = {}
         self._nodes: dict[str, tuple[NodePlace, ...]] = {}
         self._welcomes: dict[tuple[object, ...], Welcome] = {}
+        # These connections are beside the pools: few at a time, whatever clients make up.
+        self._trial_places = asyncio.Semaphore(_TRIALS_AT_A_TIME)
         self._trials: dict[tuple[object, ...], asyncio.Task[Welcome]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._cancels: set[asyncio.Task[None]] = set()
@@ -195,7 +198,8 @@ class Reservoir:
         """Ask a server what it makes of a client's startup settings."""
         spring: _Spring = (await self._any_pool(basin)).owner
         try:
-            dialled = await self._dial(spring, {**spring.startup, **startup.others})
+            async with self._trial_places:
+                dialled = await self._dial(spring, {**spring.startup, **startup.others})
         except Unreachable as failed:
             raise ClientError("08001", str(failed)) from None
         except PeerError as broken:

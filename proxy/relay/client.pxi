@@ -6,6 +6,7 @@ cdef enum:
     LOOK_BYTES = 512
     # Result of client_answers_unit.
     STILL_COMING = -2
+    NOT_YET = -3
     # Names in Bind, Describe, Close, Execute: PostgreSQL's limit for small messages.
     MOST_NAME_BYTES = 10000
 
@@ -126,6 +127,21 @@ cdef int client_read(Client c) except -1:
     return 0
 
 
+cdef bint client_awaits_settling(Client c, char kind) noexcept:
+    """Names have changed in a unit whose replies are owed. Should it fail, they have not: so what
+    begins the next unit waits for them."""
+    cdef Server s = c.server
+    if s is None or s.ledger.count == 0:
+        c.unsettled = False
+        return False
+    if s.open_unit or c.passing or kind == kinds.SYNC or kind == kinds.FLUSH \
+            or kind == kinds.TERMINATE or kind == kinds.COPY_DATA or kind == kinds.COPY_DONE \
+            or kind == kinds.COPY_FAIL:
+        return False
+    c.awaits_replies = True
+    return True
+
+
 cdef int client_lets_go(Client c) except -1:
     """What it said last owes nothing: its server may be free, and no reply will come to tell."""
     cdef Server s = c.server
@@ -165,13 +181,8 @@ cdef Py_ssize_t client_process(Client c, char *p, Py_ssize_t n) except -1:
     cdef char kind
     c.starved = False
     while pos < n and c.stage == RELAYING:
-        if c.server is not None and c.server.ledger.count > MOST_REPLIES_OWED:
-            server_emit_forged(c.server, c)
-            c.server.retain = RETAIN_OVER
-            if c.server.ledger.count > MOST_REPLIES_OWED:
-                # Have the server send what it holds back: only replies make room.
-                sink_write(&relay.to_server, FLUSH_MESSAGE, 5)
-                break
+        if c.server is not None and c.server.ledger.count > MOST_REPLIES_OWED and not c.passing:
+            break
         if c.passing:
             k = min(c.passing, n - pos)
             if not c.discarding:
@@ -183,15 +194,20 @@ cdef Py_ssize_t client_process(Client c, char *p, Py_ssize_t n) except -1:
             c.starved = True
             break
         kind = p[pos]
-        if c.server is None and not c.skipping and (kind == kinds.PARSE or kind == kinds.BIND) \
+        if c.unsettled and client_awaits_settling(c, kind):
+            break
+        if (kind == kinds.PARSE or kind == kinds.BIND and c.runs_commands) and not c.skipping \
                 and (c.line.mode != SESSION_MODE or c.aborted):
             k = client_answers_unit(c, p + pos, n - pos)
             if k > 0:
                 pos += k
                 continue
-            if k == STILL_COMING and c.aborted and n - pos < MOST_NAME_BYTES:
-                # There is no server that could take a part of it.
+            if k == STILL_COMING and n - pos < MOST_NAME_BYTES:
+                # No server could take a part of it.
                 c.starved = True
+                break
+            if k == NOT_YET:
+                c.awaits_replies = True
                 break
         size = int32_at(p + pos + 1)
         if size < 4 or size > (MAX_LARGE_BYTES if is_large(kind) else MAX_SMALL_BYTES):
@@ -222,11 +238,23 @@ cdef Py_ssize_t client_process(Client c, char *p, Py_ssize_t n) except -1:
             break
         pos += k
     if c.server is not None:
+        if c.server.ledger.count > MOST_REPLIES_OWED:
+            client_makes_room(c)
         if not sink_is_empty(&relay.to_server):
             server_flush(c.server)
     if not sink_is_empty(&relay.to_client):
         client_flush(relay, c)
     return pos
+
+
+cdef int client_makes_room(Client c) except -1:
+    """Too many replies are owed: answer what is ours, have the server send what it holds back."""
+    cdef Server s = c.server
+    s.retain = RETAIN_OVER
+    server_emit_forged(s, c)
+    if s.ledger.count > MOST_REPLIES_OWED and not c.passing:
+        sink_write(&c.relay.to_server, FLUSH_MESSAGE, 5)
+    return 0
 
 
 # What a client_says_… function did with its message: took the bytes there are (the rest of it
@@ -340,6 +368,8 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     s.unnamed = None
     if c.unnamed is not None or c.shared_unnamed is not None:
         client_forgets_unnamed(c)
+    if command == DEALLOCATE or command == DISCARD:
+        c.unsettled = True
     if command == COMMIT and c.status != 73 or may_commit_within(p + 5, have - 5):
         s.committing = True
     c.line.queries += 1
@@ -489,6 +519,8 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         client_forgets_unnamed(c)
         c.unnamed = s.unnamed = key
         c.unnamed_command = command
+        if command != PLAIN:
+            c.runs_commands = True
         c.unnamed_effect = effect_of(tail, strlen(tail))
         ledger_push(&s.ledger, kinds.PARSE, FORWARD)
         c.relay.parses_sent += 1
@@ -514,7 +546,14 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
 
 cdef int client_prepares(Client c, Server s, Statement statement, bytes name) except -1:
     """The client wants this prepared: say it is when the server has it, else send the Parse."""
+    c.unsettled = c.unsettled or name is not None or statement not in s.prepared
+    if statement.command != PLAIN:
+        c.runs_commands = True
     if statement in s.prepared:
+        if c.status == 69 and statement.command == PLAIN:
+            # The server refuses it, as the transaction is aborted.
+            ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, name)
+            return client_send_parse(c, s, statement) + TAKEN
         server_uses(s, statement)
         ledger_push(&s.ledger, kinds.PARSE, FORGE, 0, None, name)
         c.relay.parses_forged += 1
@@ -599,7 +638,8 @@ cdef Py_ssize_t client_answers_unit(Client c, char *p, Py_ssize_t n) except -1:
 
     It must be complete and exactly: Parse if any, Bind without parameters, Describe if any,
     Execute, Sync, all of one statement and the unnamed portal. So it cannot be something else.
-    Result: bytes used; 0 when it is none of that; STILL_COMING when more of it may follow.
+    Result: bytes used; 0 when it is none of that; STILL_COMING when it may be and must be seen
+    whole, as no server could take a part of it; NOT_YET when replies are owed that come first.
     """
     cdef Py_ssize_t pos = 0, size, length
     cdef int step = 0
@@ -613,13 +653,13 @@ cdef Py_ssize_t client_answers_unit(Client c, char *p, Py_ssize_t n) except -1:
     cdef Statement statement
     while True:
         if n - pos < 5:
-            return STILL_COMING
+            return STILL_COMING if command == DEALLOCATE or c.aborted else 0
         kind = p[pos]
         size = int32_at(p + pos + 1) + 1
         if size < 5 or size > LOOK_BYTES:
             return 0
         if n - pos < size:
-            return STILL_COMING
+            return STILL_COMING if command == DEALLOCATE or c.aborted else 0
         body = p + pos + 5
         length = size - 5
         if kind == kinds.PARSE and step == 0:
@@ -671,6 +711,11 @@ cdef Py_ssize_t client_answers_unit(Client c, char *p, Py_ssize_t n) except -1:
             command = command_of(key, strlen(key))
             if not client_can_answer(c, command, key):
                 return 0
+            if c.server is not None:
+                if c.server.open_unit:
+                    return 0
+                if c.server.ledger.count:
+                    return NOT_YET
         pos += size
     text = key[:strlen(key)]
     if parsed:
@@ -706,14 +751,16 @@ cdef bytes client_text_of(Client c, const char *name):
 
 cdef bint client_can_answer(Client c, Command command, const char *text) except -1:
     """May this command be answered without a server? text: of the statement."""
-    if command == PLAIN or c.refusal is not None:
+    if command == PLAIN or command == DISCARD or c.refusal is not None:
+        return False
+    if c.server is not None and command != DEALLOCATE:
         return False
     if command == ROLLBACK and c.aborted:
         return True
     if c.lost is not None:
         return False
     if command == DEALLOCATE:
-        return (not c.aborted and c.statements is not None
+        return (c.status != 69 and c.statements is not None
                 and deallocated_name(text, strlen(text)) in c.statements)
     if command == BEGIN or command == START_TRANSACTION:
         return c.status == 73 and c.line.mode == TRANSACTION_MODE
@@ -735,10 +782,13 @@ cdef int client_names(Client c, bytes name, bytes key) except -1:
         c.unnamed = key
         c.unnamed_command = command_of(key, strlen(key))
         c.unnamed_effect = 0
+        c.runs_commands = True
         return 0
     client_forgets_one(c, name)
     statement = statement_of(c.relay, key)
     statement_use(statement)
+    if statement.command != PLAIN:
+        c.runs_commands = True
     if c.statements is None:
         c.statements = {}
     c.statements[name] = statement
@@ -758,6 +808,7 @@ cdef int client_forgets_unnamed(Client c) except -1:
     c.unnamed = None
     c.unnamed_command = PLAIN
     if c.shared_unnamed is not None:
+        client_keeps_alias(c, c.shared_unnamed, b'')
         statement_drop(c.relay, c.shared_unnamed)
         c.shared_unnamed = None
     return 0
@@ -769,19 +820,25 @@ cdef int client_forgets_one(Client c, bytes name) except -1:
     if c.statements is not None:
         statement = <Statement>c.statements.pop(name, None)
         if statement is not None:
-            if c.server is not None and c.server.ledger.count:
-                # An error that is still to come may speak of it.
-                if c.server.aliases is None:
-                    c.server.aliases = {}
-                c.server.aliases[statement.name] = name
+            client_keeps_alias(c, statement, name)
             statement_drop(c.relay, statement)
+    return 0
+
+
+cdef int client_keeps_alias(Client c, Statement statement, bytes name) except -1:
+    """An error that is still to come may speak of a statement whose name is given up now."""
+    if c.server is not None and c.server.ledger.count:
+        if c.server.aliases is None:
+            c.server.aliases = {}
+        c.server.aliases[statement.name] = name
     return 0
 
 
 cdef int client_forgets(Client c) except -1:
     """All its names are free again."""
     if c.statements is not None:
-        for statement in c.statements.values():
+        for name, statement in c.statements.items():
+            client_keeps_alias(c, <Statement>statement, name)
             statement_drop(c.relay, <Statement>statement)
         c.statements = None
     return 0
@@ -791,6 +848,8 @@ cdef bytes client_names_in(Client c, bytes body):
     """An error text with the client's own name for a statement in place of the server's."""
     cdef bytes name
     cdef Statement statement
+    if c.shared_unnamed is not None:
+        body = body.replace(b'"' + c.shared_unnamed.name + b'"', b'""')
     body = body.replace(b'"' + DISGUISED_PREFIX, b'"' + STATEMENT_PREFIX)
     if c.statements is not None:
         for name, statement in c.statements.items():
@@ -838,9 +897,11 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
             return client_answers_loss(c, kinds.BIND, have, size)
         return client_passes_extended(c, kinds.BIND, p, have, size)
     if name[0] == 0:
-        command = <Command>c.unnamed_command
         effect = c.unnamed_effect
+        command = <Command>c.unnamed_command
         statement = c.shared_unnamed
+        if statement is not None:
+            command = <Command>statement.command
     else:
         if c.statements is not None:
             statement = <Statement>c.statements.get(<bytes>name[:rest - name - 1])
@@ -851,6 +912,8 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         return client_answers_loss(c, kinds.BIND, have, size)
     if client_attach(c) == STOPPED:
         return STOPPED
+    if command == DEALLOCATE or command == DISCARD:
+        c.unsettled = True
     c.bound_effect = effect
     c.bound_commit = command == COMMIT
     s = c.server
@@ -988,17 +1051,23 @@ cdef int client_says_close(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         name = p[6:size - 1]
         shared = not name and c.shared_unnamed is not None
         if shared or c.statements is not None and name in c.statements:
-            if shared:
-                client_forgets_unnamed(c)
-            else:
-                client_forgets_one(c, name)
             if s is None:
+                if shared:
+                    client_forgets_unnamed(c)
+                else:
+                    client_forgets_one(c, name)
                 sink_put(&c.relay.to_client, CLOSE_COMPLETE, 5)
                 return TAKEN
             client_begin_unit(c, s, p, have, size, False)
             # Running it again would close it once more: no second try.
             s.retain = RETAIN_OVER
-            ledger_push(&s.ledger, kinds.CLOSE, FORGE)
+            if shared:
+                ledger_push(&s.ledger, kinds.CLOSE, FORGE)
+                client_forgets_unnamed(c)
+            else:
+                c.unsettled = True
+                ledger_push(&s.ledger, kinds.CLOSE, FORGE, 0, c.statements[name], name)
+                client_forgets_one(c, name)
             return TAKEN
         if s is None:
             # Closing what does not exist is no error.
@@ -1039,7 +1108,10 @@ cdef int client_says_other(Client c, char kind, char *p, Py_ssize_t have, Py_ssi
         if s is None or not s.ledger.count:
             return client_drop(c, have, size)
         if kind != kinds.COPY_DATA:
-            s.copying_in = False
+            if s.copying_in:
+                s.copying_in = False
+            else:
+                ledger_push(&s.ledger, kinds.COPY_DONE, FORGE)
         return client_pass(c, p, have, size)
     if kind == kinds.FUNCTION_CALL:
         if c.lost is not None or c.aborted or c.refusal is not None:

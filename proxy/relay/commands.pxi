@@ -12,6 +12,7 @@ cdef enum Command:
     COMMIT = 3
     ROLLBACK = 4
     DEALLOCATE = 5
+    DISCARD = 6     # passed on; it may end prepared statements
 
 # What a statement leaves behind in its session, as far as its CommandComplete tag tells.
 cdef enum Effect:
@@ -157,6 +158,8 @@ cdef Command command_of(const char *text, Py_ssize_t length) noexcept nogil:
         return ROLLBACK if is_plain_ending(&w) else PLAIN
     if is_word(&w, b'DEALLOCATE'):
         return DEALLOCATE
+    if is_word(&w, b'DISCARD'):
+        return DISCARD
     return PLAIN
 
 

@@ -6,6 +6,10 @@ cdef enum Action:
     SWALLOW = 1     # we asked, nobody hears
     FORGE = 2       # the client asked, the server was not: we answer when its turn comes
 
+# CopyDone and CopyFail owe nothing themselves. Sent before the server has said CopyInResponse, they
+# stand in the queue all the same, as an entry of their own kind that goes when it reaches the head:
+# a Sync before them is ignored by the server, one behind them is not.
+
 # More replies owed than this, and the client is not read until some have come. They are at least
 # five bytes each, so that a server has long sent some: its output buffer has 8 KiB.
 cdef enum:
@@ -56,6 +60,12 @@ cdef inline void ledger_pop(Ledger *l) noexcept:
         Py_XDECREF(r.name)
     l.head = (l.head + 1) & (l.size - 1)
     l.count -= 1
+
+
+cdef void ledger_pass_marks(Ledger *l) noexcept:
+    """Drop what owes nothing from the head."""
+    while l.count and l.replies[l.head].kind == kinds.COPY_DONE:
+        ledger_pop(l)
 
 
 cdef void ledger_free(Ledger *l) noexcept:

@@ -33,11 +33,11 @@ ctypedef struct Sink:
 
 # One reply a server owes, in the order it owes them.
 ctypedef struct Reply:
-    char kind           # the message that asked for it: Q P B D E C S F
+    char kind           # the message that asked for it: Q P B D E C S F, or c: see ledger.pxi
     uint8_t action      # FORWARD, SWALLOW or FORGE
     uint8_t effect      # effect bits of the statement, see commands.pxi
-    PyObject *statement # owned; P, and C of an evicted statement; else NULL
-    PyObject *name      # owned; P: the client's name for it; else NULL
+    PyObject *statement # owned; of P and C; else NULL
+    PyObject *name      # owned; of P and C: the client's name for it; else NULL
 
 
 ctypedef struct Ledger:
@@ -105,6 +105,8 @@ cdef class Client(Link):
     cdef bytes refusal              # ErrorResponse for the request that waited in vain
     cdef bint starved               # what is held is no whole message: only more bytes help
     cdef bint awaits_replies        # stopped until the server owes nothing
+    cdef bint unsettled             # a unit under way changes names: an error would undo that
+    cdef bint runs_commands         # some statement of its is a Command
     cdef bint retried               # the present unit is already a second try
     cdef dict statements            # name -> Statement, NULL object until the first Parse
     cdef bytes unnamed              # key of the unnamed statement

@@ -228,7 +228,11 @@ cdef int server_emit_forged(Server s, Client c) except -1:
         head = ledger_head(&s.ledger)
         if head.action != FORGE:
             return 0
-        if c is not None:
+        if head.kind == kinds.COPY_DONE:
+            ledger_pop(&s.ledger)
+            continue
+        if c is not None and not (head.kind == kinds.PARSE and s.status == 69):
+            # In an aborted transaction the server refuses what follows in its stead.
             sink_write(&s.relay.to_client, PARSE_COMPLETE if head.kind == kinds.PARSE else CLOSE_COMPLETE, 5)
             s.replied = True
         ledger_pop(&s.ledger)
@@ -317,9 +321,8 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
             server_close(s, b'its client left before its COPY')
             return 0
         s.copying_in = True
-        if head.kind == kinds.EXECUTE:
-            server_ignores_syncs(s)
-            head = ledger_head(l)
+        server_ignores_syncs(s)
+        head = ledger_head(l)
     if is_last_of(head.kind, kind):
         ledger_pop(l)
         if forward:
@@ -348,13 +351,18 @@ cdef int server_ignores_syncs(Server s) except -1:
     cdef Reply *following
     while l.count > 1:
         following = &l.replies[(l.head + 1) & (l.size - 1)]
+        if following.kind == kinds.COPY_DONE:
+            # The data have ended already, on the client's side.
+            s.copying_in = False
+            break
         if following.kind != kinds.SYNC:
             break
         # Take it out by moving the head behind it.
         following[0] = copy
         l.head = (l.head + 1) & (l.size - 1)
         l.count -= 1
-        s.open_unit = True
+        # Of a simple query, ReadyForQuery comes without another Sync.
+        s.open_unit = copy.kind == kinds.EXECUTE
     return 0
 
 
@@ -529,6 +537,13 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
                 s.unnamed = None
                 if c is not None:
                     client_forgets_unnamed(c)
+        elif head.kind == kinds.CLOSE and name is not None:
+            # A Close that did not happen: the client has the name still.
+            if c is not None and (c.statements is None or name not in c.statements):
+                if c.statements is None:
+                    c.statements = {}
+                c.statements[name] = statement
+                statement_use(statement)
         elif head.kind == kinds.CLOSE and statement is not None:
             # An eviction that did not happen: the server has it still.
             if statement not in s.prepared:

@@ -550,12 +550,12 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name) ex
     if statement.command != PLAIN:
         c.runs_commands = True
     if statement in s.prepared:
-        if c.status == 69 and statement.command == PLAIN:
+        if c.status == 69 and not statement.effect & LEAVES_ABORTED:
             # The server refuses it, as the transaction is aborted.
             ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, name)
             return client_send_parse(c, s, statement) + TAKEN
         server_uses(s, statement)
-        ledger_push(&s.ledger, kinds.PARSE, FORGE, 0, None, name)
+        ledger_push(&s.ledger, kinds.PARSE, FORGE, statement.effect, None, name)
         c.relay.parses_forged += 1
         return TAKEN
     server_keeps(s, statement)
@@ -1107,6 +1107,7 @@ cdef int client_says_other(Client c, char kind, char *p, Py_ssize_t have, Py_ssi
         # Without a COPY these are leftovers of one that failed: PostgreSQL drops them, too.
         if s is None or not s.ledger.count:
             return client_drop(c, have, size)
+        s.fed = True
         if kind != kinds.COPY_DATA:
             if s.copying_in:
                 s.copying_in = False

@@ -21,6 +21,8 @@ cdef enum Effect:
     SESSION_TOUCHED = 4
     # Set for a statement whose SET ends with its transaction (SET LOCAL, SET TRANSACTION …).
     ENDS_WITH_TRANSACTION = 8
+    # Set for what an aborted transaction still accepts: COMMIT, ROLLBACK TO a savepoint and such.
+    LEAVES_ABORTED = 16
 
 
 cdef struct Words:
@@ -164,12 +166,16 @@ cdef Command command_of(const char *text, Py_ssize_t length) noexcept nogil:
 
 
 cdef uint8_t effect_of(const char *text, Py_ssize_t length) noexcept nogil:
-    """ENDS_WITH_TRANSACTION when the text is one SET LOCAL, SET TRANSACTION or SET CONSTRAINTS."""
+    """ENDS_WITH_TRANSACTION when the text is one SET LOCAL, SET TRANSACTION or SET CONSTRAINTS;
+    LEAVES_ABORTED for a text that an aborted transaction accepts."""
     cdef Words w
     w.p = text
     w.end = text + length
     next_word(&w)
     if not is_word(&w, b'SET'):
+        if is_word(&w, b'ROLLBACK') or is_word(&w, b'COMMIT') or is_word(&w, b'END') \
+                or is_word(&w, b'ABORT') or is_word(&w, b'PREPARE'):
+            return LEAVES_ABORTED
         return 0
     next_word(&w)
     if not (is_word(&w, b'LOCAL') or is_word(&w, b'TRANSACTION') or is_word(&w, b'CONSTRAINTS')):

@@ -128,6 +128,8 @@ cdef class Server(Link):
     cdef char status
     cdef bint open_unit             # extended messages were sent and their Sync was not
     cdef bint copying_in
+    cdef bint fed                   # COPY data were sent since the last ReadyForQuery
+    cdef int ignored_syncs          # taken out of the ledger when the COPY began
     cdef bint committing            # a COMMIT is among the replies owed
     cdef bint resetting
     cdef bint orphaned              # its client left while replies were owed

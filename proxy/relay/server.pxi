@@ -231,7 +231,8 @@ cdef int server_emit_forged(Server s, Client c) except -1:
         if head.kind == kinds.COPY_DONE:
             ledger_pop(&s.ledger)
             continue
-        if c is not None and not (head.kind == kinds.PARSE and s.status == 69):
+        if c is not None and not (head.kind == kinds.PARSE and s.status == 69
+                                  and not head.effect & LEAVES_ABORTED):
             # In an aborted transaction the server refuses what follows in its stead.
             sink_write(&s.relay.to_client, PARSE_COMPLETE if head.kind == kinds.PARSE else CLOSE_COMPLETE, 5)
             s.replied = True
@@ -361,6 +362,7 @@ cdef int server_ignores_syncs(Server s) except -1:
         following[0] = copy
         l.head = (l.head + 1) & (l.size - 1)
         l.count -= 1
+        s.ignored_syncs += 1
         # Of a simple query, ReadyForQuery comes without another Sync.
         s.open_unit = copy.kind == kinds.EXECUTE
     return 0
@@ -421,7 +423,8 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
     if size != 6 or not (p[5] == 73 or p[5] == 84 or p[5] == 69):
         return server_violates(s, 'a malformed ReadyForQuery')
     s.status = p[5]
-    s.copying_in = False
+    s.copying_in = s.fed = False
+    s.ignored_syncs = 0
     ledger_pop(l)
     if head.action == SWALLOW:
         server_injected_done(s, head.effect)
@@ -508,9 +511,16 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
     s.copying_in = False
     if head.kind != kinds.QUERY and head.kind != kinds.FUNCTION_CALL:
         server_skip_to_sync(s, c)
+        if s.ignored_syncs and not s.fed and l.count == 0:
+            # It failed before it read any data, so it has not read those either: they count.
+            while s.ignored_syncs:
+                s.ignored_syncs -= 1
+                ledger_push(l, kinds.SYNC, FORWARD)
+            s.open_unit = False
         if l.count == 0 and c is not None:
             # Its Sync has not come yet: until then the server ignores everything, so drop it here.
             c.skipping = True
+            s.open_unit = True
     return 1
 
 

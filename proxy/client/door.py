@@ -249,10 +249,10 @@ class Door:
         client.close()
 
     async def _log_in(self, client: Client, startup: Startup, terms: DoorTerms) -> None:
-        answer = []
+        before = []
         if startup.negotiate:
             newest = messages.PROTOCOL_3_0 | startup.minor
-            answer.append(messages.negotiate_protocol_version(newest, startup.unsupported))
+            before.append(messages.negotiate_protocol_version(newest, startup.unsupported))
         if len(self._relay.clients) + self._entering >= terms.max_clients:
             raise ClientError(
                 "53300",
@@ -261,7 +261,7 @@ class Door:
             )
         self._entering += 1
         try:
-            answer += await self._authenticate(client, startup, terms, answer)
+            answer = await self._authenticate(client, startup, terms, before)
             await self._enter(client, startup, answer)
         finally:
             self._entering -= 1
@@ -295,7 +295,7 @@ class Door:
     ) -> list[bytes]:
         """Hold the login conversation. Result: its last messages, still to be sent.
 
-        before: what is to be sent ahead of it; empty afterwards.
+        before: what is to be sent ahead of it.
         """
         exchange = begin(
             terms.method,
@@ -325,7 +325,7 @@ class Door:
             if kind != b"p":
                 raise PeerError(f"expected a password message, got {kind!r}")
             pending = [messages.authentication(each) for each in exchange.receive(body).send]
-        return pending
+        return [*before, *pending]
 
     def proof_of(self, user: str) -> Credential | None:
         """What the user's own last login proved that can log in to a server, or None."""

@@ -26,7 +26,7 @@ from proxy.relay import (
     Server,
 )
 from proxy.server import Dialled, LoginRefused, Place, Unreachable, dial, send_cancel
-from proxy.session import SettingsBook, StartupSettings
+from proxy.session import FOLLOWED, SettingsBook, StartupSettings
 from proxy.telemetry import BUCKET_BOUNDS_S, LimitedLog, Tally
 from proxy.wire import messages
 
@@ -210,7 +210,7 @@ class Reservoir:
         unreported = {
             name: value
             for name, value in startup.others.items()
-            if not any(name.lower() == known.lower() for known in dialled.parameters)
+            if name.lower() not in FOLLOWED
         }
         settings = self._book.of({**reported, **unreported})
         return write_welcome(dialled.parameters, settings)

@@ -348,11 +348,11 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         if size < 6 or p[size - 1] != 0:
             return client_violates(c, 'a query without its terminator')
         command = command_of(p + 5, size - 6)
-        effect = effect_of(p + 5, size - 6)
         if command != PLAIN:
             done = client_says_command(c, command, p + 5, size - 6)
             if done:
                 return done
+    effect = effect_of(p + 5, have - 5)
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.QUERY, have, size)
     if client_attach(c) == STOPPED:
@@ -360,8 +360,7 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         return STOPPED
     s = c.server
     ledger_push(&s.ledger, kinds.QUERY, FORWARD, effect)
-    if s.ledger.count > 1:
-        s.retain = RETAIN_OVER
+    s.retain = RETAIN_OVER
     if not c.began_s:
         c.began_s = c.relay.now_s
     s.open_unit = False
@@ -467,6 +466,7 @@ cdef inline int client_begin_unit(Client c, Server s, char *p, Py_ssize_t have, 
             c.began_s = c.relay.now_s
         if s.ledger.count == 0 or (s.ledger.count == 1 and ledger_head(&s.ledger).action == SWALLOW):
             s.unit.start = s.unit.end = 0
+            s.replied = False
             s.retain = RETAIN_YES if worthwhile and c.status == 73 and not c.retried else RETAIN_NO
         else:
             s.retain = RETAIN_OVER
@@ -868,6 +868,7 @@ cdef int client_passes_extended(Client c, char kind, char *p, Py_ssize_t have, P
     s = c.server
     client_begin_unit(c, s, p, have, size, False)
     if kind == kinds.PARSE:
+        s.unnamed = None
         ledger_push(&s.ledger, kind, FORWARD, 0, None, b'')
     else:
         ledger_push(&s.ledger, kind, FORWARD)

@@ -165,10 +165,34 @@ cdef Command command_of(const char *text, Py_ssize_t length) noexcept nogil:
     return PLAIN
 
 
+cdef bint has_word(const char *text, Py_ssize_t length, const char *word, Py_ssize_t n) noexcept nogil:
+    """Does the text contain the word (lower case, its length n), in any case?"""
+    cdef const char *p = text
+    cdef const char *low
+    cdef const char *end = text + length - n + 1
+    cdef char first = word[0]
+    while p < end:
+        # Most texts have few of a letter: let memchr skip what lies between.
+        low = <const char *>memchr(p, first, end - p)
+        if low == NULL:
+            low = end
+        p = <const char *>memchr(p, first - 32, low - p)
+        if p == NULL:
+            p = low
+        if p < end and strncasecmp(p, word, n) == 0:
+            return True
+        p += 1
+    return False
+
+
 cdef uint8_t effect_of(const char *text, Py_ssize_t length) noexcept nogil:
     """ENDS_WITH_TRANSACTION when the text is one SET LOCAL, SET TRANSACTION or SET CONSTRAINTS;
-    LEAVES_ABORTED for a text that an aborted transaction accepts."""
+    LEAVES_ABORTED for a text that an aborted transaction accepts; SETTINGS_TOUCHED for one that
+    calls set_config() with what may be is_local = false."""
     cdef Words w
+    if has_word(text, length, b'set_config', 10) and not (
+            has_word(text, length, b'true', 4) and not has_word(text, length, b'false', 5)):
+        return SETTINGS_TOUCHED
     w.p = text
     w.end = text + length
     next_word(&w)
@@ -218,7 +242,9 @@ cdef bint may_commit_within(const char *text, Py_ssize_t length) noexcept nogil:
         p += 1
         if (p[0] | 32) == 99 and end - p >= 6 and strncasecmp(p, b'COMMIT', 6) == 0:
             return True
-        if (p[0] | 32) == 101 and not is_letter((p - 1)[0]) and strncasecmp(p, b'END', 3) == 0:
+        # In a function's body, between dollars, END is something else.
+        if (p[0] | 32) == 101 and not is_letter((p - 1)[0]) and strncasecmp(p, b'END', 3) == 0 \
+                and memchr(text, 36, length) == NULL:
             return True
     return False
 

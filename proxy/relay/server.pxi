@@ -17,7 +17,7 @@ cdef enum:
     # costs its client an error and not its connection; a longer one is passed on as it comes.
     WHOLE_BYTES = 8192
     # Messages we must read (errors, tags, parameters) are never longer than this from a sane server.
-    MOST_READ_BYTES = 262144
+    MOST_READ_BYTES = 8388608
     # The client's messages of one request that are kept for a second try.
     MOST_RETAINED_BYTES = 65536
     # Consecutive full reads from one link before the others get a turn.
@@ -210,6 +210,8 @@ cdef Py_ssize_t server_process(Server s, char *p, Py_ssize_t n) except -1:
 cdef int client_flush(Relay relay, Client c) except -1:
     """Send the client what the sink holds."""
     cdef Sink *out = &relay.to_client
+    if c is not None and c.server is not None:
+        c.server.replied = True
     if c is not None and c.stage == RELAYING:
         if out.copying:
             relay.sent += out.copy.end
@@ -235,7 +237,6 @@ cdef int server_emit_forged(Server s, Client c) except -1:
                                   and not head.effect & LEAVES_ABORTED):
             # In an aborted transaction the server refuses what follows in its stead.
             sink_write(&s.relay.to_client, PARSE_COMPLETE if head.kind == kinds.PARSE else CLOSE_COMPLETE, 5)
-            s.replied = True
         ledger_pop(&s.ledger)
     return 0
 
@@ -306,10 +307,15 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
     if kind == kinds.READY_FOR_QUERY:
         return server_ready(s, c, p, size)
     forward = c is not None and head.action == FORWARD
+    if head.kind == kinds.EXECUTE or head.kind == kinds.QUERY:
+        # It has been run: not to be run again.
+        s.replied = True
     if kind == kinds.COMMAND_COMPLETE:
         if have < 6 or p[have - 1] != 0:
             return server_violates(s, 'a malformed CommandComplete')
         effect = effect_of_tag(p + 5, have - 6)
+        if head.action != SWALLOW:
+            s.dirt |= head.effect & SETTINGS_TOUCHED
         if head.action == SWALLOW:
             pass    # what our own statements do is known
         elif effect and not (effect == SETTINGS_TOUCHED and head.effect & ENDS_WITH_TRANSACTION):
@@ -336,7 +342,6 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
 cdef int server_pass(Server s, bint forward, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
     if forward:
         sink_put(&s.relay.to_client, p, have)
-        s.replied = True
     s.passing = size - have
     s.discarding = not forward
     return 1
@@ -426,15 +431,16 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
     s.copying_in = s.fed = False
     s.ignored_syncs = 0
     ledger_pop(l)
+    if s.replanning:
+        s.replanning = False
+        return server_replan(s, c)
+    s.retain = RETAIN_NO
     if head.action == SWALLOW:
         server_injected_done(s, head.effect)
         if s.cancel_wanted and l.count and ledger_head(l).action != SWALLOW:
             server_cancel(s)
         return 1
     s.committing = False
-    if s.replanning:
-        s.replanning = False
-        return server_replan(s, c)
     s.cancel_wanted = False
     s.replied = False
     s.transactions += s.status == 73
@@ -485,7 +491,15 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
         return server_violates(s, 'an error that nobody caused')
     if not s.replied and server_may_replan(s, c, fields):
         s.replanning = True
+        # Nothing of it has been sent on: what was collected for that is dropped.
+        sink_reset(&s.relay.to_client)
         server_skip_to_sync(s, c)
+        if s.open_unit:
+            # The client has flushed and not synced: the server needs a Sync to go on.
+            sink_write(&s.relay.to_server, SYNC_MESSAGE, 5)
+            ledger_push(l, kinds.SYNC, SWALLOW)
+            s.open_unit = False
+            server_flush(s)
         return 1
     server_emit_forged(s, c)
     if l.count == 0:
@@ -569,7 +583,9 @@ cdef bint server_may_replan(Server s, Client c, dict fields) except -1:
     The routine's name is not translated; the message is. It is raised when a Bind or Execute finds
     that its statement would return other columns than when it was prepared, so before any row.
     """
-    if not is_about_plans(fields) or c is None or s.retain != RETAIN_YES or s.open_unit or c.retried or s.status != 73:
+    if not is_about_plans(fields) or c is None or s.retain != RETAIN_YES or c.retried:
+        return False
+    if s.status != 73 or c.passing or ledger_head(&s.ledger).kind == kinds.QUERY:
         return False
     return unit_tells_columns(s.unit.data + s.unit.start, s.unit.end - s.unit.start)
 

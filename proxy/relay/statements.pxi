@@ -75,4 +75,5 @@ cdef bint is_parse_tail(const char *p, Py_ssize_t n) noexcept:
     left = n - (nul - p) - 1
     if left < 2:
         return False
-    return left == 2 + 4 * <Py_ssize_t>(<uint16_t>int16_at(nul + 1)) and int16_at(nul + 1) >= 0
+    # The count is unsigned: PostgreSQL allows 65,535 parameters.
+    return left == 2 + 4 * <Py_ssize_t>(<uint16_t>int16_at(nul + 1))

@@ -25,6 +25,10 @@ FOLLOWED = {
     )
 }
 
+# Reported as well, and followed once a client has set it. What a server was configured with is not:
+# an operator who makes a node read-only by its configuration must not be overruled by that.
+_FOLLOWED_WHEN_SET = {**FOLLOWED, "default_transaction_read_only": "default_transaction_read_only"}
+
 # Values of these are lists of quoted names: SET would take the text for one name of the list.
 # Source: PostgreSQL, GUC_LIST_QUOTE in src/backend/utils/misc/guc_tables.c.
 _QUOTED_LISTS = frozenset(
@@ -88,7 +92,7 @@ class SettingsBook:
 
     def reported(self, settings: Settings, name: str, value: str) -> Settings:
         """Give the settings after a ParameterStatus; the same object when nothing changes."""
-        if name.lower() not in FOLLOWED or settings.get(name) == value:
+        if name.lower() not in _FOLLOWED_WHEN_SET or settings.get(name) == value:
             return settings
         return self.of({**settings, name: value})
 

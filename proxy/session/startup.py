@@ -32,7 +32,7 @@ def read_startup_settings(parameters: Mapping[str, str]) -> StartupSettings:
     """Read the settings out of a startup packet's parameters.
 
     A setting of its own wins over the same in `options`, as the server processes it later.
-    Raises ClientError (22023) when `options` holds a switch that is no setting.
+    Raises ClientError (42601) when `options` holds a switch that is no setting.
     """
     asked = dict(_read_options(parameters.get("options", "")))
     for name, value in parameters.items():
@@ -68,13 +68,13 @@ def _read_options(options: str) -> list[tuple[str, str]]:
             assignment = word[2:]
         else:
             raise ClientError(
-                "22023",
+                "42601",
                 f'unsupported switch in startup option "options": {word}',
                 hint="Use -c name=value.",
             )
         name, equals, value = assignment.partition("=")
         if not equals or not name:
-            raise ClientError("22023", f'a setting in "options" has no value: {word}')
+            raise ClientError("42601", f'a setting in "options" has no value: {word}')
         # In a switch, a dash stands for an underscore.
         settings.append((name.replace("-", "_"), value))
     return settings

@@ -1,1 +1,1 @@
-"""Hostile and broken peers: a client of raw bytes, and a wire that can be cut, slowed and forged."""
+"""Hostile and broken peers: a client of raw bytes, a wire that can be cut, slowed and forged."""

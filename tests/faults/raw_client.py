@@ -25,9 +25,7 @@ class Message(NamedTuple):
     def fields(self) -> dict[str, str]:
         """Of an ErrorResponse or NoticeResponse."""
         return {
-            chr(raw[0]): raw[1:].decode("utf-8", "replace")
-            for raw in self.body.split(b"\0")
-            if raw
+            chr(raw[0]): raw[1:].decode("utf-8", "replace") for raw in self.body.split(b"\0") if raw
         }
 
     @property
@@ -106,16 +104,24 @@ class RawClient:
     ) -> "RawClient":
         """A client up to its first ReadyForQuery."""
         client = cls(port)
-        client.send(startup(version, user=user, database=database, **parameters))
-        for each in client.read_until(b"Z"):
+        try:
+            client.send(startup(version, user=user, database=database, **parameters))
+            client.read_welcome()
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def read_welcome(self) -> None:
+        """Read up to the first ReadyForQuery and keep what is said on the way."""
+        for each in self.read_until(b"Z"):
             assert each.kind != b"E", each.fields
             if each.kind == b"K":
-                client.pid = struct.unpack_from("!i", each.body)[0]
-                client.secret = each.body[4:]
+                self.pid = struct.unpack_from("!i", each.body)[0]
+                self.secret = each.body[4:]
             elif each.kind == b"S":
                 name, value, _ = each.body.split(b"\0")
-                client.parameters[name.decode()] = value.decode()
-        return client
+                self.parameters[name.decode()] = value.decode()
 
     def send(self, octets: bytes) -> None:
         self.socket.sendall(octets)

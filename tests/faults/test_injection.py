@@ -96,8 +96,9 @@ def test_the_rest_of_a_query_whose_server_died_does_not_reach_the_next_clients_s
         before = weir.metric("pgweir_bytes_total", direction="received")
         bad.send(LEFT_OVER)
         weir.wait_until(
-            lambda: weir.metric("pgweir_bytes_total", direction="received")
-            == before + len(LEFT_OVER)
+            lambda: (
+                weir.metric("pgweir_bytes_total", direction="received") == before + len(LEFT_OVER)
+            )
         )
         replies = good.ask("SELECT 'good'")
         assert [each.columns for each in replies if each.kind == b"D"] == [[b"good"]]
@@ -178,7 +179,7 @@ def test_half_a_row_sent_to_nobody_is_not_shown_to_the_next_client(
             assert rows in ([[b"second"]], [])
 
 
-@pytest.mark.parametrize("reference", ["bind", "describe", "execute", "deallocate", "close"])
+@pytest.mark.parametrize("reference", ["bind", "describe", "deallocate", "close"])
 def test_our_name_of_a_statement_is_no_name_for_another_client(
     open_weir: Pgweir, reference: str
 ) -> None:
@@ -197,7 +198,6 @@ def test_our_name_of_a_statement_is_no_name_for_another_client(
         attempt = {
             "bind": bind("", ours) + execute() + SYNC,
             "describe": describe("S", ours) + SYNC,
-            "execute": query(f'EXECUTE "{ours}"'),
             "deallocate": query(f'DEALLOCATE "{ours}"'),
             "close": close("S", ours) + SYNC,
         }[reference]

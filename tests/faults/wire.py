@@ -227,9 +227,7 @@ class Wire:
                 break
             sock.sendall(b"N")
         texts = first[8:].split(b"\0") if code != CANCEL_REQUEST else []
-        parameters = {
-            texts[i].decode(): texts[i + 1].decode() for i in range(0, len(texts) - 2, 2)
-        }
+        parameters = {texts[i].decode(): texts[i + 1].decode() for i in range(0, len(texts) - 2, 2)}
         if code == CANCEL_REQUEST or parameters.get("user") == self._monitor:
             self._pass(sock, first, steered=False)
             return

@@ -1,0 +1,382 @@
+"""A server is a stranger, too: its client gets an error or a closed connection, never its lies."""
+
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.raw_client import (
+    SYNC,
+    Message,
+    RawClient,
+    bind,
+    execute,
+    message,
+    parse,
+    query,
+    startup,
+)
+from tests.faults.wire import (
+    Script,
+    Scripted,
+    Wire,
+    complete,
+    login,
+    ready,
+    reply,
+    row,
+    row_description,
+)
+from tests.fixtures.pgweir import Pgweir
+from tests.fixtures.postgres import APP, DATABASE
+
+StartWired = Callable[..., tuple[Wire, Pgweir]]
+
+AUTH_OK = message(b"R", struct.pack("!i", 0))
+SASL = message(b"R", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0")
+QUICK = {
+    "limits": {"query_wait_timeout": "500ms", "server_login_retry": "100ms"},
+    "databases": {DATABASE: {"pool_size": 1}},
+}
+
+
+def sasl_continue(text: bytes) -> bytes:
+    return message(b"R", struct.pack("!i", 11) + text)
+
+
+def client_nonce(first: Message | None) -> bytes:
+    """The nonce in a SASLInitialResponse."""
+    assert first is not None
+    return first.body.rpartition(b",r=")[2]
+
+
+def says(octets: bytes) -> Script:
+    """A server that says this at once, whatever it is asked, and waits."""
+
+    def script(server: Scripted) -> None:
+        server.send(octets)
+        server.wait_for_end()
+
+    return script
+
+
+def says_and_closes(octets: bytes) -> Script:
+    """A server that says this and is gone."""
+
+    def script(server: Scripted) -> None:
+        server.send(octets)
+
+    return script
+
+
+def answers_scram(first: Callable[[bytes], bytes]) -> Script:
+    """A server whose second SCRAM message is made from the client's nonce."""
+
+    def script(server: Scripted) -> None:
+        server.send(SASL)
+        server.send(first(client_nonce(server.read())))
+        server.wait_for_end()
+
+    return script
+
+
+SALT = b"s=c2FsdHNhbHRzYWx0c2FsdA=="
+
+BAD_LOGINS: dict[str, Script] = {
+    "unknown_auth_code": says(message(b"R", struct.pack("!i", 99))),
+    "negative_auth_code": says(message(b"R", struct.pack("!i", -1))),
+    "gss": says(message(b"R", struct.pack("!i", 7))),
+    "empty_auth": says(message(b"R")),
+    "short_md5_salt": says(message(b"R", struct.pack("!i", 5) + b"ab")),
+    "no_sasl_mechanisms": says(message(b"R", struct.pack("!i", 10) + b"\0")),
+    "unknown_sasl_mechanism": says(message(b"R", struct.pack("!i", 10) + b"SCRAM-SHA-1\0\0")),
+    "unterminated_mechanisms": says(message(b"R", struct.pack("!i", 10) + b"SCRAM-SHA-256")),
+    "continue_without_start": says(sasl_continue(b"r=x," + SALT + b",i=4096")),
+    "ok_before_the_servers_signature": answers_scram(lambda _nonce: AUTH_OK + login()),
+    "final_before_continue": answers_scram(
+        lambda _nonce: message(b"R", struct.pack("!i", 12) + b"v=AAAA")
+    ),
+    "nonce_not_ours": answers_scram(
+        lambda _nonce: sasl_continue(b"r=stranger," + SALT + b",i=4096")
+    ),
+    "nonce_not_longer": answers_scram(
+        lambda nonce: sasl_continue(b"r=" + nonce + b"," + SALT + b",i=4096")
+    ),
+    "huge_nonce": answers_scram(
+        lambda nonce: sasl_continue(b"r=" + nonce + b"x" * 60_000 + b"," + SALT + b",i=4096")
+    ),
+    "huge_iterations": answers_scram(
+        lambda nonce: sasl_continue(b"r=" + nonce + b"x," + SALT + b",i=2147483647")
+    ),
+    "no_iterations": answers_scram(
+        lambda nonce: sasl_continue(b"r=" + nonce + b"x," + SALT + b",i=0")
+    ),
+    "iterations_not_a_number": answers_scram(
+        lambda nonce: sasl_continue(b"r=" + nonce + b"x," + SALT + b",i=many")
+    ),
+    "salt_not_base64": answers_scram(lambda nonce: sasl_continue(b"r=" + nonce + b"x,s=!!,i=4096")),
+    "wrong_signature": answers_scram(
+        lambda nonce: (
+            sasl_continue(b"r=" + nonce + b"x," + SALT + b",i=4096")
+            + message(b"R", struct.pack("!i", 12) + b"v=" + b"A" * 43 + b"=")
+            + login()
+        )
+    ),
+    "parameters_before_ok": says(message(b"S", b"a\0b\0")),
+    "ready_before_ok": says(ready()),
+    "key_before_ok": says(message(b"K", struct.pack("!ii", 1, 1))),
+    "parameter_flood": says_and_closes(
+        AUTH_OK + b"".join(message(b"S", b"p%d\0v\0" % n) for n in range(5000))
+    ),
+    "one_parameter_again_and_again": says_and_closes(AUTH_OK + message(b"S", b"p\0v\0") * 5000),
+    "notice_flood": says_and_closes(message(b"N", b"SNOTICE\0Mx\0\0") * 5000),
+    "overlong_parameter": says_and_closes(AUTH_OK + message(b"S", b"p\0" + b"v" * 100_000 + b"\0")),
+    "malformed_parameter": says(AUTH_OK + message(b"S", b"nothing")),
+    "short_key": says(AUTH_OK + message(b"K", b"abc")),
+    "long_key": says(AUTH_OK + message(b"K", b"x" * 400)),
+    "ready_in_transaction": says(AUTH_OK + ready(b"T")),
+    "ready_malformed": says(AUTH_OK + message(b"Z")),
+    "row_during_login": says(AUTH_OK + row("x") + ready()),
+    "length_0": says(b"R" + struct.pack("!i", 0)),
+    "length_negative": says(b"R" + struct.pack("!i", -5)),
+    "length_most": says(b"R" + struct.pack("!i", 2**31 - 1)),
+    "error_without_fields": says_and_closes(message(b"E", b"\0")),
+    "error_empty": says_and_closes(message(b"E")),
+    "error_unterminated": says_and_closes(message(b"E", b"SFATAL\0C28000")),
+    "http": says_and_closes(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    "closes_at_once": says_and_closes(b""),
+    "half_a_message": says_and_closes(login()[:30]),
+}
+
+
+@pytest.mark.parametrize("script", BAD_LOGINS.values(), ids=BAD_LOGINS.keys())
+def test_a_server_that_misbehaves_at_login_is_never_used(
+    start_wired: StartWired, script: Script
+) -> None:
+    _, weir = start_wired(script, **QUICK)
+    with RawClient(weir.port) as client:
+        client.send(startup(user=APP.name, database=DATABASE))
+        *_, last = client.read_to_end()
+        assert last.kind == b"E"
+        assert len(last.fields["C"]) == 5
+    assert weir.metric("pgweir_server_connections", state="idle") == 0
+
+
+def test_a_servers_refusal_without_fields_still_has_a_sqlstate_and_a_text(
+    start_wired: StartWired,
+) -> None:
+    _, weir = start_wired(BAD_LOGINS["error_without_fields"], **QUICK)
+    with RawClient(weir.port) as client:
+        client.send(startup(user=APP.name, database=DATABASE))
+        *_, last = client.read_to_end()
+        assert last.fields["C"] and last.fields["M"]
+
+
+def once(script: Callable[[Scripted, Message], None]) -> Script:
+    """A server that misbehaves on its first connection and is honest on the others."""
+    met: list[int] = []
+
+    def play(server: Scripted) -> None:
+        server.log_in()
+        met.append(1)
+        honest = len(met) > 1
+        while (asked := server.read()) is not None:
+            if asked.kind == b"X":
+                return
+            if honest or asked.body.startswith((b"SET", b"RESET", b"ROLLBACK")):
+                if asked.kind == b"Q":
+                    server.answer("honest")
+                elif asked.kind == b"S":
+                    server.send(ready())
+            elif asked.kind in (b"Q", b"S"):
+                script(server, asked)
+
+    return play
+
+
+def replies_with(octets: bytes) -> Script:
+    return once(lambda server, _asked: server.send(octets))
+
+
+HEAD = row_description("token")
+
+# What the server says to `SELECT`; "lie" must not be seen, and another server is used afterwards.
+BAD_REPLIES: dict[str, bytes] = {
+    "unknown_kind": HEAD + message(b"@", b"lie"),
+    "login_message": HEAD + AUTH_OK,
+    "key_message": HEAD + message(b"K", struct.pack("!ii", 1, 2)),
+    "parse_complete": HEAD + message(b"1"),
+    "bind_complete": message(b"2") + reply("lie"),
+    "close_complete": message(b"3") + reply("lie"),
+    "parameter_description": message(b"t", b"\0\0") + reply("lie"),
+    "portal_suspended": HEAD + message(b"s"),
+    "no_data": message(b"n") + reply("lie"),
+    "function_result": message(b"V", b"\xff\xff\xff\xff"),
+    "negotiation": message(b"v", struct.pack("!ii", 196608, 0)),
+    "length_0": HEAD + b"C" + struct.pack("!i", 0),
+    "length_3": HEAD + b"D" + struct.pack("!i", 3),
+    "length_negative": HEAD + b"D" + struct.pack("!i", -1),
+    "length_most": HEAD + b"D" + struct.pack("!i", 2**31 - 1),
+    "overlong_tag": HEAD + b"C" + struct.pack("!i", 1 << 20),
+    "overlong_error": HEAD + b"E" + struct.pack("!i", 1 << 29),
+    "overlong_ready": HEAD + b"Z" + struct.pack("!i", 1 << 20),
+    "tag_without_nul": HEAD + message(b"C", b"SELECT 1"),
+    "empty_tag": HEAD + message(b"C"),
+    "ready_with_unknown_status": HEAD + ready(b"x"),
+    "ready_without_status": HEAD + message(b"Z"),
+    "ready_too_long": HEAD + message(b"Z", b"II"),
+    "malformed_parameter": HEAD + message(b"S", b"x"),
+    "client_message": HEAD + message(b"Q", b"SELECT 1\0"),
+}
+
+
+@pytest.mark.parametrize("said", BAD_REPLIES.values(), ids=BAD_REPLIES.keys())
+def test_a_reply_that_breaks_the_protocol_ends_in_an_error_and_another_server(
+    start_wired: StartWired, said: bytes
+) -> None:
+    _, weir = start_wired(replies_with(said), **QUICK)
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        replies = client.ask("SELECT")
+        assert [each.fields["C"] for each in replies if each.kind == b"E"] == ["08006"]
+        assert [each for each in replies if each.kind == b"D"] == []
+        assert client.value("SELECT") == "honest"
+    assert weir.metric("pgweir_protocol_errors_total", peer="server") == 1
+
+
+# Behind a whole and honest reply: the client has its answer, the server is not used again.
+AFTERWARDS: dict[str, bytes] = {
+    "second_ready": ready(),
+    "second_reply": reply("lie"),
+    "row": row("lie"),
+    "half_a_row": row("lie")[:7],
+    "row_description": HEAD,
+    "tag": complete("SELECT 1"),
+    "error": message(b"E", b"SERROR\0VERROR\0C22000\0Mlie\0\0"),
+    "fatal_error": message(b"E", b"SFATAL\0VFATAL\0C57P01\0Mlie\0\0"),
+    "copy_in": message(b"G", b"\0\0\0"),
+    "unknown_kind": message(b"@"),
+    "auth": AUTH_OK,
+    "parse_complete": message(b"1"),
+    "length_0": b"D" + struct.pack("!i", 0),
+}
+
+
+@pytest.mark.parametrize("said", AFTERWARDS.values(), ids=AFTERWARDS.keys())
+def test_bytes_behind_a_reply_are_seen_by_nobody(start_wired: StartWired, said: bytes) -> None:
+    _, weir = start_wired(replies_with(reply("first") + said), **QUICK)
+    with (
+        RawClient.logged_in(weir.port, APP.name, DATABASE) as one,
+        RawClient.logged_in(weir.port, APP.name, DATABASE) as two,
+    ):
+        assert one.value("SELECT") == "first"
+        assert two.value("SELECT") == "honest"
+
+
+EXTENDED = {
+    "bind_before_parse": message(b"2") + message(b"1"),
+    "two_parse_completes": message(b"1") * 2,
+    "ready_before_the_rest": message(b"1") + ready(),
+    "rows_before_bind": message(b"1") + row("lie"),
+    "query_reply": reply("lie"),
+    "row_description_nobody_asked_for": message(b"1") + message(b"2") + HEAD + row("lie"),
+    "sync_twice": message(b"1") + message(b"2") + complete("SELECT 0") + ready() + ready(),
+}
+
+
+@pytest.mark.parametrize("said", EXTENDED.values(), ids=EXTENDED.keys())
+def test_extended_replies_out_of_order_show_nobody_a_lie(
+    start_wired: StartWired, said: bytes
+) -> None:
+    _, weir = start_wired(replies_with(said), **QUICK)
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.send(parse("", "SELECT") + bind("", "") + execute() + SYNC)
+        replies = client.read_until(b"Z")
+        assert [each for each in replies if each.kind == b"D"] == []
+        assert client.value("SELECT") == "honest"
+
+
+def test_a_server_that_dies_in_a_short_row_costs_one_error(start_wired: StartWired) -> None:
+    def die(server: Scripted, _asked: Message) -> None:
+        server.send(HEAD + row("whole") + row("half")[:-2])
+        server.socket.close()
+
+    _, weir = start_wired(once(die), **QUICK)
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        replies = client.ask("SELECT")
+        assert [each.kind for each in replies] == [b"T", b"D", b"E", b"Z"]
+        assert client.value("SELECT") == "honest"
+
+
+def test_a_server_that_dies_in_a_long_row_costs_the_connection_and_shows_no_whole_row(
+    start_wired: StartWired,
+) -> None:
+    def die(server: Scripted, _asked: Message) -> None:
+        server.send(HEAD + row("x" * 100_000)[:-2])
+        server.socket.close()
+
+    _, weir = start_wired(once(die), **QUICK)
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.send(query("SELECT"))
+        assert [each.kind for each in client.read_to_end()] == [b"T"]
+
+
+def test_a_fatal_error_costs_one_error_even_when_the_server_stays(start_wired: StartWired) -> None:
+    said = HEAD + message(b"E", b"SFATAL\0VFATAL\0C57P01\0Mgoing\0\0")
+    _, weir = start_wired(replies_with(said), **QUICK)
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        replies = client.ask("SELECT")
+        assert [each.fields["C"] for each in replies if each.kind == b"E"] == ["08006"]
+        assert client.value("SELECT") == "honest"
+
+
+def test_parameters_that_a_server_makes_up_are_not_run_as_sql_on_the_next(
+    start_wired: StartWired,
+) -> None:
+    """A ParameterStatus travels to the next server in a SET: its value stays one literal."""
+    value = "x'; DROP TABLE users; --\\"
+    said = HEAD + message(b"S", f"TimeZone\0{value}\0".encode()) + row("x") + complete("SELECT 1")
+    statements: list[str] = []
+    met: list[int] = []
+
+    def play(server: Scripted) -> None:
+        server.log_in()
+        met.append(1)
+        first = len(met) == 1
+        while (asked := server.read()) is not None:
+            if asked.kind == b"Q":
+                statements.append(asked.body[:-1].decode())
+                server.send(said + ready() if first else reply("honest"))
+                if first:
+                    return
+
+    _, weir = start_wired(play, **QUICK)
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.ask("SELECT 1")
+        client.value("SELECT 2")
+    assert "SET \"TimeZone\" TO E'x''; DROP TABLE users; --\\\\'" in statements
+
+
+def test_a_flood_of_notices_reaches_the_client_in_bounded_memory(start_wired: StartWired) -> None:
+    notice = message(b"N", b"SNOTICE\0VNOTICE\0C00000\0M" + b"x" * 1000 + b"\0\0")
+
+    def flood(server: Scripted, _asked: Message) -> None:
+        for _ in range(200):
+            server.send(notice * 100)
+        server.answer("after")
+
+    _, weir = start_wired(once(flood), **QUICK)
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        replies = client.ask("SELECT")
+        assert len([each for each in replies if each.kind == b"N"]) == 20_000
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 2, 3, 5, 7])
+def test_replies_in_pieces_are_as_good_as_whole(start_wired: StartWired, piece_bytes: int) -> None:
+    wire, weir = start_wired(databases={DATABASE: {"pool_size": 1}})
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        whole = client.ask("SELECT 'x', 1, repeat('y', 300) FROM generate_series(1, 3)")
+        wire.piece_bytes = piece_bytes
+        pieces = client.ask("SELECT 'x', 1, repeat('y', 300) FROM generate_series(1, 3)")
+        assert pieces == whole
+        client.send(parse("s", "SELECT 'x'") + bind("", "s") + execute() + SYNC)
+        assert [each.kind for each in client.read_until(b"Z")] == [b"1", b"2", b"D", b"C", b"Z"]

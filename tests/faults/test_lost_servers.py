@@ -1,0 +1,255 @@
+"""A server connection is lost: one error, the right one, and the client's connection goes on."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.raw_client import SYNC, RawClient, bind, execute, parse, query
+from tests.faults.wire import Wire
+from tests.fixtures.pgweir import Pgweir
+from tests.fixtures.postgres import APP, DATABASE, Postgres
+
+StartWired = Callable[..., tuple[Wire, Pgweir]]
+
+
+def states(client: RawClient, sql: str) -> tuple[list[str], bytes]:
+    """The SQLSTATEs a query ends with, and the transaction status."""
+    replies = client.ask(sql)
+    return [each.fields["C"] for each in replies if each.kind == b"E"], replies[-1].body
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_lost_in_the_middle_of_a_query_costs_one_error(
+    start_wired: StartWired, reset: bool
+) -> None:
+    wire, weir = start_wired()
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.value("SELECT 1")
+        client.send(query("SELECT pg_sleep(30)"))
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 1)
+        wire.cut(reset=reset)
+        replies = client.read_until(b"Z")
+        assert [each.fields["C"] for each in replies if each.kind == b"E"] == ["08006"]
+        assert replies[-1].body == b"I"
+        assert client.value("SELECT 'on'") == "on"
+
+
+@pytest.mark.parametrize("ending", ["ROLLBACK", "COMMIT"])
+def test_lost_in_the_middle_of_a_transaction_it_is_failed_until_its_end(
+    start_wired: StartWired, ending: str
+) -> None:
+    wire, weir = start_wired()
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.ask("BEGIN")
+        client.value("SELECT 1")
+        client.send(query("SELECT pg_sleep(30)"))
+        wire.cut()
+        replies = client.read_until(b"Z")
+        assert [each.fields["C"] for each in replies if each.kind == b"E"] == ["08006"]
+        assert replies[-1].body == b"E"
+        assert states(client, "SELECT 2") == (["25P02"], b"E")
+        ended = client.ask(ending)
+        assert [(each.kind, each.body) for each in ended] == [(b"C", b"ROLLBACK\0"), (b"Z", b"I")]
+        assert client.value("SELECT 'on'") == "on"
+
+
+def test_lost_while_idle_in_a_transaction_the_next_statement_has_the_error(
+    start_wired: StartWired,
+) -> None:
+    wire, weir = start_wired()
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.ask("BEGIN")
+        client.value("SELECT 1")
+        wire.cut()
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+        assert states(client, "SELECT 2") == (["08006"], b"E")
+        assert states(client, "SELECT 3") == (["25P02"], b"E")
+        assert states(client, "ROLLBACK") == ([], b"I")
+        assert client.value("SELECT 'on'") == "on"
+
+
+def test_lost_while_idle_in_a_transaction_a_rollback_simply_succeeds(
+    start_wired: StartWired,
+) -> None:
+    """What it asks for has happened; an error would make drivers throw the connection away."""
+    wire, weir = start_wired()
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.ask("BEGIN")
+        client.value("SELECT 1")
+        wire.cut()
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+        assert states(client, "ROLLBACK") == ([], b"I")
+
+
+def test_lost_while_idle_in_a_transaction_a_commit_does_not_pass_for_done(
+    start_wired: StartWired,
+) -> None:
+    wire, weir = start_wired()
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.ask("BEGIN")
+        client.value("SELECT 1")
+        wire.cut()
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+        replies = client.ask("COMMIT")
+        assert b"COMMIT\0" not in [each.body for each in replies if each.kind == b"C"]
+        if replies[-1].body == b"E":
+            assert states(client, "ROLLBACK") == ([], b"I")
+        assert client.value("SELECT 'on'") == "on"
+
+
+def test_lost_outside_a_transaction_nobody_notices(start_wired: StartWired) -> None:
+    wire, weir = start_wired()
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.value("SELECT 1")
+        wire.cut()
+        weir.wait_until(lambda: weir.metric("pgweir_server_connections", state="idle") == 0)
+        assert client.value("SELECT 'on'") == "on"
+
+
+def test_lost_between_begin_and_the_first_statement_nobody_notices(
+    start_wired: StartWired,
+) -> None:
+    wire, weir = start_wired()
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.value("SELECT 1")
+        client.ask("BEGIN")
+        wire.cut()
+        weir.wait_until(lambda: weir.metric("pgweir_server_connections", state="idle") == 0)
+        assert client.value("SELECT now() < clock_timestamp()") == "t"
+        assert states(client, "COMMIT") == ([], b"I")
+
+
+COMMITS = {
+    "simple": query("COMMIT"),
+    "end": query("end;"),
+    "extended": parse("", "COMMIT") + bind("", "") + execute() + SYNC,
+    "named": bind("", "commit") + execute() + SYNC,
+    "and_more": query("INSERT INTO pg_temp.t VALUES (1); COMMIT"),
+}
+
+
+@pytest.mark.parametrize("words", COMMITS.values(), ids=COMMITS.keys())
+def test_a_commit_whose_answer_is_lost_is_reported_as_unknown(
+    start_wired: StartWired, words: bytes
+) -> None:
+    wire, weir = start_wired(
+        on_request=lambda octets: (
+            b"COMMIT" not in octets.upper() and b"end;" not in octets and b"_pgweir" not in octets
+        )
+    )
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        if b"commit\0" in words:
+            # Outside a transaction it is prepared on a server; the loss is of the Bind only.
+            wire.on_request = None
+            client.send(parse("commit", "COMMIT") + SYNC)
+            client.read_until(b"Z")
+            wire.on_request = lambda octets: b"_pgweir" not in octets
+        client.ask("BEGIN")
+        client.value("SELECT 1")
+        client.send(words)
+        replies = client.read_until(b"Z")
+        assert [each.fields["C"] for each in replies if each.kind == b"E"] == ["08007"]
+        assert replies[-1].body == b"I"
+        wire.on_request = None
+        assert client.value("SELECT 'on'") == "on"
+
+
+def test_a_pipelined_unit_that_is_lost_gets_one_error_and_its_ready(
+    start_wired: StartWired,
+) -> None:
+    wire, weir = start_wired()
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.value("SELECT 1")
+        unit = parse("", "SELECT pg_sleep(30)") + bind("", "") + execute()
+        client.send(unit + SYNC + unit + SYNC)
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 1)
+        wire.cut()
+        kinds = [each.kind for each in (*client.read_until(b"Z"), *client.read_until(b"Z"))]
+        assert kinds == [b"E", b"Z", b"E", b"Z"]
+        assert client.value("SELECT 'on'") == "on"
+
+
+def test_a_unit_lost_before_its_sync_is_skipped_up_to_it(start_wired: StartWired) -> None:
+    wire, weir = start_wired()
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.value("SELECT 1")
+        client.send(parse("", "SELECT 1") + bind("", "") + execute())
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 1)
+        wire.cut()
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+        client.send(bind("", "") + execute() + SYNC)
+        kinds = [each.kind for each in client.read_until(b"Z")]
+        assert kinds == [b"E", b"Z"]
+        assert client.value("SELECT 'on'") == "on"
+
+
+def test_lost_in_a_copy_costs_one_error(start_wired: StartWired) -> None:
+    wire, weir = start_wired()
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.ask("BEGIN")
+        client.ask("CREATE TEMP TABLE copied (line text) ON COMMIT DROP")
+        client.send(query("COPY copied FROM STDIN"))
+        client.read_until(b"G")
+        wire.cut()
+        replies = client.read_until(b"Z")
+        assert [each.fields["C"] for each in replies if each.kind == b"E"] == ["08006"]
+        assert states(client, "ROLLBACK") == ([], b"I")
+        assert client.value("SELECT 'on'") == "on"
+
+
+def test_a_held_wire_delays_its_client_and_no_other(start_wired: StartWired) -> None:
+    wire, weir = start_wired()
+    with (
+        RawClient.logged_in(weir.port, APP.name, DATABASE) as slow,
+        RawClient.logged_in(weir.port, APP.name, DATABASE) as other,
+    ):
+        slow.value("SELECT 1")
+        wire.is_held.set()
+        slow.send(query("SELECT 'late'"))
+        answered = threading.Event()
+
+        def ask() -> None:
+            other.ask("BEGIN")
+            other.ask("COMMIT")
+            answered.set()
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        assert answered.wait(5)
+        wire.is_held.clear()
+        assert [each.columns for each in slow.read_until(b"Z") if each.kind == b"D"] == [[b"late"]]
+        thread.join(5)
+
+
+def test_servers_that_refuse_make_clients_wait_until_one_is_there(
+    start_wired: StartWired,
+) -> None:
+    wire, weir = start_wired(limits={"server_login_retry": "100ms"})
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.value("SELECT 1")
+        wire.refuses = True
+        wire.cut()
+        client.send(query("SELECT 'waited'"))
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="waiting") == 1)
+        wire.refuses = False
+        rows = [each.columns for each in client.read_until(b"Z") if each.kind == b"D"]
+        assert rows == [[b"waited"]]
+
+
+def test_a_client_that_is_gone_before_its_copy_begins_leaves_no_server_waiting_for_data(
+    start_wired: StartWired, pg18: Postgres
+) -> None:
+    """PostgreSQL does not look at a cancel while it waits for COPY data."""
+    pg18.execute("CREATE TABLE IF NOT EXISTS vanished (a int); GRANT ALL ON vanished TO app")
+    wire, weir = start_wired(databases={DATABASE: {"pool_size": 1}})
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        gone = RawClient.logged_in(weir.port, APP.name, DATABASE)
+        gone.value("SELECT 1")
+        wire.is_held.set()
+        gone.send(query("COPY vanished FROM STDIN"))
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 1)
+        gone.reset()
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections") == 1)
+        wire.is_held.clear()
+        assert client.value("SELECT 'on'") == "on"

@@ -1,0 +1,106 @@
+# make demo    a primary, two streaming replicas and pgweir in front, until Ctrl-C
+# make test    the whole suite          make lint    format, style, types, layers, stubs
+# make bench   beside PgBouncer         make fuzz    atheris on all that reads a peer's bytes
+# make docs    pages that are written by the program
+# make clean   as if freshly cloned
+#
+# Everything is installed into .venv, once; again when what it is made from has changed.
+#
+#   make demo DEMO_ARGS='--port 7000 --replicas 1'
+#   make test PYTEST_ARGS='tests/auth -x'
+#   make PYTHON=python3.12 …
+#   make PGWEIR_DEBUG=1 …       bounds checks in the compiled rooms
+
+PYTHON ?= python3
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+FUZZ_ARGS ?= --seconds 60
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+# What an installation is made from. Python files are used where they lie.
+MADE_FROM := Makefile pyproject.toml setup.py machine.py \
+	$(shell find proxy -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi')
+# A debug build and an ordinary one take each other's place.
+BUILD := $(if $(filter 1,$(PGWEIR_DEBUG)),debug,plain)
+DEMO := $(VENV)/.demo-$(BUILD)
+DEV := $(VENV)/.dev-$(BUILD)
+FUZZ := $(VENV)/.fuzz-$(BUILD)
+
+export PGWEIR_DEBUG
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint bench fuzz docs clean packages
+.DEFAULT_GOAL := demo
+
+demo: $(DEMO)
+	@$(RUN) -m proxy demo $(DEMO_ARGS)
+
+# What must be there before anything is installed: one line says what is not.
+define require_machine
+$(if $(shell command -v $(PYTHON) 2>/dev/null),,$(error pgweir: there is no $(PYTHON): install \
+Python 3.11 or newer, on Debian with apt-get install python3, or name it: make PYTHON=…))
+$(eval missing := $(shell $(PYTHON) machine.py --venv 2>&1))
+$(if $(missing),$(error pgweir: $(missing:.=)))
+endef
+
+# $(extras): what to install besides.
+define install
+@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+@echo 'Installing pgweir[$(extras)] into $(VENV); the first time it is compiled, which takes a minute.'
+@rm -f $(DEMO:$(BUILD)=*) $(DEV:$(BUILD)=*) $(FUZZ:$(BUILD)=*)
+@$(RUN) -m pip install --quiet --editable '.[$(extras)]'
+endef
+
+$(DEMO): extras := demo
+$(DEMO): $(MADE_FROM)
+	$(require_machine)
+	$(install)
+	@touch $@
+
+$(DEV): extras := demo,dev
+$(DEV): $(MADE_FROM)
+	$(require_machine)
+	$(install)
+	@touch $(DEMO) $@
+
+$(FUZZ): extras := demo,dev,fuzz
+$(FUZZ): $(MADE_FROM)
+	$(require_machine)
+	$(install)
+	@touch $(DEMO) $(DEV) $@
+
+# PostgreSQL with TLS, the proxies of the benchmark's tests, node for its drivers. Without them the
+# tests that need them are skipped, or fail where CI is set.
+packages:
+	@.ci/packages test
+
+test: packages $(DEV)
+	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+lint: $(DEV)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+	$(RUN) -m mypy.stubtest --allowlist .ci/stubtest-allowlist proxy.relay.relay proxy.wire.messages
+	$(VENV)/bin/shellcheck .ci/run .ci/packages deploy/*.sh
+	@test ! -x $(VENV)/bin/hadolint || $(VENV)/bin/hadolint Dockerfile
+
+bench: $(DEV)
+	@$(RUN) -m benchmarks $(BENCH_ARGS)
+
+fuzz: $(FUZZ)
+	@$(RUN) -m tests.fuzz $(FUZZ_ARGS)
+
+docs: $(DEV)
+	@$(RUN) -m proxy.config.reference > docs/configuration.md.new
+	@mv docs/configuration.md.new docs/configuration.md
+	@PYTHONPATH=. $(RUN) tests/telemetry/test_metrics_page.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		.import_linter_cache tests/node/node_modules
+	find proxy tests benchmarks -name '__pycache__' -prune -exec rm -rf {} +
+	find proxy \( -name '*.so' -o -name '*.c' \) -delete

@@ -208,9 +208,7 @@ class Reservoir:
         dialled.link.close()
         reported = self._book.of_reported(dialled.parameters)
         unreported = {
-            name: value
-            for name, value in startup.others.items()
-            if name.lower() not in FOLLOWED
+            name: value for name, value in startup.others.items() if name.lower() not in FOLLOWED
         }
         settings = self._book.of({**reported, **unreported})
         return write_welcome(dialled.parameters, settings)

@@ -1102,7 +1102,9 @@ cdef int client_says_other(Client c, char kind, char *p, Py_ssize_t have, Py_ssi
             return client_drop(c, have, size)
         if s.open_unit and s.retain == RETAIN_YES:
             octets_append(&s.unit, p, size)
-        server_emit_forged(s, c)
+        if ledger_is_ours(&s.ledger):
+            # The server has nothing to say that ours could come before.
+            server_emit_forged(s, c)
         return client_pass(c, p, have, size)
     if kind == kinds.COPY_DATA or kind == kinds.COPY_DONE or kind == kinds.COPY_FAIL:
         # Without a COPY these are leftovers of one that failed: PostgreSQL drops them, too.

@@ -68,6 +68,15 @@ cdef void ledger_pass_marks(Ledger *l) noexcept:
         ledger_pop(l)
 
 
+cdef bint ledger_is_ours(Ledger *l) noexcept:
+    """Is nothing owed but what we answer ourselves?"""
+    cdef int i
+    for i in range(l.count):
+        if l.replies[(l.head + i) & (l.size - 1)].action != FORGE:
+            return False
+    return True
+
+
 cdef void ledger_free(Ledger *l) noexcept:
     while l.count:
         ledger_pop(l)

@@ -653,11 +653,18 @@ cdef int server_replan(Server s, Client c) except -1:
     """The failed unit is over: forget all plans and send the same messages once more."""
     cdef Relay relay = s.relay
     cdef Octets unit = s.unit
+    cdef Py_ssize_t pos = unit.start
     if c is None:
         return 1
     memset(&s.unit, 0, sizeof(Octets))
     relay.replans += 1
     c.retried = True
+    c.unsettled = False
+    while pos < unit.end:
+        # A name that this unit gave was given in vain, and is given anew.
+        if unit.data[pos] == kinds.PARSE and unit.data[pos + 5] != 0:
+            client_forgets_one(c, <bytes>(unit.data + pos + 5))
+        pos += int32_at(unit.data + pos + 1) + 1
     server_unprepare(s)
     s.dirt &= ~STALE_PLANS
     server_inject(s, b'DEALLOCATE ALL', 0)

@@ -22,9 +22,7 @@ def test_a_statement_over_query_timeout_is_cancelled_and_the_client_stays(
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_transaction_left_idle_is_ended_with_25p03(
-    pg18: Postgres, start_pgweir: Start
-) -> None:
+def test_a_transaction_left_idle_is_ended_with_25p03(pg18: Postgres, start_pgweir: Start) -> None:
     weir = start_pgweir(pg18, databases={DATABASE: {"idle_transaction_timeout": "300ms"}})
     with psycopg.connect(weir.dsn()) as connection:
         connection.execute("SELECT 1")

@@ -403,9 +403,7 @@ def test_a_statement_timeout_of_the_startup_packet_strikes(weir: Pgweir) -> None
         assert wire.value("SELECT 1") == "1"
 
 
-@pytest.mark.xfail(
-    reason="RESET of a setting that the startup packet gave goes to the default of the server: docs/session-safety.md"
-)
+@pytest.mark.xfail(reason="RESET goes to the server's default: docs/session-safety.md")
 def test_reset_goes_back_to_what_the_startup_packet_said(weir: Pgweir) -> None:
     with Wire.connect(address_of(weir, "transaction"), TimeZone="Asia/Tokyo") as wire:
         wire.ask(query("SET TimeZone = 'UTC'"))

@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     a busy machine can miss one. 130 after Ctrl-C, 2 for bad usage.
     """
     options = _parser().parse_args(arguments)
+    # Also where a shell has put us into the background, and ignores it for us.
+    signal.signal(signal.SIGINT, _as_interrupt)
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         cases = choose(CASES, _words(options.cases), quick=options.quick)

@@ -1,3 +1,9 @@
-"""Which families of fixtures the suite knows."""
+"""Which families of fixtures the suite knows, and how patient its properties are."""
+
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.pgweir", "tests.fixtures.node"]
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("pgweir", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pgweir")

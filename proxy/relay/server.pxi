@@ -17,7 +17,9 @@ cdef enum:
     # costs its client an error and not its connection; a longer one is passed on as it comes.
     WHOLE_BYTES = 8192
     # Messages we must read (errors, tags, parameters) are never longer than this from a sane server.
-    MOST_READ_BYTES = 8388608
+    MOST_READ_BYTES = 262144
+    # An error quotes what a statement gave it, which may be long.
+    MOST_ERROR_BYTES = 8388608
     # The client's messages of one request that are kept for a second try.
     MOST_RETAINED_BYTES = 65536
     # Consecutive full reads from one link before the others get a turn.
@@ -191,10 +193,12 @@ cdef Py_ssize_t server_process(Server s, char *p, Py_ssize_t n) except -1:
             server_violates(s, 'a reply that nobody asked for')
             return pos
         if n - pos < size:
-            if size <= MOST_READ_BYTES or not (
+            if size <= MOST_READ_BYTES or size <= MOST_ERROR_BYTES \
+                    and kind == kinds.ERROR_RESPONSE or not (
                     kind == kinds.ROW_DESCRIPTION or kind == kinds.FUNCTION_CALL_RESPONSE
                     or kind == kinds.NOTICE_RESPONSE or kind == kinds.NOTIFICATION_RESPONSE):
-                if size > MOST_READ_BYTES:
+                if size > MOST_READ_BYTES and (
+                        kind != kinds.ERROR_RESPONSE or size > MOST_ERROR_BYTES):
                     server_violates(s, 'an overlong message')
                     return pos
                 break

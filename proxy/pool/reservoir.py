@@ -177,12 +177,18 @@ class Reservoir:
         if trial is None:
             loop = asyncio.get_running_loop()
             trial = self._trials[key] = loop.create_task(self._try_settings(basin, startup))
-            trial.add_done_callback(lambda _: self._trials.pop(key, None))
+            trial.add_done_callback(lambda done: self._end_trial(key, done))
         known = await asyncio.shield(trial)
         if len(self._welcomes) >= _MOST_WELCOMES:
             self._welcomes.pop(next(iter(self._welcomes)))
         self._welcomes[key] = known
         return known
+
+    def _end_trial(self, key: tuple[object, ...], done: asyncio.Task[Welcome]) -> None:
+        self._trials.pop(key, None)
+        if not done.cancelled():
+            # All who waited may have left: then nobody asks for it, and that is no fault.
+            done.exception()
 
     async def _any_pool(self, basin: _Basin) -> Pool:
         """Wait until a node serves the line. Raises ClientError (08001) when none does in time."""
@@ -208,7 +214,9 @@ class Reservoir:
         dialled.link.close()
         reported = self._book.of_reported(dialled.parameters)
         unreported = {
-            name: value for name, value in startup.others.items() if name.lower() not in FOLLOWED
+            name: value
+            for name, value in startup.others.items()
+            if name.lower() not in FOLLOWED or name not in dialled.parameters
         }
         settings = self._book.of({**reported, **unreported})
         return write_welcome(dialled.parameters, settings)
@@ -459,6 +467,8 @@ class Reservoir:
         for waiter in basin.welcomed:
             if not waiter.done():
                 waiter.set_exception(answer)
+                # Its client may have left: then nobody asks for it, and that is no fault.
+                waiter.exception()
         packet = messages.error_response(
             answer.sqlstate, answer.message, detail=answer.detail, hint=answer.hint
         )

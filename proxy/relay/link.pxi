@@ -372,6 +372,8 @@ cdef int link_close(Link k) except -1:
     k.waiter = None
     if waiter is not None and not waiter.done():
         waiter.set_exception(ConnectionResetError('the connection was closed'))
+        # Nobody may be waiting for it any more: that is no fault.
+        waiter.exception()
     if k.relay.in_pass:
         k.relay.departed.append(k)
     Py_DECREF(k)

@@ -179,7 +179,7 @@ def read_startup_parameters(bytes body not None):
     Raises PeerError when a terminator is missing or bytes follow the last one.
     """
     cdef list texts
-    if len(body) == 4 or body[len(body) - 1] != 0:
+    if len(body) < 5 or body[len(body) - 1] != 0:
         raise PeerError('startup packet lacks its terminator')
     if len(body) == 5:
         return {}

@@ -38,12 +38,12 @@ def startup(octets: bytes) -> None:
 
 
 def startup_options(octets: bytes) -> None:
-    """Any `options` are read or refused with 22023, and no setting has an empty name."""
+    """Any `options` are read or refused with 42601, and no setting has an empty name."""
     text = octets.decode("utf-8", "surrogateescape")
     try:
         found = read_startup_settings({"user": "u", "options": text})
     except ClientError as refused:
-        assert refused.sqlstate == "22023"
+        assert refused.sqlstate == "42601"
         return
     assert all(found.others)
 

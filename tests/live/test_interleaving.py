@@ -33,7 +33,7 @@ from tests.fixtures.postgres import APP, DATABASE, Postgres
 CLIENTS = 12
 QUIET_S = 5.0
 STORMY_S = 10.0
-STORMIER_S = 60.0
+STORMIER_S = 20.0
 
 
 class Chat:

@@ -6,12 +6,16 @@ leaves the program correct without it. Each line goes when the thing arrives.
 
 from collections.abc import Iterator
 
+from proxy.config.access import User
 from proxy.config.contradictions import Contradiction
+from proxy.config.databases import Database
+from proxy.config.limits import Limits
 from proxy.config.model import Config
 from proxy.config.policy import find_database
 from proxy.config.section import KeyPath
 
 _NOT_HERE = "not available in this version"
+_WITHOUT_EFFECT = "without effect in this version: a node's weight, zone and lag decide nothing yet."
 
 
 def find_unavailable(config: Config) -> Iterator[Contradiction]:
@@ -52,6 +56,13 @@ def find_warnings(config: Config) -> Iterator[tuple[KeyPath, str]]:
                 "no user to probe the nodes as is given here or under server, so they are probed "
                 "as postgres.",
             )
+        for key in ("max_lag", "max_lag_bytes", "balance"):
+            if key in cluster.replicas.model_fields_set:
+                yield ("clusters", name, "replicas", key), _WITHOUT_EFFECT
+        for index, node in enumerate(cluster.nodes):
+            for key in ("weight", "zone"):
+                if key in node.model_fields_set:
+                    yield ("clusters", name, "nodes", index, key), _WITHOUT_EFFECT
         if cluster.consistency != "none" and _uses_replicas(config, name):
             yield (
                 ("clusters", name, "consistency"),
@@ -64,12 +75,27 @@ def find_warnings(config: Config) -> Iterator[tuple[KeyPath, str]]:
                 ("databases", name, "read_write_split"),
                 "without effect in this version: statements go to replicas only by a route.",
             )
+    for path, limits in _limits_of(config):
+        if limits.reserve_pool_size:
+            yield (
+                (*path, "reserve_pool_size"),
+                "without effect in this version: a pool never has more than pool_size connections.",
+            )
     for index, route in enumerate(config.routes):
         if route.match.is_by_statement:
             yield (
                 ("routes", index, "match"),
                 "this version does not look at statements, so this route matches nothing.",
             )
+
+
+def _limits_of(config: Config) -> Iterator[tuple[KeyPath, Limits | Database | User]]:
+    """All places where limits may stand."""
+    yield ("limits",), config.limits
+    for name, database in config.databases.items():
+        yield ("databases", name), database
+    for name, user in config.auth.users.items():
+        yield ("auth", "users", name), user
 
 
 def _uses_replicas(config: Config, name: str) -> bool:

@@ -85,7 +85,15 @@ routes:
     node = config.clusters["main"].nodes[1]
     assert (node.weight, node.zone, node.roles) == (2, "us-east-1a", ("read", "analytics"))
     assert config.clusters["main"].replicas.max_lag_bytes == 16 << 20
+    nothing_yet = (
+        "without effect in this version: a node's weight, zone and lag decide nothing yet."
+    )
     assert config.warnings == (
+        f"f.yaml:25: clusters.main.replicas.max_lag: {nothing_yet}",
+        f"f.yaml:25: clusters.main.replicas.max_lag_bytes: {nothing_yet}",
+        f"f.yaml:25: clusters.main.replicas.balance: {nothing_yet}",
+        f"f.yaml:22: clusters.main.nodes[1].weight: {nothing_yet}",
+        f"f.yaml:22: clusters.main.nodes[1].zone: {nothing_yet}",
         "f.yaml:26: clusters.main.consistency: session is not enforced in this version, so what "
         "is routed to replicas may not see the newest writes.",
         "f.yaml:29: databases.circle.read_write_split: without effect in this version: statements "
@@ -107,6 +115,11 @@ WARNINGS = [
         "routes: [{match: {database: d}, to: replica}]",
         "f.yaml:2: clusters.main.consistency: session is not enforced in this version, so what is "
         "routed to replicas may not see the newest writes.",
+    ),
+    (
+        "limits: {reserve_pool_size: 5}",
+        "f.yaml:4: limits.reserve_pool_size: without effect in this version: a pool never has "
+        "more than pool_size connections.",
     ),
     (
         "routes: [{match: {table: t}, to: replica}]",

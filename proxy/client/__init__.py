@@ -1,7 +1,8 @@
 """One client and the door they come through: startup, login, cancel keys."""
 
-from proxy.client.door import Door, DoorTerms
+from proxy.client.door import Door
 from proxy.client.keys import Keys
 from proxy.client.startup import Startup, read_startup
+from proxy.client.terms import DoorTerms
 
 __all__ = ["Door", "DoorTerms", "Keys", "Startup", "read_startup"]

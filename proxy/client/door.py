@@ -9,47 +9,28 @@ import asyncio
 import errno
 import logging
 import socket
-import ssl
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-from proxy.auth import Credential, Exchange, Roster, Verifiers, begin
+from proxy.auth import Credential, Verifiers
+from proxy.client.greeting import greet
 from proxy.client.keys import Keys
-from proxy.client.startup import Startup, read_startup
+from proxy.client.proving import prove
+from proxy.client.startup import Startup
+from proxy.client.terms import DoorTerms
 from proxy.errors import ClientError, PeerError
 from proxy.pool import Reservoir
-from proxy.relay import Client, Relay, next_message, next_packet
+from proxy.relay import Client, Relay
 from proxy.session import read_startup_settings
 from proxy.telemetry import LimitedLog, Tally
-from proxy.tls import shake_hands
 from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.client")
 
-# PostgreSQL: MAX_STARTUP_PACKET_LENGTH, and the limit for password messages.
-_MOST_STARTUP_BYTES = 10_000
-_MOST_PASSWORD_BYTES = 65_535
 # Accepted in one go before the other events get their turn.
 _ACCEPTS_A_TURN = 64
 # A descriptor is not there to be had: accepting again at once would spin.
 _PAUSE_WITHOUT_DESCRIPTORS_S = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class DoorTerms:
-    """On which terms clients come in.
-
-    method: as in `auth.method`. tls: the context clients see, None for no TLS.
-    tls_required: refuse those without it. login_timeout_s: for the whole login, 0 is no limit.
-    """
-
-    method: str
-    roster: Roster
-    max_clients: int
-    login_timeout_s: float
-    tls: ssl.SSLContext | None
-    tls_required: bool
 
 
 class Door:
@@ -181,7 +162,7 @@ class Door:
         terms = self._terms()
         try:
             async with asyncio.timeout(terms.login_timeout_s or None):
-                startup = await self._receive(client, terms)
+                startup = await greet(client, terms, self._cancel)
                 if startup is not None:
                     await self._log_in(client, startup, terms)
         except ClientError as refused:
@@ -202,42 +183,6 @@ class Door:
         except Exception as bug:  # noqa: BLE001 -- top of a task
             self._lines.log(logging.ERROR, "a login failed", {"addr": client.address}, bug)
             client.abandon()
-
-    async def _receive(self, client: Client, terms: DoorTerms) -> Startup | None:
-        """Take requests up to the startup packet; None when it was a cancel request."""
-        tls_asked = gss_asked = False
-        while True:
-            packet = await next_packet(client, _MOST_STARTUP_BYTES)
-            code = messages.read_request_code(packet)
-            if code == messages.SSL_REQUEST and not tls_asked and client.tls_version is None:
-                tls_asked = True
-                self._refuse_stuffing(client)
-                if terms.tls is None or client.address == "unix:":
-                    client.write(b"N")
-                else:
-                    client.write(b"S")
-                    await shake_hands(client, terms.tls, server_side=True)
-            elif code == messages.GSSENC_REQUEST and not gss_asked:
-                gss_asked = True
-                self._refuse_stuffing(client)
-                client.write(b"N")
-            elif code == messages.CANCEL_REQUEST:
-                self._cancel(client, packet)
-                return None
-            else:
-                startup = read_startup(code, packet)
-                is_plain = client.tls_version is None and client.address != "unix:"
-                if terms.tls_required and is_plain:
-                    raise ClientError(
-                        "28000", "TLS is required", hint="Connect with sslmode=require."
-                    )
-                return startup
-
-    @staticmethod
-    def _refuse_stuffing(client: Client) -> None:
-        """Bytes behind the request would pass for encrypted ones (CVE-2021-23214)."""
-        if client.has_unread:
-            raise PeerError("received unencrypted data after SSL or GSSAPI encryption request")
 
     def _cancel(self, client: Client, packet: bytes) -> None:
         pid, secret = messages.read_cancel_request(packet)
@@ -261,7 +206,9 @@ class Door:
             )
         self._entering += 1
         try:
-            answer = await self._authenticate(client, startup, terms, before)
+            answer, proof = await prove(client, startup, terms, self._verifiers, before)
+            if proof is not None:
+                self._proofs[startup.user] = proof
             await self._enter(client, startup, answer)
         finally:
             self._entering -= 1
@@ -289,43 +236,6 @@ class Door:
         client.enter(line, welcome.settings, pid, secret)
         if _log.isEnabledFor(logging.INFO):
             _log.info("client connected", extra={"facts": facts_of(client, startup)})
-
-    async def _authenticate(
-        self, client: Client, startup: Startup, terms: DoorTerms, before: Iterable[bytes]
-    ) -> list[bytes]:
-        """Hold the login conversation. Result: its last messages, still to be sent.
-
-        before: what is to be sent ahead of it.
-        """
-        exchange = begin(
-            terms.method,
-            startup.user,
-            terms.roster.lookup(startup.user),
-            verifiers=self._verifiers,
-        )
-        try:
-            return await self._converse(client, exchange, before)
-        except ClientError:
-            _log.debug(
-                "login refused",
-                extra={"facts": {"addr": client.address, "reason": exchange.refusal}},
-            )
-            raise
-        finally:
-            if exchange.done and exchange.proof is not None:
-                self._proofs[startup.user] = exchange.proof
-
-    @staticmethod
-    async def _converse(client: Client, exchange: Exchange, before: Iterable[bytes]) -> list[bytes]:
-        pending = [messages.authentication(exchange.start())]
-        while not exchange.done:
-            client.write(b"".join([*before, *pending]))
-            before = ()
-            kind, body = await next_message(client, _MOST_PASSWORD_BYTES)
-            if kind != b"p":
-                raise PeerError(f"expected a password message, got {kind!r}")
-            pending = [messages.authentication(each) for each in exchange.receive(body).send]
-        return [*before, *pending]
 
     def proof_of(self, user: str) -> Credential | None:
         """What the user's own last login proved that can log in to a server, or None."""

@@ -13,9 +13,12 @@ from proxy.config.limits import Limits
 from proxy.config.model import Config
 from proxy.config.policy import find_database
 from proxy.config.section import KeyPath
+from proxy.config.topology import Cluster
 
 _NOT_HERE = "not available in this version"
-_WITHOUT_EFFECT = "without effect in this version: a node's weight, zone and lag decide nothing yet."
+_WITHOUT_EFFECT = (
+    "without effect in this version: a node's weight, zone and lag decide nothing yet."
+)
 
 
 def find_unavailable(config: Config) -> Iterator[Contradiction]:
@@ -50,25 +53,7 @@ def find_warnings(config: Config) -> Iterator[tuple[KeyPath, str]]:
     if config.auth.method != "trust" and not config.auth.users:
         yield ("auth", "users"), "nobody can log in, because no user is listed."
     for name, cluster in config.clusters.items():
-        if cluster.monitor.user is None and cluster.server.user is None:
-            yield (
-                ("clusters", name, "monitor", "user"),
-                "no user to probe the nodes as is given here or under server, so they are probed "
-                "as postgres.",
-            )
-        for key in ("max_lag", "max_lag_bytes", "balance"):
-            if key in cluster.replicas.model_fields_set:
-                yield ("clusters", name, "replicas", key), _WITHOUT_EFFECT
-        for index, node in enumerate(cluster.nodes):
-            for key in ("weight", "zone"):
-                if key in node.model_fields_set:
-                    yield ("clusters", name, "nodes", index, key), _WITHOUT_EFFECT
-        if cluster.consistency != "none" and _uses_replicas(config, name):
-            yield (
-                ("clusters", name, "consistency"),
-                f"{cluster.consistency} is not enforced in this version, so what is routed to "
-                "replicas may not see the newest writes.",
-            )
+        yield from _find_cluster_warnings(config, name, cluster)
     for name, database in config.databases.items():
         if database.read_write_split:
             yield (
@@ -87,6 +72,30 @@ def find_warnings(config: Config) -> Iterator[tuple[KeyPath, str]]:
                 ("routes", index, "match"),
                 "this version does not look at statements, so this route matches nothing.",
             )
+
+
+def _find_cluster_warnings(
+    config: Config, name: str, cluster: Cluster
+) -> Iterator[tuple[KeyPath, str]]:
+    if cluster.monitor.user is None and cluster.server.user is None:
+        yield (
+            ("clusters", name, "monitor", "user"),
+            "no user to probe the nodes as is given here or under server, so they are probed "
+            "as postgres.",
+        )
+    for key in ("max_lag", "max_lag_bytes", "balance"):
+        if key in cluster.replicas.model_fields_set:
+            yield ("clusters", name, "replicas", key), _WITHOUT_EFFECT
+    for index, node in enumerate(cluster.nodes):
+        for key in ("weight", "zone"):
+            if key in node.model_fields_set:
+                yield ("clusters", name, "nodes", index, key), _WITHOUT_EFFECT
+    if cluster.consistency != "none" and _uses_replicas(config, name):
+        yield (
+            ("clusters", name, "consistency"),
+            f"{cluster.consistency} is not enforced in this version, so what is routed to "
+            "replicas may not see the newest writes.",
+        )
 
 
 def _limits_of(config: Config) -> Iterator[tuple[KeyPath, Limits | Database | User]]:

@@ -7,7 +7,12 @@
 #   statements.pxi prepared statements, one identity per text and parameter types
 #   line.pxi       the line in which clients wait, and the pools that serve it
 #   server.pxi     what PostgreSQL says, checked against the ledger and passed on
-#   client.pxi     what a client says, one message after another
+#   replan.pxi     a unit whose plan is out of date, run once more
+#   client.pxi     what a client says, one message after another; its coming and leaving
+#   simple.pxi     ... Query
+#   extended.pxi   ... Parse, Bind, Describe, Execute, Close, Sync
+#   local.pxi      ... commands that are answered here
+#   names.pxi      what a client calls its statements
 #   poller.pxi     epoll, the tick, counters: the Relay itself
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t

@@ -1,0 +1,409 @@
+# The extended protocol: Parse, Bind, Describe, Execute, Close, Sync, on whichever server it is.
+
+cdef inline int client_begin_unit(Client c, Server s, char *p, Py_ssize_t have, Py_ssize_t size,
+                                  bint worthwhile) except -1:
+    """An extended message is about to go out: keep it if the unit may have to be sent again.
+
+    worthwhile: it refers to a statement whose plan may be out of date.
+    """
+    if not s.open_unit:
+        s.open_unit = True
+        if not c.began_s:
+            c.began_s = c.relay.now_s
+        if s.ledger.count == 0 or (s.ledger.count == 1 and ledger_head(&s.ledger).action == SWALLOW):
+            s.unit.start = s.unit.end = 0
+            s.replied = False
+            s.retain = RETAIN_YES if worthwhile and c.status == 73 and not c.retried else RETAIN_NO
+        else:
+            s.retain = RETAIN_OVER
+    if s.retain == RETAIN_YES:
+        if have < size or s.unit.end + size > MOST_RETAINED_BYTES:
+            s.retain = RETAIN_OVER
+        else:
+            octets_append(&s.unit, p, size)
+    return 0
+
+
+cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
+    """Parse: a statement gets a name, or becomes the unnamed one."""
+    cdef Server s
+    cdef Statement statement
+    cdef const char *nul = <const char *>memchr(p + 5, 0, have - 5)
+    cdef char *tail
+    cdef Py_ssize_t length
+    cdef bytes name, key
+    cdef Command command
+    if nul == NULL:
+        if have < size and have < MOST_NAME_BYTES:
+            return STARVED
+        return client_violates(c, 'a statement name without its terminator')
+    tail = <char *>nul + 1
+    length = p + size - tail
+    if not c.line.tracks_statements:
+        if c.lost is not None or c.aborted or c.refusal is not None:
+            return client_answers_loss(c, kinds.PARSE, have, size)
+        return client_passes_extended(c, kinds.PARSE, p, have, size)
+    if length > c.line.max_statement_bytes:
+        return client_parses_unkept(c, nul == p + 5, p, have, size)
+    if have < size:
+        return STARVED
+    if not is_parse_tail(tail, length):
+        # PostgreSQL answers it better than we could: its text or its counts are malformed.
+        return client_passes_extended(c, kinds.PARSE, p, have, size)
+    command = command_of(tail, strlen(tail))
+    if c.lost is not None or c.aborted or c.refusal is not None:
+        return client_answers_loss(c, kinds.PARSE, have, size)
+    if (command == BEGIN or command == START_TRANSACTION) and c.line.mode == STATEMENT_MODE:
+        return client_refuses_unit(
+            c, '0A000', 'transaction blocks are not possible in statement pooling mode', have, size)
+    if client_attach(c) == STOPPED:
+        return STOPPED
+    s = c.server
+    key = tail[:length]
+    if nul == p + 5 and not c.line.share_unnamed:
+        client_begin_unit(c, s, p, have, size, False)
+        client_forgets_unnamed(c)
+        c.unnamed = s.unnamed = key
+        c.unnamed_command = command
+        if command != PLAIN:
+            c.runs_commands = True
+        c.unnamed_effect = effect_of(tail, strlen(tail))
+        ledger_push(&s.ledger, kinds.PARSE, FORWARD)
+        c.relay.parses_sent += 1
+        return client_pass(c, p, have, size)
+    client_begin_unit(c, s, p, have, size, True)
+    if nul == p + 5:
+        statement = client_shares_unnamed(c, key)
+        return client_prepares(c, s, statement, None)
+    name = p[5:nul - p]
+    if c.statements is not None and name in c.statements:
+        # The server says that it exists already, and does whatever else an error entails.
+        statement = <Statement>c.statements[name]
+        client_ensures(s, statement)
+        client_send_parse(c, s, statement)
+        ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, b'')
+        return TAKEN
+    if c.statements is not None and len(c.statements) >= c.line.max_client_statements:
+        return client_refuses_unit(
+            c, '54000', 'too many prepared statements (max_client_statements)', have, size)
+    client_names(c, name, key)
+    return client_prepares(c, s, <Statement>c.statements[name], name)
+
+
+cdef int client_prepares(Client c, Server s, Statement statement, bytes name) except -1:
+    """The client wants this prepared: say it is when the server has it, else send the Parse."""
+    c.unsettled = c.unsettled or name is not None or statement not in s.prepared
+    if statement.command != PLAIN:
+        c.runs_commands = True
+    if statement in s.prepared:
+        if c.status == 69 and not statement.effect & LEAVES_ABORTED:
+            # The server refuses it, as the transaction is aborted.
+            ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, name)
+            return client_send_parse(c, s, statement) + TAKEN
+        server_uses(s, statement)
+        ledger_push(&s.ledger, kinds.PARSE, FORGE, statement.effect, None, name)
+        c.relay.parses_forged += 1
+        return TAKEN
+    server_keeps(s, statement)
+    ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, statement, name)
+    client_send_parse(c, s, statement)
+    c.relay.parses_sent += 1
+    return TAKEN
+
+
+cdef int client_send_parse(Client c, Server s, Statement statement) except -1:
+    cdef bytes message = parse_message(statement)
+    return sink_write(&c.relay.to_server, message, len(message))
+
+
+cdef int client_ensures(Server s, Statement statement) except -1:
+    """The statement is on the server, or its Parse goes ahead of what needs it."""
+    cdef bytes message
+    if statement is s.latest:
+        return 0
+    if statement in s.prepared:
+        return server_uses(s, statement)
+    server_keeps(s, statement)
+    message = parse_message(statement)
+    sink_write(&s.relay.to_server, message, len(message))
+    ledger_push(&s.ledger, kinds.PARSE, SWALLOW, 0, statement)
+    s.relay.parses_injected += 1
+    return 0
+
+
+cdef inline int server_uses(Server s, Statement statement) except -1:
+    """Mark as used last."""
+    if statement is not s.latest:
+        s.latest = statement
+        # The order matters only once something may be evicted.
+        if s.pool.max_prepared and 2 * PyDict_Size(s.prepared) > s.pool.max_prepared:
+            del s.prepared[statement]
+            s.prepared[statement] = True
+    return 0
+
+
+cdef int server_keeps(Server s, Statement statement) except -1:
+    """It will have this statement; the one that was used longest ago goes when there are too many."""
+    cdef Statement oldest
+    cdef bytes message
+    if s.pool.max_prepared and len(s.prepared) >= s.pool.max_prepared:
+        oldest = <Statement>next(iter(s.prepared))
+        del s.prepared[oldest]
+        message = close_message(oldest.name)
+        sink_write(&s.relay.to_server, message, len(message))
+        ledger_push(&s.ledger, kinds.CLOSE, SWALLOW, 0, oldest)
+        statement_drop(s.relay, oldest)
+        s.relay.evictions += 1
+    s.prepared[statement] = True
+    statement_use(statement)
+    s.latest = statement
+    return 0
+
+
+cdef int client_parses_unkept(Client c, bint unnamed, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
+    """A statement text too long to be kept: it can be unnamed, as long as its server stays."""
+    cdef Server s
+    if c.lost is not None or c.aborted or c.refusal is not None:
+        return client_answers_loss(c, kinds.PARSE, have, size)
+    if not unnamed:
+        return client_refuses_unit(
+            c, '54000', 'the text of a named statement is longer than max_statement_bytes', have, size)
+    if client_attach(c) == STOPPED:
+        return STOPPED
+    s = c.server
+    client_begin_unit(c, s, p, have, size, False)
+    client_forgets_unnamed(c)
+    # An object of its own: equal to nothing that another server has.
+    c.unnamed = s.unnamed = UNKEPT + c.address.encode()
+    ledger_push(&s.ledger, kinds.PARSE, FORWARD)
+    return client_pass(c, p, have, size)
+
+
+cdef int client_passes_extended(Client c, char kind, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
+    """An extended message that goes to the server as it is."""
+    cdef Server s
+    if client_attach(c) == STOPPED:
+        return STOPPED
+    s = c.server
+    client_begin_unit(c, s, p, have, size, False)
+    if kind == kinds.PARSE:
+        s.unnamed = None
+        ledger_push(&s.ledger, kind, FORWARD, 0, None, b'')
+    else:
+        ledger_push(&s.ledger, kind, FORWARD)
+    return client_pass(c, p, have, size)
+
+
+cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
+    """Bind: a portal from a statement. The name in it becomes the one that servers know."""
+    cdef Server s
+    cdef Statement statement = None
+    cdef const char *name = <const char *>memchr(p + 5, 0, have - 5)
+    cdef const char *rest = NULL
+    cdef char head[5]
+    cdef Command command
+    cdef bytes known
+    cdef uint8_t effect = 0
+    if name != NULL:
+        name += 1
+        rest = <const char *>memchr(name, 0, p + have - name)
+    if rest == NULL:
+        if have < size and have < MOST_NAME_BYTES:
+            return STARVED
+        return client_violates(c, 'a name without its terminator')
+    rest += 1
+    if not c.line.tracks_statements:
+        if c.lost is not None or c.aborted or c.refusal is not None:
+            return client_answers_loss(c, kinds.BIND, have, size)
+        return client_passes_extended(c, kinds.BIND, p, have, size)
+    if name[0] == 0:
+        effect = c.unnamed_effect
+        command = <Command>c.unnamed_command
+        statement = c.shared_unnamed
+        if statement is not None:
+            command = <Command>statement.command
+    else:
+        if c.statements is not None:
+            statement = <Statement>c.statements.get(<bytes>name[:rest - name - 1])
+        command = <Command>statement.command if statement is not None else PLAIN
+    if statement is not None:
+        effect = statement.effect
+    if c.lost is not None or c.aborted or c.refusal is not None:
+        return client_answers_loss(c, kinds.BIND, have, size)
+    if client_attach(c) == STOPPED:
+        return STOPPED
+    if command == DEALLOCATE or command == DISCARD:
+        c.unsettled = True
+    c.bound_effect = effect
+    c.bound_commit = command == COMMIT
+    s = c.server
+    client_begin_unit(c, s, p, have, size, statement is not None)
+    if statement is None:
+        if name[0] == 0:
+            client_ensures_unnamed(c, s)
+        elif strncmp(name, STATEMENT_PREFIX, len(STATEMENT_PREFIX)) == 0:
+            # A name of ours that is not this client's: it must not exist for it.
+            (<char *>name)[0] = 45
+        ledger_push(&s.ledger, kinds.BIND, FORWARD)
+        return client_pass(c, p, have, size)
+    client_ensures(s, statement)
+    ledger_push(&s.ledger, kinds.BIND, FORWARD)
+    known = statement.name
+    head[0] = kinds.BIND
+    put_int32(head + 1, <int32_t>(size - 1 - (rest - name - 1) + len(known)))
+    sink_write(&c.relay.to_server, head, 5)
+    sink_write(&c.relay.to_server, p + 5, name - (p + 5))
+    sink_write(&c.relay.to_server, <char *>known, len(known))
+    return client_pass(c, <char *>rest - 1, p + have - rest + 1, p + size - rest + 1)
+
+
+cdef int client_ensures_unnamed(Client c, Server s) except -1:
+    """The server's unnamed statement is this client's, or there is none."""
+    cdef bytes message
+    cdef char head[5]
+    if c.unnamed is s.unnamed and c.unnamed is not None:
+        return 0
+    s.unnamed = None
+    if c.unnamed is None or c.unnamed.startswith(UNKEPT):
+        message = close_message(b'')
+        sink_write(&s.relay.to_server, message, len(message))
+        return ledger_push(&s.ledger, kinds.CLOSE, SWALLOW)
+    head[0] = kinds.PARSE
+    put_int32(head + 1, <int32_t>(4 + 1 + len(c.unnamed)))
+    message = head[:5] + b'\0' + c.unnamed
+    sink_write(&s.relay.to_server, message, len(message))
+    ledger_push(&s.ledger, kinds.PARSE, SWALLOW)
+    s.unnamed = c.unnamed
+    s.relay.parses_injected += 1
+    return 0
+
+
+cdef int client_says_execute(Client c, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
+    """Execute: run a portal."""
+    cdef Server s
+    if have < size:
+        return STARVED
+    if c.lost is not None or c.aborted or c.refusal is not None:
+        return client_answers_loss(c, kinds.EXECUTE, have, size)
+    if client_attach(c) == STOPPED:
+        return STOPPED
+    s = c.server
+    client_begin_unit(c, s, p, have, size, False)
+    ledger_push(&s.ledger, kinds.EXECUTE, FORWARD, c.bound_effect)
+    if c.bound_commit and c.status != 73:
+        s.committing = True
+    c.line.queries += 1
+    s.pool.queries += 1
+    return client_pass(c, p, have, size)
+
+
+cdef int client_says_sync(Client c, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
+    """Sync: the end of a unit."""
+    cdef Server s = c.server
+    if size != 5:
+        return client_violates(c, 'a Sync with a body')
+    if s is None or (not s.open_unit and not s.ledger.count and not s.copying_in):
+        c.skipping = False
+        client_say_ready(c)
+        return TAKEN
+    c.skipping = False
+    if s.retain == RETAIN_YES and s.open_unit:
+        octets_append(&s.unit, p, size)
+    if not s.copying_in:
+        ledger_push(&s.ledger, kinds.SYNC, FORWARD)
+        s.open_unit = False
+    return client_pass(c, p, have, size)
+
+
+cdef int client_says_describe(Client c, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
+    """Describe: a statement's parameters and columns, or a portal's columns."""
+    cdef Server s
+    cdef Statement statement = None
+    cdef bytes name
+    if have < size:
+        return STARVED
+    if size < 7 or p[size - 1] != 0:
+        return client_violates(c, 'a malformed Describe')
+    if c.lost is not None or c.aborted or c.refusal is not None:
+        return client_answers_loss(c, kinds.DESCRIBE, have, size)
+    if p[5] != 83 or not c.line.tracks_statements:
+        return client_passes_extended(c, kinds.DESCRIBE, p, have, size)
+    if client_attach(c) == STOPPED:
+        return STOPPED
+    s = c.server
+    name = p[6:size - 1]
+    if not name:
+        statement = c.shared_unnamed
+    elif c.statements is not None:
+        statement = <Statement>c.statements.get(name)
+    client_begin_unit(c, s, p, have, size, statement is not None)
+    if statement is None:
+        if not name:
+            client_ensures_unnamed(c, s)
+        elif name.startswith(STATEMENT_PREFIX):
+            p[6] = 45
+        ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD)
+        return client_pass(c, p, have, size)
+    client_ensures(s, statement)
+    ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD)
+    client_send_named(c, kinds.DESCRIBE, statement.name)
+    return TAKEN
+
+
+cdef int client_send_named(Client c, char kind, bytes name) except -1:
+    """A Describe or Close of a statement, under this name."""
+    cdef bytes head = message_head(kind, len(name) + 2)
+    sink_write(&c.relay.to_server, head, 5)
+    sink_write(&c.relay.to_server, b'S', 1)
+    return sink_write(&c.relay.to_server, <const char *>name, len(name) + 1)
+
+
+cdef int client_says_close(Client c, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
+    """Close: a portal, or a name the client has no more use for. Servers keep the statement."""
+    cdef Server s = c.server
+    cdef bytes name
+    cdef bint shared
+    if have < size:
+        return STARVED
+    if size < 7 or p[size - 1] != 0:
+        return client_violates(c, 'a malformed Close')
+    if p[5] == 83 and c.line.tracks_statements:
+        name = p[6:size - 1]
+        shared = not name and c.shared_unnamed is not None
+        if shared or c.statements is not None and name in c.statements:
+            if s is None:
+                if shared:
+                    client_forgets_unnamed(c)
+                else:
+                    client_forgets_one(c, name)
+                sink_put(&c.relay.to_client, CLOSE_COMPLETE, 5)
+                return TAKEN
+            client_begin_unit(c, s, p, have, size, False)
+            # Running it again would close it once more: no second try.
+            s.retain = RETAIN_OVER
+            if shared:
+                ledger_push(&s.ledger, kinds.CLOSE, FORGE)
+                client_forgets_unnamed(c)
+            else:
+                c.unsettled = True
+                ledger_push(&s.ledger, kinds.CLOSE, FORGE, 0, c.statements[name], name)
+                client_forgets_one(c, name)
+            return TAKEN
+        if s is None:
+            # Closing what does not exist is no error.
+            if not name:
+                client_forgets_unnamed(c)
+            sink_put(&c.relay.to_client, CLOSE_COMPLETE, 5)
+            return TAKEN
+        if not name:
+            c.unnamed = s.unnamed = None
+        elif name.startswith(STATEMENT_PREFIX):
+            p[6] = 45
+    elif p[5] == 80 and s is None and c.line.mode != SESSION_MODE and c.begin is None \
+            and c.lost is None and not c.aborted:
+        # No transaction, so no portal.
+        sink_put(&c.relay.to_client, CLOSE_COMPLETE, 5)
+        return TAKEN
+    if c.lost is not None or c.aborted or c.refusal is not None:
+        return client_answers_loss(c, kinds.CLOSE, have, size)
+    return client_passes_extended(c, kinds.CLOSE, p, have, size)

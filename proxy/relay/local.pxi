@@ -1,0 +1,190 @@
+# Commands that need no server: a BEGIN before its first statement, the end of a transaction that
+# no server knows of, DEALLOCATE of a name that is ours.
+
+cdef int client_says_command(Client c, Command command, const char *text, Py_ssize_t length) except -1:
+    """A command that may be answered here (simple protocol). Result: 0 when it may not."""
+    cdef Server s = c.server
+    cdef bytes name
+    if command == DEALLOCATE:
+        name = deallocated_name(text, length)
+        if name is None or c.statements is None or name not in c.statements or c.status == 69:
+            return 0
+        if s is not None and (s.ledger.count or s.open_unit):
+            c.awaits_replies = True
+            return STOPPED
+        client_forgets_one(c, name)
+        client_say_complete(c, b'DEALLOCATE')
+        client_say_ready(c)
+        return TAKEN
+    if s is not None or c.line.mode == SESSION_MODE and not c.aborted:
+        return 0
+    if (command == BEGIN or command == START_TRANSACTION) and c.status == 73:
+        if c.line.mode == STATEMENT_MODE:
+            client_refuse(c, '0A000', 'transaction blocks are not possible in statement pooling mode')
+            client_say_ready(c)
+            return TAKEN
+        if c.lost is not None:
+            return 0
+        client_forgets_unnamed(c)
+        client_begins(c, command, text[:length])
+        client_say_ready(c)
+        return TAKEN
+    if command == ROLLBACK and c.aborted or c.lost is None and (
+            command == COMMIT or command == ROLLBACK) and (c.begin is not None or c.aborted):
+        # A ROLLBACK of what is lost has happened: no error, which drivers would not expect here.
+        c.lost = None
+        client_end_transaction(c, command)
+        client_say_ready(c)
+        return TAKEN
+    return 0
+
+
+cdef int client_end_transaction(Client c, Command command) except -1:
+    """End a transaction that no server knows of, or whose server is gone."""
+    client_say_complete(c, b'COMMIT' if command == COMMIT and not c.aborted else b'ROLLBACK')
+    c.begin = None
+    c.aborted = False
+    c.status = b'I'
+    c.line.transactions += 1
+    return 0
+
+
+cdef Py_ssize_t client_answers_unit(Client c, char *p, Py_ssize_t n) except -1:
+    """Answer a whole unit of extended messages that runs one command which needs no server.
+
+    It must be complete and exactly: Parse if any, Bind without parameters, Describe if any,
+    Execute, Sync, all of one statement and the unnamed portal. So it cannot be something else.
+    Result: bytes used; 0 when it is none of that; STILL_COMING when it may be and must be seen
+    whole, as no server could take a part of it; NOT_YET when replies are owed that come first.
+    """
+    cdef Py_ssize_t pos = 0, size, length
+    cdef int step = 0
+    cdef char kind, described = 0
+    cdef char *body
+    cdef const char *name = NULL
+    cdef const char *stated
+    cdef bytes key = None, text
+    cdef bint parsed = False
+    cdef Command command = PLAIN
+    cdef Statement statement
+    while True:
+        if n - pos < 5:
+            return STILL_COMING if command == DEALLOCATE or c.aborted else 0
+        kind = p[pos]
+        size = int32_at(p + pos + 1) + 1
+        if size < 5 or size > LOOK_BYTES:
+            return 0
+        if n - pos < size:
+            return STILL_COMING if command == DEALLOCATE or c.aborted else 0
+        body = p + pos + 5
+        length = size - 5
+        if kind == kinds.PARSE and step == 0:
+            name = body
+            if memchr(body, 0, length) == NULL:
+                return 0
+            stated = body + strlen(body) + 1
+            length = body + length - stated
+            if not is_parse_tail(stated, length) or length != <Py_ssize_t>strlen(stated) + 3:
+                return 0
+            if name[0] and c.statements is not None and <bytes>name in c.statements:
+                return 0
+            key = stated[:length]
+            parsed = True
+            step = 1
+        elif kind == kinds.BIND and step <= 1:
+            # Portal, statement, no parameter formats, no parameters, any result formats.
+            if length < 8 or body[0] != 0 or memchr(body + 1, 0, length - 1) == NULL:
+                return 0
+            stated = body + 1 + strlen(body + 1) + 1
+            if body + length - stated < 6 or int32_at(stated) != 0:
+                return 0
+            if body + length - stated != 6 + 2 * int16_at(stated + 4) or int16_at(stated + 4) < 0:
+                return 0
+            if step == 1 and strcmp(name, body + 1) != 0:
+                return 0
+            name = body + 1
+            if step == 0:
+                key = client_text_of(c, name)
+            if key is None:
+                return 0
+            step = 2
+        elif kind == kinds.DESCRIBE and step == 2 and not described:
+            if length < 2 or body[length - 1] != 0 or not (
+                    body[0] == 80 and length == 2
+                    or body[0] == 83 and strcmp(body + 1, name) == 0):
+                return 0
+            described = body[0]
+        elif kind == kinds.EXECUTE and step == 2:
+            if length != 5 or body[0] != 0:
+                return 0
+            step = 3
+        elif kind == kinds.SYNC and step == 3 and length == 0:
+            pos += size
+            break
+        else:
+            return 0
+        if step and command == PLAIN and key is not None:
+            command = command_of(key, strlen(key))
+            if not client_can_answer(c, command, key):
+                return 0
+            if c.server is not None:
+                if c.server.open_unit:
+                    return 0
+                if c.server.ledger.count:
+                    return NOT_YET
+        pos += size
+    text = key[:strlen(key)]
+    if parsed:
+        client_names(c, name, key)
+        sink_write(&c.relay.to_client, PARSE_COMPLETE, 5)
+    sink_write(&c.relay.to_client, BIND_COMPLETE, 5)
+    if described == 83:
+        sink_write(&c.relay.to_client, NO_PARAMETERS, 7)
+    if described:
+        sink_write(&c.relay.to_client, NO_DATA_MESSAGE, 5)
+    if command == DEALLOCATE:
+        client_forgets_one(c, deallocated_name(text, len(text)))
+        client_say_complete(c, b'DEALLOCATE')
+    elif command == COMMIT or command == ROLLBACK:
+        c.lost = None
+        client_end_transaction(c, command)
+    else:
+        client_begins(c, command, text)
+    client_say_ready(c)
+    return pos
+
+
+cdef bytes client_text_of(Client c, const char *name):
+    """The key of the statement that the client calls so, or None."""
+    cdef Statement statement
+    if name[0] == 0:
+        if c.shared_unnamed is not None:
+            return c.shared_unnamed.key
+        return None if c.unnamed is None or c.unnamed.startswith(UNKEPT) else c.unnamed
+    statement = None if c.statements is None else <Statement>c.statements.get(<bytes>name)
+    return None if statement is None else statement.key
+
+
+cdef bint client_can_answer(Client c, Command command, const char *text) except -1:
+    """May this command be answered without a server? text: of the statement."""
+    if command == PLAIN or command == DISCARD or c.refusal is not None:
+        return False
+    if c.server is not None and command != DEALLOCATE:
+        return False
+    if command == ROLLBACK and c.aborted:
+        return True
+    if c.lost is not None:
+        return False
+    if command == DEALLOCATE:
+        return (c.status != 69 and c.statements is not None
+                and deallocated_name(text, strlen(text)) in c.statements)
+    if command == BEGIN or command == START_TRANSACTION:
+        return c.status == 73 and c.line.mode == TRANSACTION_MODE
+    return c.begin is not None or c.aborted
+
+
+cdef int client_begins(Client c, Command command, bytes text) except -1:
+    """A transaction begins that no server is told of until its first statement."""
+    c.begin = text
+    c.status = b'T'
+    return client_say_complete(c, b'BEGIN' if command == BEGIN else b'START TRANSACTION')

@@ -1,0 +1,86 @@
+# What a client calls its statements, and how an error of the server is told in its words.
+
+cdef int client_names(Client c, bytes name, bytes key) except -1:
+    """Remember what the client calls this statement."""
+    cdef Statement statement
+    if not name:
+        client_forgets_unnamed(c)
+        c.unnamed = key
+        c.unnamed_command = command_of(key, strlen(key))
+        c.unnamed_effect = 0
+        c.runs_commands = True
+        return 0
+    client_forgets_one(c, name)
+    statement = statement_of(c.relay, key)
+    statement_use(statement)
+    if statement.command != PLAIN:
+        c.runs_commands = True
+    if c.statements is None:
+        c.statements = {}
+    c.statements[name] = statement
+    return 0
+
+
+cdef Statement client_shares_unnamed(Client c, bytes key):
+    """The unnamed statement is a shared one from now on."""
+    cdef Statement statement = statement_of(c.relay, key)
+    statement_use(statement)
+    client_forgets_unnamed(c)
+    c.shared_unnamed = statement
+    return statement
+
+
+cdef int client_forgets_unnamed(Client c) except -1:
+    c.unnamed = None
+    c.unnamed_command = PLAIN
+    if c.shared_unnamed is not None:
+        client_keeps_alias(c, c.shared_unnamed, b'')
+        statement_drop(c.relay, c.shared_unnamed)
+        c.shared_unnamed = None
+    return 0
+
+
+cdef int client_forgets_one(Client c, bytes name) except -1:
+    """This name is free again."""
+    cdef Statement statement
+    if c.statements is not None:
+        statement = <Statement>c.statements.pop(name, None)
+        if statement is not None:
+            client_keeps_alias(c, statement, name)
+            statement_drop(c.relay, statement)
+    return 0
+
+
+cdef int client_keeps_alias(Client c, Statement statement, bytes name) except -1:
+    """An error that is still to come may speak of a statement whose name is given up now."""
+    if c.server is not None and c.server.ledger.count:
+        if c.server.aliases is None:
+            c.server.aliases = {}
+        c.server.aliases[statement.name] = name
+    return 0
+
+
+cdef int client_forgets(Client c) except -1:
+    """All its names are free again."""
+    if c.statements is not None:
+        for name, statement in c.statements.items():
+            client_keeps_alias(c, <Statement>statement, name)
+            statement_drop(c.relay, <Statement>statement)
+        c.statements = None
+    return 0
+
+
+cdef bytes client_names_in(Client c, bytes body):
+    """An error text with the client's own name for a statement in place of the server's."""
+    cdef bytes name
+    cdef Statement statement
+    if c.shared_unnamed is not None:
+        body = body.replace(b'"' + c.shared_unnamed.name + b'"', b'""')
+    body = body.replace(b'"' + DISGUISED_PREFIX, b'"' + STATEMENT_PREFIX)
+    if c.statements is not None:
+        for name, statement in c.statements.items():
+            body = body.replace(b'"' + statement.name + b'"', b'"' + name + b'"')
+    if c.server is not None and c.server.aliases is not None:
+        for ours, name in c.server.aliases.items():
+            body = body.replace(b'"' + ours + b'"', b'"' + name + b'"')
+    return body

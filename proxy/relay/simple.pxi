@@ -1,0 +1,72 @@
+# The simple protocol: a Query, and what a client is told whose server is gone.
+
+cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
+    """Query: the simple protocol."""
+    cdef Server s
+    cdef Command command = PLAIN
+    cdef uint8_t effect = 0
+    cdef int done
+    if c.skipping:
+        return client_drop(c, have, size)
+    if size <= LOOK_BYTES:
+        if have < size:
+            return STARVED
+        if size < 6 or p[size - 1] != 0:
+            return client_violates(c, 'a query without its terminator')
+        command = command_of(p + 5, size - 6)
+        if command != PLAIN:
+            done = client_says_command(c, command, p + 5, size - 6)
+            if done:
+                return done
+    effect = effect_of(p + 5, have - 5)
+    if c.lost is not None or c.aborted or c.refusal is not None:
+        return client_answers_loss(c, kinds.QUERY, have, size)
+    if client_attach(c) == STOPPED:
+        # The request that waited in vain is answered at its next reading.
+        return STOPPED
+    s = c.server
+    ledger_push(&s.ledger, kinds.QUERY, FORWARD, effect)
+    s.retain = RETAIN_OVER
+    if not c.began_s:
+        c.began_s = c.relay.now_s
+    s.open_unit = False
+    s.unnamed = None
+    if c.unnamed is not None or c.shared_unnamed is not None:
+        client_forgets_unnamed(c)
+    if command == DEALLOCATE or command == DISCARD:
+        c.unsettled = True
+    if command == COMMIT and c.status != 73 or may_commit_within(p + 5, have - 5):
+        s.committing = True
+    c.line.queries += 1
+    s.pool.queries += 1
+    return client_pass(c, p, have, size)
+
+
+cdef int client_answers_loss(Client c, char kind, Py_ssize_t have, Py_ssize_t size) except -1:
+    """Its server is gone, its transaction aborted, or it waited in vain: answer with that error."""
+    cdef bytes error
+    if c.refusal is not None:
+        error = c.refusal
+        c.refusal = None
+        c.waits_since_s = 0.0
+        if c.begin is not None:
+            c.begin = None
+            c.aborted = True
+            c.status = b'E'
+    elif c.lost is not None:
+        error = messages.error_response(
+            '08006', 'the server connection was lost', detail=c.lost.decode('utf-8', 'surrogateescape'))
+        count_error(c.relay, c.line.database, '08006')
+        c.lost = None
+        if c.aborted:
+            c.status = b'E'
+    else:
+        error = messages.error_response(
+            '25P02', 'current transaction is aborted, commands ignored until end of transaction block',
+            hint='Its server connection was lost; send ROLLBACK and begin anew.')
+    sink_write(&c.relay.to_client, error, len(error))
+    if kind == kinds.QUERY or kind == kinds.FUNCTION_CALL:
+        client_say_ready(c)
+    else:
+        c.skipping = True
+    return client_drop(c, have, size)

@@ -154,8 +154,9 @@ TRANSACTIONS = [
         "SHOW transaction_deferrable", "COMMIT")) for sql in BEGINNINGS),
     *(say(f"no beginning {sql!r}", queries(sql, "SELECT 1", "ROLLBACK")) for sql in NOT_BEGINNINGS),
     *(say(f"ends at once with {sql!r}", queries("BEGIN", sql, "ROLLBACK")) for sql in ENDINGS),
-    *(say(f"ends with {sql!r}", queries("BEGIN", "UPDATE same SET v = 'ended'", sql,
-                                        "SELECT v FROM same", "ROLLBACK")) for sql in ENDINGS),
+    *(say(f"ends with {sql!r}", queries(
+        "BEGIN", "UPDATE same SET v = 'ended'", sql, "SELECT v FROM same ORDER BY id", "ROLLBACK"))
+      for sql in ENDINGS),
     *(say(f"ends what never began with {sql!r}", queries(sql, "SELECT 1")) for sql in ENDINGS),
     *(say(f"ends after an error with {sql!r}", queries("BEGIN", "SELECT 1/0", "SELECT 1", sql,
                                                        "SELECT 2", "ROLLBACK")) for sql in ENDINGS),

@@ -412,13 +412,25 @@ cdef int client_refuse(Client c, str sqlstate, str text) except -1:
 
 cdef int client_refuses_unit(Client c, str sqlstate, str text, Py_ssize_t have,
                              Py_ssize_t size) except -1:
-    """An error of the extended protocol that no server raised: the rest of the unit is dropped."""
-    if c.server is not None and c.server.ledger.count:
-        # Replies that must come first are still owed, and nothing makes the server send them.
-        client_refuse_fatally(c, sqlstate, text)
+    """An error of the extended protocol that no server raised: the rest of the unit is dropped.
+
+    Where a server may have begun the unit or a transaction, that must fail with it, and in its
+    turn: so the server is given something to refuse, and its words are replaced by ours.
+    """
+    cdef Server s
+    cdef bytes bind
+    if c.server is None and c.begin is None:
+        client_refuse(c, sqlstate, text)
+        c.skipping = True
+        return client_drop(c, have, size)
+    if client_attach(c) == STOPPED:
         return STOPPED
-    client_refuse(c, sqlstate, text)
-    c.skipping = True
+    s = c.server
+    client_begin_unit(c, s, NULL, 0, 1, False)
+    bind = message_head(kinds.BIND, len(REFUSED_BIND)) + REFUSED_BIND
+    sink_write(&s.relay.to_server, bind, len(bind))
+    ledger_push(&s.ledger, kinds.BIND, FORWARD, 0, None, messages.error_response(sqlstate, text))
+    count_error(c.relay, c.line.database, sqlstate)
     return client_drop(c, have, size)
 
 

@@ -86,8 +86,26 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     if c.statements is not None and len(c.statements) >= c.line.max_client_statements:
         return client_refuses_unit(
             c, '54000', 'too many prepared statements (max_client_statements)', have, size)
+    client_refreshes(c, s, key)
     client_names(c, name, key)
     return client_prepares(c, s, <Statement>c.statements[name], name)
+
+
+cdef int client_refreshes(Client c, Server s, bytes key) except -1:
+    """In a transaction a plan that is out of date could not be replaced unnoticed any more: so what
+    this client prepares there is prepared anew, unless it may have portals of it."""
+    cdef Statement statement = c.relay.statements.get(key)
+    cdef bytes message
+    if c.status != 84 or statement is None or statement not in s.prepared:
+        return 0
+    if c.statements is not None and statement in c.statements.values():
+        return 0
+    del s.prepared[statement]
+    s.latest = None
+    message = close_message(statement.name)
+    sink_write(&c.relay.to_server, message, len(message))
+    ledger_push(&s.ledger, kinds.CLOSE, SWALLOW, 0, statement)
+    return statement_drop(c.relay, statement)
 
 
 cdef int client_prepares(Client c, Server s, Statement statement, bytes name) except -1:

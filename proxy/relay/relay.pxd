@@ -42,7 +42,8 @@ ctypedef struct Reply:
     uint8_t action      # FORWARD, SWALLOW or FORGE
     uint8_t effect      # effect bits of the statement, see commands.pxi
     PyObject *statement # owned; of P and C; else NULL
-    PyObject *name      # owned; of P and C: the client's name for it; else NULL
+    PyObject *name      # owned; of P and C: the client's name for it; of B: the ErrorResponse to
+                        # send in place of the server's; else NULL
 
 
 ctypedef struct Ledger:

@@ -79,6 +79,8 @@ cdef char *SYNC_MESSAGE = b'S\0\0\0\4'
 
 # Everything that RESET ALL leaves is the role: it is a setting of its own kind.
 cdef bytes RESET_TEXT = b'SET SESSION AUTHORIZATION DEFAULT; RESET ALL'
+# Body of a Bind of a statement that no server has: see client_refuses_unit.
+cdef bytes REFUSED_BIND = b'\0-pgweir-refused\0\0\0\0\0\0\0'
 # Opens the key of an unnamed statement whose text is not kept.
 cdef bytes UNKEPT = b'\0unkept '
 

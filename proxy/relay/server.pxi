@@ -515,7 +515,12 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
         return 0
     if is_about_plans(fields):
         s.dirt |= STALE_PLANS
-    if c is not None:
+    if c is not None and head.kind == kinds.BIND and head.name != NULL:
+        # It was given this to refuse: the reason is ours.
+        body = <bytes>head.name
+        sink_write(&s.relay.to_client, body, len(body))
+        s.replied = True
+    elif c is not None:
         count_error(s.relay, c.line.database, fields.get('C', 'XX000'))
         body = p[5:have]
         if STATEMENT_PREFIX in body or DISGUISED_PREFIX in body:

@@ -37,8 +37,8 @@ cdef inline void statement_use(Statement s) noexcept:
 cdef int statement_drop(Relay relay, Statement s) except -1:
     """One user less; without users it is forgotten."""
     s.uses -= 1
-    if s.uses == 0:
-        relay.statements.pop(s.key, None)
+    if s.uses == 0 and relay.statements.get(s.key) is s:
+        del relay.statements[s.key]
     return 0
 
 

@@ -308,15 +308,38 @@ def test_a_named_text_too_long_to_keep_is_refused_and_the_rest_goes_on(small: Pg
         assert rows_of(wire.ask(run("SELECT 1"), SYNC)) == [[b"1"]]
 
 
-@pytest.mark.xfail(reason="the client is disconnected instead: docs/prepared-statements.md")
 def test_a_named_text_too_long_to_keep_is_refused_in_the_middle_of_a_pipeline(
     small: Pgweir,
 ) -> None:
     long = parse(f"SELECT '{'x' * 5000}'", "long")
     with Wire.connect(address_of(small, "short")) as wire:
-        heard = wire.ask(run("SELECT 1"), long, SYNC)
+        heard = wire.ask(run("SELECT 1"), long, run("SELECT 3"), SYNC)
         assert errors_of(heard) == ["54000"]
+        assert rows_of(heard) == [[b"1"]]
         assert rows_of(wire.ask(run("SELECT 2"), SYNC)) == [[b"2"]]
+
+
+def test_what_went_before_a_refused_text_in_its_pipeline_is_undone(small: Pgweir) -> None:
+    long = parse(f"SELECT '{'x' * 5000}'", "long")
+    with Wire.connect(address_of(small, "short")) as wire:
+        wire.ask(query("CREATE TABLE kept (a int)"))
+        try:
+            assert errors_of(wire.ask(run("INSERT INTO kept VALUES (1)"), long, SYNC)) == ["54000"]
+            assert rows_of(wire.ask(run("SELECT count(*) FROM kept"), SYNC)) == [[b"0"]]
+        finally:
+            wire.ask(query("DROP TABLE kept"))
+
+
+def test_a_refused_text_aborts_its_transaction(small: Pgweir) -> None:
+    long = parse(f"SELECT '{'x' * 5000}'", "long")
+    with Wire.connect(address_of(small, "short")) as wire:
+        wire.ask(query("BEGIN"))
+        heard = wire.ask(long, SYNC)
+        assert errors_of(heard) == ["54000"]
+        assert heard[-1].body == b"E"
+        assert errors_of(wire.ask(run("SELECT 1"), SYNC)) == ["25P02"]
+        wire.ask(query("ROLLBACK"))
+        assert rows_of(wire.ask(run("SELECT 1"), SYNC)) == [[b"1"]]
 
 
 @pytest.mark.parametrize("name", ["", "named"])
@@ -595,7 +618,6 @@ def test_a_client_that_prepares_after_a_schema_change_gets_the_new_shape(
         assert heard[2].body[:2] == b"\0\2"
 
 
-@pytest.mark.xfail(reason="in a transaction the error passes: docs/prepared-statements.md")
 def test_a_client_that_prepares_in_a_transaction_after_a_schema_change_gets_the_new_shape(
     small: Pgweir, shape: Callable[[str], None]
 ) -> None:

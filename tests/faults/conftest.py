@@ -1,4 +1,8 @@
-"""Proxies before a wire: `wired(pg)` passes through, `scripted(script)` plays the server."""
+"""Proxies before a wire.
+
+`wired` and `start_wired()` pass through to PostgreSQL; `stage` and `start_wired(script)` let
+scripts play the server.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -7,14 +11,33 @@ from typing import Any, cast
 
 import pytest
 
+from tests.faults.stage import Stage, watched
 from tests.faults.wire import Script, Wire, wire_to
 from tests.fixtures.pgweir import Pgweir, configuration, merged, running
-from tests.fixtures.postgres import MONITOR, Postgres
+from tests.fixtures.postgres import DATABASE, MONITOR, Postgres
 
 OPEN_DOOR: dict[str, Any] = {
     "auth": {"method": "trust"},
     "clusters": {"main": {"server": {"tls": {"mode": "disable"}}}},
 }
+
+# Every name is a database with a server of its own; who is not let in hears of it soon.
+STAGE: dict[str, Any] = {
+    "limits": {"query_wait_timeout": "1s", "server_login_retry": "100ms"},
+    "databases": {"*": {"cluster": "main", "pool_size": 1}},
+}
+
+
+@contextlib.contextmanager
+def proxy_before(
+    wire: contextlib.AbstractContextManager[Wire], folder: Path, **changes: Any
+) -> Iterator[tuple[Wire, Pgweir]]:
+    """A proxy that asks for no password, with this wire as its one node."""
+    with wire as node:
+        # A wire looks enough like a node for a configuration.
+        config = configuration(cast("Postgres", node), **merged(OPEN_DOOR, changes))
+        with running(config, folder) as weir:
+            yield node, weir
 
 
 @pytest.fixture
@@ -30,14 +53,49 @@ def start_wired(pg18: Postgres, tmp_path: Path) -> Iterator[Callable[..., tuple[
             on_request: Callable[[bytes], bool] | None = None,
             **changes: Any,
         ) -> tuple[Wire, Pgweir]:
-            wire = stack.enter_context(
-                wire_to((pg18.host, pg18.port), MONITOR.name, script, on_request)
-            )
-            # A wire looks enough like a node for a configuration.
-            config = configuration(cast("Postgres", wire), **merged(OPEN_DOOR, changes))
-            return wire, stack.enter_context(running(config, tmp_path))
+            wire = wire_to((pg18.host, pg18.port), MONITOR.name, script, on_request)
+            return stack.enter_context(proxy_before(wire, tmp_path, **changes))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def wired_proxy(
+    pg18: Postgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Wire, Pgweir]]:
+    wire = wire_to((pg18.host, pg18.port), MONITOR.name)
+    databases = {DATABASE: {"pool_size": 1}}
+    with proxy_before(wire, tmp_path_factory.mktemp("wired"), databases=databases) as both:
+        yield both
+
+
+@pytest.fixture
+def wired(wired_proxy: tuple[Wire, Pgweir]) -> Iterator[tuple[Wire, Pgweir]]:
+    """A wire to PostgreSQL 18 and a proxy before it, as new: no client, no server."""
+    wire, weir = wired_proxy
+    yield wire, weir
+
+    def is_empty() -> bool:
+        # Again and again: a connection may have been on its way.
+        wire.restore()
+        gauges = ("pgweir_client_connections", "pgweir_server_connections")
+        return not any(weir.metric(each) for each in gauges)
+
+    weir.wait_until(is_empty)
+
+
+@pytest.fixture(scope="session")
+def scripted_proxy(pg18: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    wire = wire_to((pg18.host, pg18.port), MONITOR.name)
+    with proxy_before(wire, tmp_path_factory.mktemp("stage"), **STAGE) as both:
+        yield Stage(*both)
+
+
+@pytest.fixture
+def stage(scripted_proxy: Stage) -> Iterator[Stage]:
+    """One proxy, all of whose servers are played by scripts."""
+    with watched(scripted_proxy) as stage:
+        yield stage
 
 
 @pytest.fixture(scope="session")

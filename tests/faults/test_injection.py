@@ -3,6 +3,7 @@
 import struct
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -17,17 +18,16 @@ from tests.faults.raw_client import (
     parse,
     query,
 )
+from tests.faults.stage import Stage
 from tests.faults.wire import Scripted, Wire, reply, row
 from tests.fixtures.pgweir import Pgweir
 from tests.fixtures.postgres import APP, DATABASE, Postgres
 
-POOL_OF_ONE = {"databases": {DATABASE: {"pool_size": 1}}, "auth": {"method": "trust"}}
-
 
 def test_a_server_is_kept_while_a_copy_data_message_is_half_sent(
-    start_pgweir: Callable[..., Pgweir], pg18: Postgres
+    wired: tuple[Wire, Pgweir],
 ) -> None:
-    weir = start_pgweir(pg18, **POOL_OF_ONE)
+    _, weir = wired
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as bad:
         # The query ends, the CopyData behind it does not.
         bad.send(query("SELECT 'bad'") + b"d" + struct.pack("!i", 1004) + b"x" * 10)
@@ -41,9 +41,9 @@ def test_a_server_is_kept_while_a_copy_data_message_is_half_sent(
 
 
 def test_a_server_is_kept_while_a_flush_message_is_half_sent(
-    start_pgweir: Callable[..., Pgweir], pg18: Postgres
+    wired: tuple[Wire, Pgweir],
 ) -> None:
-    weir = start_pgweir(pg18, **POOL_OF_ONE)
+    _, weir = wired
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as bad:
         bad.send(query("SELECT 'bad'") + b"H" + struct.pack("!i", 1004) + b"x" * 10)
         bad.read_until(b"Z")
@@ -61,10 +61,11 @@ LEFT_OVER = b" " * len(VICTIM) + query("CREATE TABLE smuggled()")
 
 
 def test_the_rest_of_a_copy_data_message_does_not_reach_the_next_clients_server(
-    start_wired: Callable[..., tuple[Wire, Pgweir]],
+    wired: tuple[Wire, Pgweir],
 ) -> None:
     requests: list[bytes] = []
-    _, weir = start_wired(on_request=noted(requests), databases={DATABASE: {"pool_size": 1}})
+    wire, weir = wired
+    wire.on_request = noted(requests)
     with (
         RawClient.logged_in(weir.port, APP.name, DATABASE) as bad,
         RawClient.logged_in(weir.port, APP.name, DATABASE) as good,
@@ -80,10 +81,11 @@ def test_the_rest_of_a_copy_data_message_does_not_reach_the_next_clients_server(
 
 
 def test_the_rest_of_a_query_whose_server_died_does_not_reach_the_next_clients_server(
-    start_wired: Callable[..., tuple[Wire, Pgweir]],
+    wired: tuple[Wire, Pgweir],
 ) -> None:
     requests: list[bytes] = []
-    wire, weir = start_wired(on_request=noted(requests), databases={DATABASE: {"pool_size": 1}})
+    wire, weir = wired
+    wire.on_request = noted(requests)
     with (
         RawClient.logged_in(weir.port, APP.name, DATABASE) as bad,
         RawClient.logged_in(weir.port, APP.name, DATABASE) as good,
@@ -117,9 +119,9 @@ def noted(requests: list[bytes]) -> Callable[[bytes], bool]:
 
 
 def test_a_client_whose_server_died_in_the_middle_of_its_query_goes_on(
-    start_pgweir: Callable[..., Pgweir], pg18: Postgres
+    wired: tuple[Wire, Pgweir], pg18: Postgres
 ) -> None:
-    weir = start_pgweir(pg18, **POOL_OF_ONE)
+    _, weir = wired
     sql = b"SELECT 1 --" + b" " * 40_000 + b"\0"
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
         pid = client.value("SELECT pg_backend_pid()")
@@ -133,7 +135,7 @@ def test_a_client_whose_server_died_in_the_middle_of_its_query_goes_on(
 
 
 def test_a_notice_to_an_idle_server_does_not_make_it_two(
-    start_wired: Callable[..., tuple[object, Pgweir]],
+    stage: Stage,
 ) -> None:
     def script(server: Scripted) -> None:
         server.log_in()
@@ -145,16 +147,17 @@ def test_a_notice_to_an_idle_server_does_not_make_it_two(
                     threading.Event().wait(0.1)  # the proxy has it back in its pool by then
                     server.send(message(b"N", b"SNOTICE\0C00000\0Mhello\0\0"))
 
-    _, weir = start_wired(script, databases={DATABASE: {"pool_size": 1}})
-    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+    database = stage.play(script)
+    with stage.client_of(database) as client:
         client.ask("notice")
         threading.Event().wait(0.3)
-        assert weir.metric("pgweir_server_connections", state="idle") == 1
-        assert weir.metric("pgweir_server_connections", state="closing") == 0
+        gauge = partial(stage.weir.metric, "pgweir_server_connections", database=database)
+        assert gauge(state="idle") == 1
+        assert gauge(state="closing") == 0
 
 
 def test_half_a_row_sent_to_nobody_is_not_shown_to_the_next_client(
-    start_wired: Callable[..., tuple[object, Pgweir]],
+    stage: Stage,
 ) -> None:
     foreign = row("foreign")
 
@@ -171,10 +174,10 @@ def test_half_a_row_sent_to_nobody_is_not_shown_to_the_next_client(
             server.answer(asked.body[:-1].decode())
         server.wait_for_end()
 
-    _, weir = start_wired(script, databases={DATABASE: {"pool_size": 1}})
-    with RawClient.logged_in(weir.port, APP.name, DATABASE) as first:
+    database = stage.play(script)
+    with stage.client_of(database) as first:
         assert first.value("first") == "first"
-        with RawClient.logged_in(weir.port, APP.name, DATABASE) as second:
+        with stage.client_of(database) as second:
             rows = [each.columns for each in second.ask("second") if each.kind == b"D"]
             assert rows in ([[b"second"]], [])
 
@@ -222,7 +225,7 @@ def test_a_client_may_use_names_that_look_like_ours(open_weir: Pgweir) -> None:
 
 
 def test_an_error_for_one_client_is_not_put_into_the_middle_of_its_row(
-    start_wired: Callable[..., tuple[object, Pgweir]],
+    stage: Stage,
 ) -> None:
     """A row that was cut short must not be completed with the bytes of an error."""
     big = row("x" * 20_000)
@@ -235,10 +238,11 @@ def test_an_error_for_one_client_is_not_put_into_the_middle_of_its_row(
             sent.set()
             server.wait_for_end()
 
-    _, weir = start_wired(script)
-    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+    received = partial(stage.weir.metric, "pgweir_bytes_total", direction="sent")
+    with stage.enter(script) as client:
+        before = received()
         client.send(query("SELECT"))
         assert sent.wait(5)
-        weir.wait_until(lambda: weir.metric("pgweir_bytes_total", direction="sent") > 19_000)
+        stage.weir.wait_until(lambda: received() > before + 19_000)
         client.send(b"\x01" + struct.pack("!i", 4))
         assert [each.kind for each in client.read_to_end()] == []

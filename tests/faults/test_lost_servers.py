@@ -10,7 +10,8 @@ from tests.faults.wire import Wire
 from tests.fixtures.pgweir import Pgweir
 from tests.fixtures.postgres import APP, DATABASE, Postgres
 
-StartWired = Callable[..., tuple[Wire, Pgweir]]
+Wired = tuple[Wire, Pgweir]
+StartWired = Callable[..., Wired]
 
 
 def states(client: RawClient, sql: str) -> tuple[list[str], bytes]:
@@ -20,10 +21,8 @@ def states(client: RawClient, sql: str) -> tuple[list[str], bytes]:
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
-def test_lost_in_the_middle_of_a_query_costs_one_error(
-    start_wired: StartWired, reset: bool
-) -> None:
-    wire, weir = start_wired()
+def test_lost_in_the_middle_of_a_query_costs_one_error(wired: Wired, reset: bool) -> None:
+    wire, weir = wired
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
         client.value("SELECT 1")
         client.send(query("SELECT pg_sleep(30)"))
@@ -37,9 +36,9 @@ def test_lost_in_the_middle_of_a_query_costs_one_error(
 
 @pytest.mark.parametrize("ending", ["ROLLBACK", "COMMIT"])
 def test_lost_in_the_middle_of_a_transaction_it_is_failed_until_its_end(
-    start_wired: StartWired, ending: str
+    wired: Wired, ending: str
 ) -> None:
-    wire, weir = start_wired()
+    wire, weir = wired
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
         client.ask("BEGIN")
         client.value("SELECT 1")
@@ -55,9 +54,9 @@ def test_lost_in_the_middle_of_a_transaction_it_is_failed_until_its_end(
 
 
 def test_lost_while_idle_in_a_transaction_the_next_statement_has_the_error(
-    start_wired: StartWired,
+    wired: Wired,
 ) -> None:
-    wire, weir = start_wired()
+    wire, weir = wired
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
         client.ask("BEGIN")
         client.value("SELECT 1")
@@ -70,10 +69,10 @@ def test_lost_while_idle_in_a_transaction_the_next_statement_has_the_error(
 
 
 def test_lost_while_idle_in_a_transaction_a_rollback_simply_succeeds(
-    start_wired: StartWired,
+    wired: Wired,
 ) -> None:
     """What it asks for has happened; an error would make drivers throw the connection away."""
-    wire, weir = start_wired()
+    wire, weir = wired
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
         client.ask("BEGIN")
         client.value("SELECT 1")
@@ -83,9 +82,9 @@ def test_lost_while_idle_in_a_transaction_a_rollback_simply_succeeds(
 
 
 def test_lost_while_idle_in_a_transaction_a_commit_does_not_pass_for_done(
-    start_wired: StartWired,
+    wired: Wired,
 ) -> None:
-    wire, weir = start_wired()
+    wire, weir = wired
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
         client.ask("BEGIN")
         client.value("SELECT 1")
@@ -98,8 +97,8 @@ def test_lost_while_idle_in_a_transaction_a_commit_does_not_pass_for_done(
         assert client.value("SELECT 'on'") == "on"
 
 
-def test_lost_outside_a_transaction_nobody_notices(start_wired: StartWired) -> None:
-    wire, weir = start_wired()
+def test_lost_outside_a_transaction_nobody_notices(wired: Wired) -> None:
+    wire, weir = wired
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
         client.value("SELECT 1")
         wire.cut()
@@ -108,9 +107,9 @@ def test_lost_outside_a_transaction_nobody_notices(start_wired: StartWired) -> N
 
 
 def test_lost_between_begin_and_the_first_statement_nobody_notices(
-    start_wired: StartWired,
+    wired: Wired,
 ) -> None:
-    wire, weir = start_wired()
+    wire, weir = wired
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
         client.value("SELECT 1")
         client.ask("BEGIN")
@@ -130,13 +129,10 @@ COMMITS = {
 
 
 @pytest.mark.parametrize("words", COMMITS.values(), ids=COMMITS.keys())
-def test_a_commit_whose_answer_is_lost_is_reported_as_unknown(
-    start_wired: StartWired, words: bytes
-) -> None:
-    wire, weir = start_wired(
-        on_request=lambda octets: (
-            b"COMMIT" not in octets.upper() and b"end;" not in octets and b"_pgweir" not in octets
-        )
+def test_a_commit_whose_answer_is_lost_is_reported_as_unknown(wired: Wired, words: bytes) -> None:
+    wire, weir = wired
+    wire.on_request = lambda octets: (
+        b"COMMIT" not in octets.upper() and b"end;" not in octets and b"_pgweir" not in octets
     )
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
         if b"commit\0" in words:
@@ -156,9 +152,9 @@ def test_a_commit_whose_answer_is_lost_is_reported_as_unknown(
 
 
 def test_a_pipelined_unit_that_is_lost_gets_one_error_and_its_ready(
-    start_wired: StartWired,
+    wired: Wired,
 ) -> None:
-    wire, weir = start_wired()
+    wire, weir = wired
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
         client.value("SELECT 1")
         unit = parse("", "SELECT pg_sleep(30)") + bind("", "") + execute()
@@ -170,8 +166,8 @@ def test_a_pipelined_unit_that_is_lost_gets_one_error_and_its_ready(
         assert client.value("SELECT 'on'") == "on"
 
 
-def test_a_unit_lost_before_its_sync_is_skipped_up_to_it(start_wired: StartWired) -> None:
-    wire, weir = start_wired()
+def test_a_unit_lost_before_its_sync_is_skipped_up_to_it(wired: Wired) -> None:
+    wire, weir = wired
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
         client.value("SELECT 1")
         client.send(parse("", "SELECT 1") + bind("", "") + execute())
@@ -184,8 +180,8 @@ def test_a_unit_lost_before_its_sync_is_skipped_up_to_it(start_wired: StartWired
         assert client.value("SELECT 'on'") == "on"
 
 
-def test_lost_in_a_copy_costs_one_error(start_wired: StartWired) -> None:
-    wire, weir = start_wired()
+def test_lost_in_a_copy_costs_one_error(wired: Wired) -> None:
+    wire, weir = wired
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
         client.ask("BEGIN")
         client.ask("CREATE TEMP TABLE copied (line text) ON COMMIT DROP")
@@ -198,8 +194,8 @@ def test_lost_in_a_copy_costs_one_error(start_wired: StartWired) -> None:
         assert client.value("SELECT 'on'") == "on"
 
 
-def test_a_held_wire_delays_its_client_and_no_other(start_wired: StartWired) -> None:
-    wire, weir = start_wired()
+def test_a_held_wire_delays_its_client_and_no_other(wired: Wired) -> None:
+    wire, weir = wired
     with (
         RawClient.logged_in(weir.port, APP.name, DATABASE) as slow,
         RawClient.logged_in(weir.port, APP.name, DATABASE) as other,
@@ -238,11 +234,11 @@ def test_servers_that_refuse_make_clients_wait_until_one_is_there(
 
 
 def test_a_client_that_is_gone_before_its_copy_begins_leaves_no_server_waiting_for_data(
-    start_wired: StartWired, pg18: Postgres
+    wired: Wired, pg18: Postgres
 ) -> None:
     """PostgreSQL does not look at a cancel while it waits for COPY data."""
     pg18.execute("CREATE TABLE IF NOT EXISTS vanished (a int); GRANT ALL ON vanished TO app")
-    wire, weir = start_wired(databases={DATABASE: {"pool_size": 1}})
+    wire, weir = wired
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
         gone = RawClient.logged_in(weir.port, APP.name, DATABASE)
         gone.value("SELECT 1")

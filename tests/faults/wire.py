@@ -180,6 +180,14 @@ class Wire:
             passage.cut(reset=reset)
         self.passages.clear()
 
+    def restore(self) -> None:
+        """Pass everything again, on new connections."""
+        self.is_held.clear()
+        self.on_request = None
+        self.refuses = False
+        self.piece_bytes = PIECE_BYTES
+        self.cut()
+
     def close(self) -> None:
         self._open = False
         with contextlib.suppress(OSError):

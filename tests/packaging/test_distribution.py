@@ -1,5 +1,6 @@
 """The source distribution builds, and the wheel made from it works away from the sources."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -51,12 +52,17 @@ def sdist(copy_sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel made from nothing but the source distribution."""
+    """A wheel made from nothing but the source distribution; compiled without optimizing."""
     out = tmp_path_factory.mktemp("wheel")
     with tarfile.open(sdist) as archive:
         archive.extractall(out, filter="data")
     tree = out / sdist.name.removesuffix(".tar.gz")
-    run(sys.executable, "-m", "build", "-nx", "--wheel", "--outdir", out, tree, cwd=out)
+    environment = {**os.environ, "PGWEIR_DEBUG": "1"}
+    run(
+        *(sys.executable, "-m", "build", "-nx", "--wheel", "--outdir", out, tree),
+        cwd=out,
+        env=environment,
+    )
     [made] = out.glob("*.whl")
     return made
 

@@ -13,15 +13,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from proxy.auth import Credential, Verifiers
+from proxy.client.address import is_among
 from proxy.client.greeting import greet
 from proxy.client.keys import Keys
 from proxy.client.proving import prove
+from proxy.client.proxy_header import learn_address
 from proxy.client.startup import Startup
 from proxy.client.terms import DoorTerms
 from proxy.errors import ClientError, PeerError
 from proxy.pool import Reservoir
 from proxy.relay import Client, Relay
 from proxy.session import read_startup_settings
+from proxy.tcp import TcpOptions
 from proxy.telemetry import LimitedLog, Tally
 from proxy.wire import messages
 
@@ -67,7 +70,7 @@ class Door:
 
     # --- listening -----------------------------------------------------------------------------
 
-    def listen(self, host: str, port: int, backlog: int) -> int:
+    def listen(self, host: str, port: int, backlog: int, tcp: TcpOptions) -> int:
         """Listen on TCP; port 0 takes a free one. Result: the port. Raises OSError."""
         address = None if host == "*" else host
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -75,9 +78,8 @@ class Door:
             sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
             try:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                # What is accepted inherits both.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                # What is accepted inherits them.
+                tcp.apply(sock)
                 if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 bound = (place[0], port, *place[2:])
@@ -105,6 +107,12 @@ class Door:
         self._listeners.append(sock)
         self._socket_paths.append(path)
         return path
+
+    def adopt(self, tcp: TcpOptions) -> None:
+        """Accept with these options from now on."""
+        for sock in self._listeners:
+            if sock.family != socket.AF_UNIX:
+                tcp.apply_anew(sock)
 
     def open(self) -> None:
         """Begin to accept."""
@@ -162,6 +170,8 @@ class Door:
         terms = self._terms()
         try:
             async with asyncio.timeout(terms.login_timeout_s or None):
+                if terms.balancers and is_among(client.address, terms.balancers):
+                    await learn_address(client)
                 startup = await greet(client, terms, self._cancel)
                 if startup is not None:
                     await self._log_in(client, startup, terms)

@@ -1,10 +1,24 @@
 """Where clients and operators come in, and what is logged."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from proxy.config.section import Count, FilePath, Host, ListenPort, PoolSize, Section, TlsMode
+from proxy.config.quantities import Duration
+from proxy.config.section import (
+    Count,
+    FilePath,
+    Host,
+    ListenPort,
+    Network,
+    PoolSize,
+    Section,
+    TlsMode,
+)
+
+# What the kernel accepts (MAX_TCP_KEEPIDLE, MAX_TCP_KEEPCNT).
+TcpTime = Annotated[Duration, Field(le=32_767)]
+TcpTries = Annotated[Count, Field(le=127)]
 
 
 class ClientTls(Section):
@@ -53,6 +67,33 @@ class Listen(Section):
     # the kernel then drops handshakes for a second at a time. It is capped by net.core.somaxconn.
     backlog: Count = Field(
         default=1024, description="Connections the kernel may hold that are not yet accepted."
+    )
+    proxy_protocol_from: tuple[Network, ...] = Field(
+        default=(),
+        description="Balancers that speak the PROXY protocol (version 1 or 2), by address or "
+        "network: each of their connections must begin with its header, and the client's address "
+        "is the one it names. From anybody else the header is refused.",
+    )
+    tcp_keepalive: bool = Field(
+        default=True,
+        description="Have the kernel ask silent peers whether they are still there. This and the "
+        "other `tcp_` keys hold for client and for server connections.",
+    )
+    tcp_keepidle: TcpTime = Field(
+        default=0.0,
+        description="Silence before the first such question; 0 is the system's, often two hours.",
+    )
+    tcp_keepintvl: TcpTime = Field(
+        default=0.0, description="Time between two such questions; 0 is the system's."
+    )
+    tcp_keepcnt: TcpTries = Field(
+        default=0,
+        description="Questions without an answer after which the peer is gone; 0 is the system's.",
+    )
+    tcp_user_timeout: Duration = Field(
+        default=0.0,
+        description="How long what was sent may stay unacknowledged before the peer is gone; 0 is "
+        "the system's. PgBouncer takes milliseconds here: write `30s` for its 30000.",
     )
 
 

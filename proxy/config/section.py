@@ -4,6 +4,7 @@ A section is a mapping with fixed keys. It is frozen, refuses keys it does not k
 one (`limits:` with every line below it commented out) means its defaults.
 """
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,6 +55,18 @@ def _refuse_urls(host: str) -> str:
     return host
 
 
+def _refuse_no_network(written: str) -> str:
+    try:
+        ipaddress.ip_network(written)
+    except ValueError:
+        raise PydanticCustomError(
+            "refused",
+            "not a network; write an address such as 10.0.0.7, or a network such as 10.0.0.0/24 "
+            "or fd00::/64 with no bit set behind its prefix",
+        ) from None
+    return written
+
+
 FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 """A path; a relative one is taken from the folder of the configuration file."""
 
@@ -71,6 +84,9 @@ _MOST = (1 << 31) - 1
 
 Count = Annotated[int, Field(ge=0, le=_MOST)]
 """A whole number, 0 or more."""
+
+Network = Annotated[str, AfterValidator(_refuse_no_network)]
+"""Addresses, by one of them or in CIDR notation."""
 
 PoolSize = Annotated[int, Field(ge=1, le=_MOST)]
 """A number of server connections, 1 or more."""

@@ -90,7 +90,7 @@ cdef class Link:
     cdef bint discarding            # ... and are dropped rather than passed on
     cdef Tls tls
     cdef object waiter              # the Future of a login coroutine
-    cdef readonly str address       # "127.0.0.1:5555" or "unix:"
+    cdef public str address         # "127.0.0.1:5555" or "unix:"; a PROXY header names another
     cdef readonly double since_s    # when it came, on the relay's clock
 
 

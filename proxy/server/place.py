@@ -4,11 +4,12 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from proxy.errors import PeerError
 from proxy.relay import Relay, Server, next_bytes
+from proxy.tcp import TcpOptions
 from proxy.tls import shake_hands
 from proxy.wire import messages
 
@@ -24,6 +25,7 @@ class Place:
     port: int
     tls_mode: str = "disable"
     tls: ssl.SSLContext | None = None
+    tcp: TcpOptions = field(default_factory=TcpOptions)
 
     @property
     def is_local(self) -> bool:
@@ -60,23 +62,22 @@ async def _connected_socket(place: Place) -> int:
     loop = asyncio.get_running_loop()
     if place.host.startswith("/"):
         path = f"{place.host}/.s.PGSQL.{place.port}"
-        return await _connect(socket.AF_UNIX, path)
+        return await _connect(socket.AF_UNIX, path, place.tcp)
     found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
     failed: OSError = OSError(f"{place.host} has no address")
     for family, _, _, _, address in found:
         try:
-            return await _connect(family, address)
+            return await _connect(family, address, place.tcp)
         except OSError as error:
             failed = error
     raise failed
 
 
-async def _connect(family: int, address: tuple[Any, ...] | str) -> int:
+async def _connect(family: int, address: tuple[Any, ...] | str, tcp: TcpOptions) -> int:
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         if family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            tcp.apply(sock)
         await asyncio.get_running_loop().sock_connect(sock, address)
         return sock.detach()
     except BaseException:

@@ -5,6 +5,7 @@ relay talks to.
 """
 
 import asyncio
+import ipaddress
 import logging
 import os
 import time
@@ -23,6 +24,7 @@ from proxy.relay import Client, Link, Pool, Relay, Server
 from proxy.server import Place
 from proxy.session import Settings, SettingsBook
 from proxy.session.settings import switch
+from proxy.tcp import TcpOptions
 from proxy.telemetry import (
     BUCKET_BOUNDS_S,
     Figures,
@@ -57,7 +59,10 @@ class Worker:
         self._roster = read_roster(config)
         self._verifiers = Verifiers(os.urandom(32))
         self._terms = read_terms(config, self._roster)
-        self._places = {name: place_maker(cluster) for name, cluster in config.clusters.items()}
+        tcp = read_tcp(config)
+        self._places = {
+            name: place_maker(cluster, tcp) for name, cluster in config.clusters.items()
+        }
         self._reservoir = Reservoir(
             self._relay,
             self._book,
@@ -95,7 +100,7 @@ class Worker:
             derive=config.auth.method in ("scram-sha-256", "password"),
         )
         listen = config.listen
-        port = self._door.listen(listen.host, listen.port, listen.backlog)
+        port = self._door.listen(listen.host, listen.port, listen.backlog, read_tcp(config))
         facts: dict[str, object] = {"host": listen.host, "port": port}
         if listen.unix_socket_dir is not None:
             facts["unix"] = str(
@@ -133,10 +138,12 @@ class Worker:
         """
         roster = read_roster(config)
         terms = read_terms(config, roster)
+        tcp = read_tcp(config)
+        same_tcp = tcp == read_tcp(self._config)
         places = {
             name: self._places[name]
-            if self._config.clusters.get(name) == cluster
-            else place_maker(cluster)
+            if same_tcp and self._config.clusters.get(name) == cluster
+            else place_maker(cluster, tcp)
             for name, cluster in config.clusters.items()
         }
         await asyncio.to_thread(
@@ -146,6 +153,8 @@ class Worker:
         )
         before, self._config = self._config, config
         self._roster, self._terms, self._places = roster, terms, places
+        if not same_tcp:
+            self._door.adopt(tcp)
         configure(config.log.level, config.log.format)
         for name in set(self._monitors) - set(config.clusters):
             del self._monitors[name]
@@ -154,6 +163,8 @@ class Worker:
         for name, cluster in config.clusters.items():
             if name not in before.clusters or before.clusters[name] != cluster:
                 self._watch_anew(name, cluster)
+            elif not same_tcp:
+                self._publish(self._monitors[name].view)
         self._reservoir.adopt()
         listen = ("host", "port", "unix_socket_dir", "backlog")
         later = [
@@ -373,10 +384,23 @@ def read_terms(config: Config, roster: Roster) -> DoorTerms:
         login_timeout_s=config.limits.client_login_timeout,
         tls=context,
         tls_required=tls.mode == "require",
+        balancers=tuple(map(ipaddress.ip_network, config.listen.proxy_protocol_from)),
     )
 
 
-def place_maker(cluster: Cluster) -> Callable[[NodeAddress], Place]:
+def read_tcp(config: Config) -> TcpOptions:
+    """What TCP connections to clients and servers are opened with."""
+    listen = config.listen
+    return TcpOptions(
+        listen.tcp_keepalive,
+        listen.tcp_keepidle,
+        listen.tcp_keepintvl,
+        listen.tcp_keepcnt,
+        listen.tcp_user_timeout,
+    )
+
+
+def place_maker(cluster: Cluster, tcp: TcpOptions) -> Callable[[NodeAddress], Place]:
     """Make places of a cluster's nodes; they share one TLS context."""
     tls = cluster.server.tls
     context = None
@@ -384,7 +408,7 @@ def place_maker(cluster: Cluster) -> Callable[[NodeAddress], Place]:
         context = client_context(tls.mode, tls.ca, tls.cert, tls.key)
 
     def make(address: NodeAddress) -> Place:
-        return Place(address.host, address.port, tls.mode, context)
+        return Place(address.host, address.port, tls.mode, context, tcp)
 
     return make
 

@@ -1,0 +1,21 @@
+"""What `Client.address` says, for rules and limits that go by addresses."""
+
+import ipaddress
+from collections.abc import Iterable
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def ip_of(address: str) -> IpAddress | None:
+    """The IP of `127.0.0.1:5555` or `[::1]:5555`; None for a Unix socket."""
+    host, _, _ = address.rpartition(":")
+    if host == "unix":
+        return None
+    return ipaddress.ip_address(host.strip("[]"))
+
+
+def is_among(address: str, networks: Iterable[IpNetwork]) -> bool:
+    """Whether the address belongs to one of the networks; a Unix socket belongs to none."""
+    ip = ip_of(address)
+    return ip is not None and any(ip in network for network in networks)

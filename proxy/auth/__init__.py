@@ -7,6 +7,7 @@ belong to the callers.
 """
 
 from proxy.auth.exchange import METHODS, Exchange, Reply, begin
+from proxy.auth.found import USUAL_SECRET, FoundSecrets, read_found
 from proxy.auth.keys import DerivedKeys, ScramKeys
 from proxy.auth.roster import Roster
 from proxy.auth.secrets import (
@@ -22,9 +23,11 @@ from proxy.auth.verifiers import Verifiers
 
 __all__ = [
     "METHODS",
+    "USUAL_SECRET",
     "Credential",
     "DerivedKeys",
     "Exchange",
+    "FoundSecrets",
     "Md5Secret",
     "PlainSecret",
     "Reply",
@@ -37,4 +40,5 @@ __all__ = [
     "Verifiers",
     "begin",
     "parse_secret",
+    "read_found",
 ]

@@ -4,7 +4,7 @@ One roster is one reading of the configuration and the user list; a reload makes
 who exists, not who may do what.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 
 from proxy.auth.secrets import Secret, SecretError, encode_text, parse_secret
@@ -49,15 +49,18 @@ class Roster:
         """Give the user's secret, or None when there is no such user."""
         return self._users.get(name)
 
-    def prepare(self, verifiers: Verifiers, *, derive: bool = True) -> int:
+    def prepare(
+        self, verifiers: Verifiers, *, derive: bool = True, beside: Collection[Secret] = ()
+    ) -> int:
         """Make the verifiers ready for these users, before the first of them may log in.
 
         Costs a PBKDF2, about a millisecond, for each plain password that is new; safe to run in a
         thread, where it lets go of the interpreter's lock.
+        beside: in form like the secrets of users who are known elsewhere.
         derive: False where no method in force is scram-sha-256; plain passwords then stay so.
         Result: how many verifiers were derived.
         """
-        verifiers.learn(self._users.values())
+        verifiers.learn([*self._users.values(), *beside])
         if not derive:
             return 0
         return sum(verifiers.prepare(name, secret) for name, secret in self._users.items())

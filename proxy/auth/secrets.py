@@ -2,7 +2,7 @@
 
 A secret is a plain password, an md5 hash, or a SCRAM-SHA-256 verifier; its text says which. This
 module reads that text. It does not know where the text came from (configuration, `userlist.txt`,
-one day `auth_query`) nor what a login does with it. No secret shows in a repr, an error message or
+`auth_query`) nor what a login does with it. No secret shows in a repr, an error message or
 the chain of exceptions behind one.
 
 Source: PostgreSQL documentation, "pg_authid" (forms of `rolpassword`); PgBouncer documentation,

@@ -1,8 +1,9 @@
 """One client and the door they come through: startup, login, cancel keys."""
 
+from proxy.client.directory import Directory, Inquiry
 from proxy.client.door import Door
 from proxy.client.keys import Keys
 from proxy.client.startup import Startup, read_startup
 from proxy.client.terms import DoorTerms
 
-__all__ = ["Door", "DoorTerms", "Keys", "Startup", "read_startup"]
+__all__ = ["Directory", "Door", "DoorTerms", "Inquiry", "Keys", "Startup", "read_startup"]

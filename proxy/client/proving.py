@@ -3,7 +3,15 @@
 import logging
 from collections.abc import Iterable
 
-from proxy.auth import Credential, Exchange, Verifiers, begin
+from proxy.auth import (
+    Credential,
+    Exchange,
+    Md5Secret,
+    PlainSecret,
+    Secret,
+    Verifiers,
+    begin,
+)
 from proxy.client.startup import Startup
 from proxy.client.terms import DoorTerms
 from proxy.errors import ClientError, PeerError
@@ -29,12 +37,8 @@ async def prove(
     Result: its last messages, still to be sent, and what the client gave away that can log in to a
     server as the same user. Raises ClientError, PeerError.
     """
-    exchange = begin(
-        terms.method,
-        startup.user,
-        terms.roster.lookup(startup.user),
-        verifiers=verifiers,
-    )
+    known = await _find_secret(startup, terms)
+    exchange = begin(terms.method, startup.user, known, verifiers=verifiers)
     try:
         answer = await _converse(client, exchange, before)
     except ClientError:
@@ -42,8 +46,19 @@ async def prove(
             "login refused",
             extra={"facts": {"addr": client.address, "reason": exchange.refusal}},
         )
+        if terms.directory is not None:
+            terms.directory.doubt(terms.cluster_of(startup.database), startup.user)
         raise
-    return answer, exchange.proof
+    # What is kept logs in to servers, too, unless it only checks logins.
+    return answer, known if isinstance(known, PlainSecret | Md5Secret) else exchange.proof
+
+
+async def _find_secret(startup: Startup, terms: DoorTerms) -> Secret | None:
+    """A user's secret: the configuration's, else what the database knows."""
+    known = terms.roster.lookup(startup.user)
+    if known is None and terms.directory is not None:
+        known = await terms.directory.find(terms.cluster_of(startup.database), startup.user)
+    return known
 
 
 async def _converse(client: Client, exchange: Exchange, before: Iterable[bytes]) -> list[bytes]:

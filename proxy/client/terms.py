@@ -1,10 +1,12 @@
 """On which terms clients come in."""
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.auth import Roster
 from proxy.client.address import IpNetwork
+from proxy.client.directory import Directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +14,8 @@ class DoorTerms:
     """On which terms clients come in.
 
     method: as in `auth.method`. tls: the context clients see, None for no TLS.
+    directory: where users that the roster does not have are looked up, by cluster, or None.
+    cluster_of: the cluster a database of this name is in.
     tls_required: refuse those without it. login_timeout_s: for the whole login, 0 is no limit.
     balancers: whose connections begin with a PROXY header.
     """
@@ -23,3 +27,5 @@ class DoorTerms:
     tls: ssl.SSLContext | None
     tls_required: bool
     balancers: tuple[IpNetwork, ...] = ()
+    directory: Directory | None = None
+    cluster_of: Callable[[str], str] = str

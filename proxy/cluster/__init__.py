@@ -8,6 +8,8 @@ discovered here and declared nowhere.
 """
 
 from proxy.cluster.changes import Change, changes_between
+from proxy.cluster.diagnosis import diagnose
+from proxy.cluster.dialling import dial
 from proxy.cluster.judge import Rules, judge
 from proxy.cluster.monitor import Monitor
 from proxy.cluster.probe import Probe, ProbeLogin, ProbeTls
@@ -37,6 +39,8 @@ __all__ = [
     "Rules",
     "Sample",
     "changes_between",
+    "diagnose",
+    "dial",
     "first_view",
     "judge",
 ]

@@ -1,11 +1,12 @@
-"""How does the monitor get a connection to a node? By asyncpg, which is told everything.
+"""How does the proxy get a connection of its own to a node? By asyncpg, which is told everything.
 
-Called by `Probe`. Each dial resolves the host name again. For whatever asyncpg is not told it
-reads PGSSLMODE, PGPASSFILE and files in the home directory; a proxy does what its configuration
-says, and the home of a daemon may not even be readable.
+Called by `Probe`, and for `auth_query`. Each dial resolves the host name again. For whatever
+asyncpg is not told it reads PGSSLMODE, PGPASSFILE and files in the home directory; a proxy does
+what its configuration says, and the home of a daemon may not even be readable.
 """
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -42,8 +43,15 @@ class ProbeLogin:
     tls: ProbeTls = field(default_factory=ProbeTls)
 
 
-async def dial(address: NodeAddress, login: ProbeLogin) -> Any:
+_MONITOR_SETTINGS = {"application_name": APPLICATION_NAME}
+
+
+async def dial(
+    address: NodeAddress, login: ProbeLogin, settings: Mapping[str, str] = _MONITOR_SETTINGS
+) -> Any:
     """Connect and log in; the result is an asyncpg connection. Waits as long as it takes.
+
+    settings: in force from the start.
 
     Raises what asyncpg and the socket raise: `diagnose` knows them. Cancelled, it leaves no
     connection behind.
@@ -51,11 +59,11 @@ async def dial(address: NodeAddress, login: ProbeLogin) -> Any:
     ways = tls_ways(login.tls, address.host)
     for way in ways[:-1]:
         try:
-            return await _connect(address, login, way)
+            return await _connect(address, login, way, settings)
         except Exception as error:
             if not _is_refusal_of_the_way(error):
                 raise
-    return await _connect(address, login, ways[-1])
+    return await _connect(address, login, ways[-1], settings)
 
 
 def tls_ways(tls: ProbeTls, host: str) -> list[ssl.SSLContext | Literal[False]]:
@@ -105,7 +113,10 @@ def _is_refusal_of_the_way(error: Exception) -> bool:
 
 
 async def _connect(
-    address: NodeAddress, login: ProbeLogin, way: ssl.SSLContext | Literal[False]
+    address: NodeAddress,
+    login: ProbeLogin,
+    way: ssl.SSLContext | Literal[False],
+    settings: Mapping[str, str],
 ) -> Any:
     return await asyncpg.connect(
         host=address.host,
@@ -119,5 +130,5 @@ async def _connect(
         target_session_attrs="any",
         timeout=None,
         statement_cache_size=0,
-        server_settings={"application_name": APPLICATION_NAME},
+        server_settings=dict(settings),
     )

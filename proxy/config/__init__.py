@@ -6,7 +6,7 @@ in one database. Durations are float seconds, sizes int bytes, secrets do not sh
 Only `load` touches the disk.
 """
 
-from proxy.config.access import Auth, User
+from proxy.config.access import DEFAULT_QUERY, Auth, User
 from proxy.config.databases import Database, Match, Route
 from proxy.config.environment import from_environment
 from proxy.config.limits import Limits, Overrides
@@ -30,6 +30,7 @@ from proxy.config.topology import (
 )
 
 __all__ = [
+    "DEFAULT_QUERY",
     "Auth",
     "ClientTls",
     "Cluster",

@@ -6,8 +6,17 @@ from typing import Literal
 from pydantic import Field
 
 from proxy.config.limits import Overrides
-from proxy.config.secret import ClientSecret
+from proxy.config.quantities import Duration
+from proxy.config.secret import ClientSecret, Secret
 from proxy.config.section import FilePath, Section
+from proxy.config.topology import Cluster
+
+DEFAULT_QUERY = (
+    "SELECT rolname, CASE WHEN rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now() "
+    "THEN NULL ELSE rolpassword END FROM pg_catalog.pg_authid "
+    "WHERE rolname OPERATOR(pg_catalog.=) $1 AND rolcanlogin"
+)
+"""Source: PgBouncer's documentation, `auth_query`; names qualified (CVE-2025-12819)."""
 
 
 class User(Overrides):
@@ -40,7 +49,35 @@ class Auth(Section):
     )
     query: str | None = Field(
         default=None,
-        description="A query that finds a user's password. Not available in this version.",
+        min_length=1,
+        description="A query that finds the secret of a user who is not among `users`: `$1` is "
+        "the name, the columns are name and secret. PgBouncer's `auth_query`. In use when this or "
+        "`query_user` is given; without this it reads `pg_authid`, and respects `VALID UNTIL` and "
+        "`NOLOGIN`.",
+    )
+    query_user: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Ask the query as this user; as the cluster's `server.user` when absent.",
+    )
+    query_password: Secret | None = Field(
+        default=None,
+        description="The password of `query_user`; when absent, the one this user has as "
+        "`server.user`, as `monitor.user`, or in `users` in plain.",
+    )
+    query_password_file: FilePath | None = Field(
+        default=None, description="A file that holds the password, in place of `query_password`."
+    )
+    query_database: str = Field(
+        default="postgres",
+        min_length=1,
+        description="The database in which the query is asked, in the cluster that the client "
+        "wants to use.",
+    )
+    query_ttl: Duration = Field(
+        default=30.0,
+        description="How long an answer of the query is used before it is asked for again; 0 "
+        "asks at each login. After a refused login it is asked for again at once.",
     )
     admins: tuple[str, ...] = Field(
         default=(), description="Users who may use the admin console in full."
@@ -48,3 +85,24 @@ class Auth(Section):
     stats: tuple[str, ...] = Field(
         default=(), description="Users who may only `SHOW` in the admin console."
     )
+
+    @property
+    def has_query(self) -> bool:
+        """Whether users may be found by a query."""
+        return self.query is not None or self.query_user is not None
+
+    def query_login(self, cluster: Cluster) -> tuple[str, str]:
+        """User and password to ask the query with, the password empty where none is known."""
+        if self.query_user is None:
+            return cluster.server.user or "", str(cluster.server.password or "")
+        if self.query_password is not None:
+            return self.query_user, str(self.query_password)
+        listed = self.users.get(self.query_user)
+        for user, password in (
+            (cluster.server.user, cluster.server.password),
+            cluster.monitor_login,
+            (self.query_user, None if listed is None else listed.password),
+        ):
+            if user == self.query_user and password is not None:
+                return self.query_user, str(password)
+        return self.query_user, ""

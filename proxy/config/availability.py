@@ -34,10 +34,6 @@ def find_unavailable(config: Config) -> Iterator[Contradiction]:
         yield Contradiction(
             ("auth", "method"), f"{auth.method} is {_NOT_HERE}; write scram-sha-256"
         )
-    if auth.query is not None:
-        yield Contradiction(
-            ("auth", "query"), f"{_NOT_HERE}; list the users, or name a userlist_file"
-        )
     for name, cluster in config.clusters.items():
         if cluster.failover.mode == "promote":
             yield Contradiction(
@@ -50,7 +46,7 @@ def find_warnings(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Values that are accepted and have no effect yet, with a sentence each."""
     if config.workers != 1:
         yield ("workers",), "this version always runs one process."
-    if config.auth.method != "trust" and not config.auth.users:
+    if config.auth.method != "trust" and not config.auth.users and not config.auth.has_query:
         yield ("auth", "users"), "nobody can log in, because no user is listed."
     for name, cluster in config.clusters.items():
         yield from _find_cluster_warnings(config, name, cluster)

@@ -68,6 +68,14 @@ def _in_listen(config: Config) -> Iterator[Contradiction]:
 
 def _in_auth(config: Config) -> Iterator[Contradiction]:
     auth = config.auth
+    if auth.query is not None and auth.query_user is None:
+        for name, cluster in config.clusters.items():
+            if cluster.server.user is None:
+                yield Contradiction(
+                    ("auth", "query"),
+                    f"nobody to ask it as in cluster {name}; write query_user, or a server.user",
+                    (("clusters", name, "server"), ("auth", "query_user")),
+                )
     users: KeyPath = ("auth", "users")
     userlist: KeyPath = ("auth", "userlist_file")
     if auth.method == "trust" and not auth.users:

@@ -150,18 +150,19 @@ class _Reading:
             self._report(contradiction.path, contradiction.text)
 
     def _fill_passwords(self, tree: Any, path: KeyPath) -> None:
-        """Put the content of each `password_file` in the place of `password`."""
+        """Put the content of each `…password_file` in the place of `…password`."""
         if not isinstance(tree, dict):
             return
         for key, value in list(tree.items()):
-            if key != "password_file" or not isinstance(value, str):
+            password = str(key).removesuffix("_file")
+            if not str(key).endswith("password_file") or not isinstance(value, str):
                 self._fill_passwords(value, (*path, key))
-            elif tree.get("password") is not None:
-                self._report((*path, key), "given together with password; keep one of the two")
+            elif tree.get(password) is not None:
+                self._report((*path, key), f"given together with {password}; keep one of the two")
             else:
                 content = self._content_of(self._folder / value, (*path, key))
                 # An editor ends the last line; a password does not contain it.
-                tree["password"] = None if content is None else content.rstrip("\r\n")
+                tree[password] = None if content is None else content.rstrip("\r\n")
 
     def _content_of(self, file: Path, path: KeyPath) -> str | None:
         try:
@@ -212,7 +213,7 @@ class _Reading:
     def _missing_files(self, config: Config) -> Iterator[Contradiction]:
         """Files and folders that are named and not there."""
         for path, file in _paths_in(config, ()):
-            if path[-1] in ("password_file", "userlist_file"):
+            if str(path[-1]).endswith(("password_file", "userlist_file")):
                 continue
             if path[-1] == "unix_socket_dir":
                 if not file.is_dir():

@@ -92,6 +92,11 @@ class Config(Section):
         noted._origin = origin
         return noted
 
+    def cluster_of(self, database: str) -> str:
+        """The cluster of a database; of one that there is not, the first: nobody is to notice."""
+        entry = find_database(self.databases, database)
+        return next(iter(self.clusters)) if entry is None else entry.cluster
+
     def policy(self, database: str, user: str) -> Policy | None:
         """What holds for this user in this database, or None when there is no such database.
 

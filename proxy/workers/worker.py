@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import proxy
-from proxy.auth import Credential, Md5Secret, PlainSecret, Roster, Verifiers
-from proxy.client import Door, DoorTerms
+from proxy.auth import USUAL_SECRET, Credential, Md5Secret, PlainSecret, Roster, Verifiers
+from proxy.client import Directory, Door, DoorTerms, Inquiry
 from proxy.client.door import facts_of
 from proxy.cluster import ClusterView, Monitor, NodeAddress, ProbeLogin, ProbeTls
-from proxy.config import Cluster, Config, Policy
+from proxy.config import DEFAULT_QUERY, Cluster, Config, Policy, ServerTls
 from proxy.console import HttpEndpoint
 from proxy.pool import NodePlace, Reservoir
 from proxy.relay import Client, Link, Pool, Relay, Server
@@ -58,11 +58,12 @@ class Worker:
         self._relay = Relay(loop, self, BUCKET_BOUNDS_S)
         self._roster = read_roster(config)
         self._verifiers = Verifiers(os.urandom(32))
-        self._terms = read_terms(config, self._roster)
         tcp = read_tcp(config)
         self._places = {
             name: place_maker(cluster, tcp) for name, cluster in config.clusters.items()
         }
+        self._directory = self._new_directory(read_inquiry(config))
+        self._terms = read_terms(config, self._roster, self._directory)
         self._reservoir = Reservoir(
             self._relay,
             self._book,
@@ -94,11 +95,7 @@ class Worker:
     async def start(self) -> dict[str, object]:
         """Begin to serve. Result: the addresses, for the log. Raises OSError."""
         config = self._config
-        await asyncio.to_thread(
-            self._roster.prepare,
-            self._verifiers,
-            derive=config.auth.method in ("scram-sha-256", "password"),
-        )
+        await self._prepare(config, self._roster)
         listen = config.listen
         port = self._door.listen(listen.host, listen.port, listen.backlog, read_tcp(config))
         facts: dict[str, object] = {"host": listen.host, "port": port}
@@ -137,24 +134,26 @@ class Worker:
         Raises OSError or ssl.SSLError when a TLS file is unusable; then nothing has changed.
         """
         roster = read_roster(config)
-        terms = read_terms(config, roster)
         tcp = read_tcp(config)
         same_tcp = tcp == read_tcp(self._config)
+        directory = self._directory
+        if (inquiry := read_inquiry(config)) != (directory and directory.inquiry):
+            directory = self._new_directory(inquiry)
+        terms = read_terms(config, roster, directory)
         places = {
             name: self._places[name]
             if same_tcp and self._config.clusters.get(name) == cluster
             else place_maker(cluster, tcp)
             for name, cluster in config.clusters.items()
         }
-        await asyncio.to_thread(
-            roster.prepare,
-            self._verifiers,
-            derive=config.auth.method in ("scram-sha-256", "password"),
-        )
+        await self._prepare(config, roster)
         before, self._config = self._config, config
         self._roster, self._terms, self._places = roster, terms, places
         if not same_tcp:
             self._door.adopt(tcp)
+        if self._directory is not None and self._directory is not directory:
+            self._directory.close()
+        self._directory = directory
         configure(config.log.level, config.log.format)
         for name in set(self._monitors) - set(config.clusters):
             del self._monitors[name]
@@ -176,6 +175,23 @@ class Worker:
             key for key in ("http", "workers") if getattr(before, key) != getattr(config, key)
         ]
         return later
+
+    async def _prepare(self, config: Config, roster: Roster) -> None:
+        """Make verifiers and decoys ready for these users."""
+        await asyncio.to_thread(
+            roster.prepare,
+            self._verifiers,
+            derive=config.auth.method in ("scram-sha-256", "password"),
+            beside=(USUAL_SECRET,) if config.auth.has_query else (),
+        )
+
+    def _new_directory(self, inquiry: Inquiry | None) -> Directory | None:
+        return None if inquiry is None else Directory(inquiry, self._primary_of, time.monotonic)
+
+    def _primary_of(self, cluster: str) -> NodeAddress | None:
+        monitor = self._monitors.get(cluster)
+        node = None if monitor is None else monitor.view.primary_node
+        return None if node is None else node.address
 
     def _watch_anew(self, name: str, cluster: Cluster) -> None:
         """Another monitor for a cluster that has changed; lines keep their pools until it knows."""
@@ -203,6 +219,8 @@ class Worker:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        if self._directory is not None:
+            self._directory.close()
         await self._reservoir.close()
         if self._http is not None:
             await self._http.stop()
@@ -371,7 +389,21 @@ def read_roster(config: Config) -> Roster:
     return Roster.from_texts(texts)
 
 
-def read_terms(config: Config, roster: Roster) -> DoorTerms:
+def read_inquiry(config: Config) -> Inquiry | None:
+    """How users are looked up in the databases, or None when they are not."""
+    auth = config.auth
+    if not auth.has_query:
+        return None
+    logins = {
+        name: ProbeLogin(
+            *auth.query_login(cluster), auth.query_database, probe_tls(cluster.server.tls)
+        )
+        for name, cluster in config.clusters.items()
+    }
+    return Inquiry(auth.query or DEFAULT_QUERY, logins, auth.query_ttl)
+
+
+def read_terms(config: Config, roster: Roster, directory: Directory | None) -> DoorTerms:
     """On which terms clients come in."""
     tls = config.listen.tls
     context = None
@@ -385,6 +417,8 @@ def read_terms(config: Config, roster: Roster) -> DoorTerms:
         tls=context,
         tls_required=tls.mode == "require",
         balancers=tuple(map(ipaddress.ip_network, config.listen.proxy_protocol_from)),
+        directory=directory,
+        cluster_of=config.cluster_of,
     )
 
 
@@ -413,15 +447,19 @@ def place_maker(cluster: Cluster, tcp: TcpOptions) -> Callable[[NodeAddress], Pl
     return make
 
 
+def probe_tls(tls: ServerTls) -> ProbeTls:
+    """TLS for the proxy's own connections."""
+    return ProbeTls(tls.mode, tls.ca, tls.cert, tls.key)
+
+
 def new_monitor(name: str, cluster: Cluster, publish: Callable[[ClusterView], None]) -> Monitor:
     """The monitor of one cluster."""
     user, password = cluster.monitor_login
-    tls = cluster.server.tls
     login = ProbeLogin(
         user,
         "" if password is None else str(password),
         cluster.monitor.dbname,
-        ProbeTls(tls.mode, tls.ca, tls.cert, tls.key),
+        probe_tls(cluster.server.tls),
     )
     nodes = [
         NodeAddress(node.name, node.host, node.port, node.weight, node.zone, node.roles)

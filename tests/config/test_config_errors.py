@@ -230,11 +230,11 @@ WHOLE = {
         AUTH + "auth:\n  method: hba\n",
         ["f.yaml:4: auth.method: hba is not available in this version; write scram-sha-256"],
     ),
-    "a query for passwords": (
+    "a query that nobody asks": (
         AUTH + "auth:\n  query: SELECT 1\n",
         [
-            "f.yaml:4: auth.query: not available in this version; list the users, or name a "
-            "userlist_file"
+            "f.yaml:4: auth.query: nobody to ask it as in cluster main; write query_user, or a "
+            "server.user"
         ],
     ),
     "a damaged verifier": (

@@ -26,6 +26,7 @@ from proxy.relay import Client, Relay
 from proxy.session import read_startup_settings
 from proxy.tcp import TcpOptions
 from proxy.telemetry import LimitedLog, Tally
+from proxy.tls import HandshakeFailed
 from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.client")
@@ -177,6 +178,14 @@ class Door:
                     await self._log_in(client, startup, terms)
         except ClientError as refused:
             self._refuse(client, refused, _reason_of(refused))
+        except HandshakeFailed as failed:
+            self.refusals.add("tls_failed")
+            self._lines.log(
+                logging.INFO,
+                "client refused",
+                {"addr": client.address, "reason": failed.message},
+            )
+            client.close()
         except PeerError as broken:
             answer = ClientError(broken.sqlstate, broken.message)
             self._refuse(client, answer, "protocol_error")
@@ -283,8 +292,10 @@ def facts_of(client: Client, startup: Startup) -> dict[str, object]:
     }
     if (name := startup.parameters.get("application_name")) is not None:
         facts["application_name"] = name
-    if (version := client.tls_version) is not None:
-        facts["tls"] = version
+    if (tls := startup.tls) is not None:
+        facts["tls"] = tls.version
+        if tls.has_certificate:
+            facts["certificate"] = tls.peer_distinguished_name
     return facts
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proxy.errors import ClientError
+from proxy.tls import TlsFacts
 from proxy.wire import messages
 
 # 3.1 never was; 3.2 came with PostgreSQL 18.
@@ -20,6 +21,7 @@ class Startup:
     minor: of the protocol version we speak with it, 0 or 2.
     unsupported: `_pq_.` options it asked for and we do not know.
     negotiate: it must be told of the version or of those options.
+    tls: what its handshake said, the certificate it showed among it; None without TLS.
     """
 
     user: str
@@ -28,6 +30,7 @@ class Startup:
     minor: int
     unsupported: tuple[str, ...]
     negotiate: bool
+    tls: TlsFacts | None = None
 
     @property
     def wants_replication(self) -> bool:

@@ -1,19 +1,19 @@
 """On which terms clients come in."""
 
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.auth import Roster
 from proxy.client.address import IpNetwork
 from proxy.client.directory import Directory
+from proxy.tls import Offer, Renewed
 
 
 @dataclass(frozen=True, slots=True)
 class DoorTerms:
     """On which terms clients come in.
 
-    method: as in `auth.method`. tls: the context clients see, None for no TLS.
+    method: as in `auth.method`. tls: what clients are offered, None for no TLS.
     directory: where users that the roster does not have are looked up, by cluster, or None.
     cluster_of: the cluster a database of this name is in.
     tls_required: refuse those without it. login_timeout_s: for the whole login, 0 is no limit.
@@ -24,7 +24,7 @@ class DoorTerms:
     roster: Roster
     max_clients: int
     login_timeout_s: float
-    tls: ssl.SSLContext | None
+    tls: Renewed[Offer] | None
     tls_required: bool
     balancers: tuple[IpNetwork, ...] = ()
     directory: Directory | None = None

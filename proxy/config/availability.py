@@ -23,13 +23,7 @@ _WITHOUT_EFFECT = (
 
 def find_unavailable(config: Config) -> Iterator[Contradiction]:
     """Values that cannot be obeyed, and with which the program does not start."""
-    tls, auth = config.listen.tls, config.auth
-    if tls.mode in ("verify-ca", "verify-full"):
-        yield Contradiction(
-            ("listen", "tls", "mode"),
-            f"{tls.mode} is {_NOT_HERE}; write require and let clients prove who they are by "
-            "password",
-        )
+    auth = config.auth
     if auth.method in ("cert", "hba"):
         yield Contradiction(
             ("auth", "method"), f"{auth.method} is {_NOT_HERE}; write scram-sha-256"

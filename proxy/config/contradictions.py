@@ -60,6 +60,13 @@ def _in_listen(config: Config) -> Iterator[Contradiction]:
         yield Contradiction(
             mode, f"{tls.mode} needs a certificate; name its files under cert and key", (cert, key)
         )
+    if tls.mode in ("verify-ca", "verify-full") and tls.ca is None:
+        yield Contradiction(
+            mode,
+            f"{tls.mode} needs the authorities that sign clients' certificates; name their file "
+            "under ca",
+            ((*path, "ca"),),
+        )
     if tls.cert is not None and "mode" not in tls.model_fields_set:
         yield Contradiction(
             cert, "a certificate, but no mode; write mode: allow, prefer or require", (mode,)

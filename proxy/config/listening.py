@@ -6,6 +6,7 @@ from pydantic import Field
 
 from proxy.config.quantities import Duration
 from proxy.config.section import (
+    Ciphers,
     Count,
     FilePath,
     Host,
@@ -14,6 +15,7 @@ from proxy.config.section import (
     PoolSize,
     Section,
     TlsMode,
+    TlsVersion,
 )
 
 # What the kernel accepts (MAX_TCP_KEEPIDLE, MAX_TCP_KEEPCNT).
@@ -27,16 +29,27 @@ class ClientTls(Section):
     mode: TlsMode = Field(
         default="disable",
         description="`disable` offers none; `allow` and `prefer` leave the choice to the client; "
-        "`require` refuses clients without it.",
+        "`require` refuses clients without it; `verify-ca` and `verify-full`, which are the same, "
+        "also refuse those without a certificate that `ca` has signed.",
     )
     cert: FilePath | None = Field(
-        default=None, description="The proxy's certificate chain, a PEM file."
+        default=None,
+        description="The proxy's certificate chain, a PEM file. Like `key` and `ca`, it is read "
+        "again when it changes, for the connections from then on.",
     )
     key: FilePath | None = Field(
         default=None, description="The private key of `cert`, a PEM file without a passphrase."
     )
     ca: FilePath | None = Field(
-        default=None, description="Authorities that sign client certificates, a PEM file."
+        default=None,
+        description="Authorities that sign client certificates, a PEM file. Below `verify-ca`, "
+        "certificates are only looked at where `auth.method` is `cert` or `hba`.",
+    )
+    min_version: TlsVersion = Field(default="TLSv1.2", description="The least version spoken.")
+    ciphers: Ciphers | None = Field(
+        default=None,
+        description="OpenSSL's list of ciphers for TLS 1.2, such as `HIGH:!aNULL`; OpenSSL's own "
+        "choice when absent. Those of TLS 1.3 are not chosen by it.",
     )
 
 

@@ -5,6 +5,7 @@ one (`limits:` with every line below it commented out) means its defaults.
 """
 
 import ipaddress
+import ssl
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -67,6 +68,18 @@ def _refuse_no_network(written: str) -> str:
     return written
 
 
+def _refuse_bad_ciphers(ciphers: str) -> str:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers(ciphers)
+    except ssl.SSLError:
+        raise PydanticCustomError(
+            "refused",
+            "no cipher of this list is known; write one as OpenSSL takes it, such as "
+            "HIGH:!aNULL, which says nothing about TLS 1.3",
+        ) from None
+    return ciphers
+
+
 FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 """A path; a relative one is taken from the folder of the configuration file."""
 
@@ -96,3 +109,9 @@ PoolMode = Literal["session", "transaction", "statement"]
 
 TlsMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 """How much TLS is asked for, with the meaning the words have in libpq and PgBouncer."""
+
+TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
+"""A version of TLS; what came before 1.2 is not spoken (RFC 8996)."""
+
+Ciphers = Annotated[str, AfterValidator(_refuse_bad_ciphers)]
+"""OpenSSL's list of ciphers for TLS 1.2; those of TLS 1.3 are not chosen by it."""

@@ -9,7 +9,16 @@ from pydantic import ConfigDict, Field, model_validator
 
 from proxy.config.quantities import Duration, PositiveDuration, Size
 from proxy.config.secret import Secret
-from proxy.config.section import Count, FilePath, Host, Port, Section, TlsMode
+from proxy.config.section import (
+    Ciphers,
+    Count,
+    FilePath,
+    Host,
+    Port,
+    Section,
+    TlsMode,
+    TlsVersion,
+)
 
 
 class Node(Section):
@@ -51,12 +60,19 @@ class ServerTls(Section):
     ca: FilePath | None = Field(
         default=None,
         description="Authorities that sign the nodes' certificates, a PEM file; the system's own "
-        "when absent.",
+        "when absent. Like `cert` and `key`, it is read again when it changes, for the connections "
+        "from then on.",
     )
     cert: FilePath | None = Field(
         default=None, description="A certificate to show to the node, a PEM file."
     )
     key: FilePath | None = Field(default=None, description="The private key of `cert`, a PEM file.")
+    min_version: TlsVersion = Field(default="TLSv1.2", description="The least version spoken.")
+    ciphers: Ciphers | None = Field(
+        default=None,
+        description="OpenSSL's list of ciphers for TLS 1.2, such as `HIGH:!aNULL`; OpenSSL's own "
+        "choice when absent. Those of TLS 1.3 are not chosen by it.",
+    )
 
 
 class ServerLogin(Section):

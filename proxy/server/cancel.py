@@ -20,7 +20,7 @@ async def send_cancel(
     """Send the request and wait until the server has dealt with it; False when that failed."""
     try:
         async with asyncio.timeout(timeout_s or None):
-            with_tls = place.tls_mode not in ("disable", "allow")
+            with_tls = place.tls.mode not in ("disable", "allow")
             link = await open_link(relay, place, with_tls=with_tls)
             try:
                 link.write(messages.cancel_request(pid, secret))

@@ -69,7 +69,7 @@ async def dial(
         private = link.tls_version is not None or place.is_local
         return ServerLogin(user, credential, derived=derived, allow_cleartext=private)
 
-    ways = {"disable": (False,), "allow": (False, True)}.get(place.tls_mode, (True,))
+    ways = {"disable": (False,), "allow": (False, True)}.get(place.tls.mode, (True,))
     try:
         async with asyncio.timeout(timeout_s or None):
             for with_tls in ways:

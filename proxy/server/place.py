@@ -5,12 +5,14 @@ import ipaddress
 import socket
 import ssl
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from proxy.config import ServerTls
 from proxy.errors import PeerError
 from proxy.relay import Relay, Server, next_bytes
 from proxy.tcp import TcpOptions
-from proxy.tls import shake_hands
+from proxy.tls import Renewed, shake_hands
 from proxy.wire import messages
 
 
@@ -18,13 +20,13 @@ from proxy.wire import messages
 class Place:
     """Where a node listens. host: a name, an address, or a folder that holds a Unix socket.
 
-    tls_mode: libpq's sslmode. tls: the context for it; None when the mode is `disable`.
+    tls: what is asked of the node. context: made for that; None when the mode is `disable`.
     """
 
     host: str
     port: int
-    tls_mode: str = "disable"
-    tls: ssl.SSLContext | None = None
+    tls: ServerTls = field(default_factory=partial(ServerTls, mode="disable"))
+    context: Renewed[ssl.SSLContext] | None = None
     tcp: TcpOptions = field(default_factory=TcpOptions)
 
     @property
@@ -49,8 +51,8 @@ async def open_link(relay: Relay, place: Place, *, with_tls: bool) -> Server:
     """
     link = relay.dial(await _connected_socket(place), str(place))
     try:
-        if with_tls and place.tls is not None and not place.host.startswith("/"):
-            await _begin_tls(link, place)
+        if with_tls and place.context is not None and not place.host.startswith("/"):
+            await _begin_tls(link, place, place.context.value)
     except BaseException:
         link.abandon()
         raise
@@ -85,7 +87,7 @@ async def _connect(family: int, address: tuple[Any, ...] | str, tcp: TcpOptions)
         raise
 
 
-async def _begin_tls(link: Server, place: Place) -> None:
+async def _begin_tls(link: Server, place: Place, context: ssl.SSLContext) -> None:
     link.write(messages.ssl_request())
     answer = await next_bytes(link, 1)
     if answer == b"S":
@@ -93,11 +95,9 @@ async def _begin_tls(link: Server, place: Place) -> None:
         if link.has_unread:
             # The server speaks first in no TLS version.
             raise PeerError("the server sent bytes before the TLS handshake")
-        assert place.tls is not None  # noqa: S101 -- the caller asked for TLS
-        host = place.host if place.tls.check_hostname else None
-        await shake_hands(link, place.tls, server_side=False, host=host)
+        await shake_hands(link, context, server_side=False, host=place.host)
     elif answer == b"N":
-        if place.tls_mode not in ("allow", "prefer"):
-            raise PeerError(f"the server offers no TLS, and tls.mode is {place.tls_mode}")
+        if place.tls.mode not in ("allow", "prefer"):
+            raise PeerError(f"the server offers no TLS, and tls.mode is {place.tls.mode}")
     else:
         raise PeerError("the server answered SSLRequest with neither S nor N")

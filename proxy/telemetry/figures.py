@@ -147,6 +147,7 @@ REFUSAL_REASONS = (
     "too_many_clients",
     "unknown_database",
     "tls_required",
+    "tls_failed",
     "protocol_error",
     "server_unreachable",
     "shutting_down",

@@ -9,8 +9,7 @@ import ipaddress
 import logging
 import os
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import proxy
 from proxy.auth import USUAL_SECRET, Credential, Md5Secret, PlainSecret, Roster, Verifiers
@@ -33,7 +32,7 @@ from proxy.telemetry import (
     build_registry,
     configure,
 )
-from proxy.tls import client_context, server_context
+from proxy.workers.encryption import Contexts, read_contexts, read_offer
 from proxy.workers.reading import read_figures
 
 _log = logging.getLogger("pgweir")
@@ -58,10 +57,8 @@ class Worker:
         self._relay = Relay(loop, self, BUCKET_BOUNDS_S)
         self._roster = read_roster(config)
         self._verifiers = Verifiers(os.urandom(32))
-        tcp = read_tcp(config)
-        self._places = {
-            name: place_maker(cluster, tcp) for name, cluster in config.clusters.items()
-        }
+        self._contexts = read_contexts(config, {})
+        self._places = read_places(config, self._contexts)
         self._directory = self._new_directory(read_inquiry(config))
         self._terms = read_terms(config, self._roster, self._directory)
         self._reservoir = Reservoir(
@@ -134,22 +131,18 @@ class Worker:
         Raises OSError or ssl.SSLError when a TLS file is unusable; then nothing has changed.
         """
         roster = read_roster(config)
-        tcp = read_tcp(config)
-        same_tcp = tcp == read_tcp(self._config)
         directory = self._directory
         if (inquiry := read_inquiry(config)) != (directory and directory.inquiry):
             directory = self._new_directory(inquiry)
         terms = read_terms(config, roster, directory)
-        places = {
-            name: self._places[name]
-            if same_tcp and self._config.clusters.get(name) == cluster
-            else place_maker(cluster, tcp)
-            for name, cluster in config.clusters.items()
-        }
+        contexts = read_contexts(config, self._contexts, self._config)
+        places = read_places(config, contexts)
         await self._prepare(config, roster)
         before, self._config = self._config, config
-        self._roster, self._terms, self._places = roster, terms, places
-        if not same_tcp:
+        self._roster, self._terms = roster, terms
+        self._contexts, self._places = contexts, places
+        tcp = read_tcp(config)
+        if not (same_tcp := read_tcp(before) == tcp):
             self._door.adopt(tcp)
         if self._directory is not None and self._directory is not directory:
             self._directory.close()
@@ -259,10 +252,16 @@ class Worker:
                     tidy_at_s = now_s + _TIDY_S
                     self._reservoir.tidy()
                     self._door.tick()
+                    self._look_at_files()
                     self._bugs.report_ended()
             except Exception as bug:  # noqa: BLE001 -- top of a task: time must go on
                 self._bugs.log(logging.ERROR, "the tick failed", {}, bug)
             await asyncio.sleep(_TICK_S)
+
+    def _look_at_files(self) -> None:
+        for each in (self._terms.tls, *self._contexts.values()):
+            if each is not None:
+                each.look()
 
     # --- what rooms ask ------------------------------------------------------------------------
 
@@ -406,16 +405,13 @@ def read_inquiry(config: Config) -> Inquiry | None:
 def read_terms(config: Config, roster: Roster, directory: Directory | None) -> DoorTerms:
     """On which terms clients come in."""
     tls = config.listen.tls
-    context = None
-    if tls.mode != "disable" and tls.cert is not None and tls.key is not None:
-        context = server_context(Path(tls.cert), Path(tls.key))
     return DoorTerms(
         method=config.auth.method,
         roster=roster,
         max_clients=config.listen.max_client_conn,
         login_timeout_s=config.limits.client_login_timeout,
-        tls=context,
-        tls_required=tls.mode == "require",
+        tls=read_offer(config),
+        tls_required=tls.mode in ("require", "verify-ca", "verify-full"),
         balancers=tuple(map(ipaddress.ip_network, config.listen.proxy_protocol_from)),
         directory=directory,
         cluster_of=config.cluster_of,
@@ -434,17 +430,15 @@ def read_tcp(config: Config) -> TcpOptions:
     )
 
 
-def place_maker(cluster: Cluster, tcp: TcpOptions) -> Callable[[NodeAddress], Place]:
-    """Make places of a cluster's nodes; they share one TLS context."""
-    tls = cluster.server.tls
-    context = None
-    if tls.mode != "disable":
-        context = client_context(tls.mode, tls.ca, tls.cert, tls.key)
+def read_places(config: Config, contexts: Contexts) -> Mapping[str, Callable[[NodeAddress], Place]]:
+    """How to make places of nodes, by cluster; those of one share a context."""
+    tcp = read_tcp(config)
 
-    def make(address: NodeAddress) -> Place:
-        return Place(address.host, address.port, tls.mode, context, tcp)
+    def maker(name: str, cluster: Cluster) -> Callable[[NodeAddress], Place]:
+        tls, context = cluster.server.tls, contexts[name]
+        return lambda address: Place(address.host, address.port, tls, context, tcp)
 
-    return make
+    return {name: maker(name, cluster) for name, cluster in config.clusters.items()}
 
 
 def probe_tls(tls: ServerTls) -> ProbeTls:

@@ -164,13 +164,13 @@ def test_certificate_without_a_mode_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
-def test_verifying_clients_is_not_available(tmp_path: Path, mode: str) -> None:
+def test_verifying_clients_needs_an_authority(tmp_path: Path, mode: str) -> None:
     for name in ("server.crt", "server.key"):
         (tmp_path / name).touch()
     file = write(tmp_path, f"listen: {{tls: {{mode: {mode}, cert: server.crt, key: server.key}}}}")
     assert refusal(file) == [
-        f"{file}:3: listen.tls.mode: {mode} is not available in this version; write require and "
-        "let clients prove who they are by password"
+        f"{file}:3: listen.tls.mode: {mode} needs the authorities that sign clients' certificates; "
+        "name their file under ca"
     ]
 
 

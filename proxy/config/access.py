@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from proxy.config.limits import Overrides
+from proxy.config.limits import UserOverrides
 from proxy.config.quantities import Duration
 from proxy.config.secret import ClientSecret, Secret
 from proxy.config.section import FilePath, Section
@@ -19,7 +19,7 @@ DEFAULT_QUERY = (
 """Source: PgBouncer's documentation, `auth_query`; names qualified (CVE-2025-12819)."""
 
 
-class User(Overrides):
+class User(UserOverrides):
     """One user that clients may log in as; any limit set here holds for this user."""
 
     password: ClientSecret | None = Field(

@@ -6,10 +6,7 @@ leaves the program correct without it. Each line goes when the thing arrives.
 
 from collections.abc import Iterator
 
-from proxy.config.access import User
 from proxy.config.contradictions import Contradiction
-from proxy.config.databases import Database
-from proxy.config.limits import Limits
 from proxy.config.model import Config
 from proxy.config.policy import find_database
 from proxy.config.section import KeyPath
@@ -50,12 +47,6 @@ def find_warnings(config: Config) -> Iterator[tuple[KeyPath, str]]:
                 ("databases", name, "read_write_split"),
                 "without effect in this version: statements go to replicas only by a route.",
             )
-    for path, limits in _limits_of(config):
-        if limits.reserve_pool_size:
-            yield (
-                (*path, "reserve_pool_size"),
-                "without effect in this version: a pool never has more than pool_size connections.",
-            )
     for index, route in enumerate(config.routes):
         if route.match.is_by_statement:
             yield (
@@ -86,15 +77,6 @@ def _find_cluster_warnings(
             f"{cluster.consistency} is not enforced in this version, so what is routed to "
             "replicas may not see the newest writes.",
         )
-
-
-def _limits_of(config: Config) -> Iterator[tuple[KeyPath, Limits | Database | User]]:
-    """All places where limits may stand."""
-    yield ("limits",), config.limits
-    for name, database in config.databases.items():
-        yield ("databases", name), database
-    for name, user in config.auth.users.items():
-        yield ("auth", "users", name), user
 
 
 def _uses_replicas(config: Config, name: str) -> bool:

@@ -5,12 +5,12 @@ import re
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from proxy.config.limits import Overrides
+from proxy.config.limits import DatabaseOverrides
 from proxy.config.section import Section
 from proxy.config.topology import ServerLogin
 
 
-class Database(Overrides):
+class Database(DatabaseOverrides):
     """One database name that clients may ask for; any limit set here holds for this database."""
 
     cluster: str = Field(description="The cluster that has it, by its name under `clusters`.")

@@ -1,7 +1,8 @@
 """Limits: pool sizes, timeouts and bounds on memory, with PgBouncer's names and meanings.
 
 `Limits` holds the values for everything; `Overrides` has the same keys, all optional, and is what
-a database and a user inherit. `Config.policy` is where the three are resolved into one.
+a database and a user inherit. What counts a database's connections can be set for a database only,
+and what counts a user's for a user only. `Config.policy` is where all are resolved into one.
 """
 
 from typing import Any
@@ -27,14 +28,39 @@ class Limits(Section):
         default=0, description="Server connections a pool keeps open even when nobody uses them."
     )
     reserve_pool_size: Count = Field(
-        default=0, description="Server connections a pool may open beyond `pool_size`."
+        default=0,
+        description="Server connections a pool may open beyond `pool_size` when a client has "
+        "waited for `reserve_pool_timeout`; they are closed once nobody needs them.",
+    )
+    reserve_pool_timeout: Duration = Field(
+        default=5.0,
+        description="How long a client must have waited for its pool to open connections of its "
+        "reserve; 0 is never.",
+    )
+    max_db_connections: Count = Field(
+        default=0,
+        description="Most server connections of one database over all its pools; 0 is no limit.",
+    )
+    max_user_connections: Count = Field(
+        default=0,
+        description="Most server connections of one client user over all its pools; 0 is no limit.",
     )
     query_wait_timeout: Duration = Field(
         default=120.0,
         description="How long a statement may wait for a server connection; 0 is for ever.",
     )
+    query_wait_notify: Duration = Field(
+        default=5.0,
+        description="A client that has waited this long for a server connection is told so by a "
+        "NOTICE; 0 is off.",
+    )
     query_timeout: Duration = Field(
         default=0.0, description="How long a statement may run before it is cancelled; 0 is off."
+    )
+    transaction_timeout: Duration = Field(
+        default=0.0,
+        description="How long a transaction may last, a single statement included, before its "
+        "client is disconnected; 0 is off.",
     )
     idle_transaction_timeout: Duration = Field(
         default=0.0,
@@ -59,6 +85,16 @@ class Limits(Section):
         default=1.0,
         description="How long to wait before connecting again after a failed attempt. "
         "PgBouncer waits 15s; one second ends a node's restart sooner for the clients waiting.",
+    )
+    server_check_delay: Duration = Field(
+        default=30.0,
+        description="A server connection that was unused for longer is asked "
+        "`server_check_query` before a client gets it; with 0 it always is.",
+    )
+    server_check_query: str = Field(
+        default=";",
+        description="What it is asked, by default an empty statement; with an empty text no "
+        "connection is checked.",
     )
     server_idle_timeout: Duration = Field(
         default=600.0,
@@ -110,13 +146,18 @@ class Overrides(Section):
     pool_size: PoolSize | None = _instead_of("pool_size")
     min_pool_size: Count | None = _instead_of("min_pool_size")
     reserve_pool_size: Count | None = _instead_of("reserve_pool_size")
+    reserve_pool_timeout: Duration | None = _instead_of("reserve_pool_timeout")
     query_wait_timeout: Duration | None = _instead_of("query_wait_timeout")
+    query_wait_notify: Duration | None = _instead_of("query_wait_notify")
     query_timeout: Duration | None = _instead_of("query_timeout")
+    transaction_timeout: Duration | None = _instead_of("transaction_timeout")
     idle_transaction_timeout: Duration | None = _instead_of("idle_transaction_timeout")
     client_idle_timeout: Duration | None = _instead_of("client_idle_timeout")
     client_login_timeout: Duration | None = _instead_of("client_login_timeout")
     server_connect_timeout: Duration | None = _instead_of("server_connect_timeout")
     server_login_retry: Duration | None = _instead_of("server_login_retry")
+    server_check_delay: Duration | None = _instead_of("server_check_delay")
+    server_check_query: str | None = _instead_of("server_check_query")
     server_idle_timeout: Duration | None = _instead_of("server_idle_timeout")
     server_lifetime: Duration | None = _instead_of("server_lifetime")
     cancel_wait_timeout: Duration | None = _instead_of("cancel_wait_timeout")
@@ -124,3 +165,15 @@ class Overrides(Section):
     max_prepared_statements: Count | None = _instead_of("max_prepared_statements")
     max_client_statements: Count | None = _instead_of("max_client_statements")
     max_statement_bytes: Size | None = _instead_of("max_statement_bytes")
+
+
+class DatabaseOverrides(Overrides):
+    """Limits a database may set: those about the database as a whole besides."""
+
+    max_db_connections: Count | None = _instead_of("max_db_connections")
+
+
+class UserOverrides(Overrides):
+    """Limits a user may set: those about the user as a whole besides."""
+
+    max_user_connections: Count | None = _instead_of("max_user_connections")

@@ -41,13 +41,20 @@ class Policy:
     pool_size: int
     min_pool_size: int
     reserve_pool_size: int
+    reserve_pool_timeout: float
+    max_db_connections: int
+    max_user_connections: int
     query_wait_timeout: float
+    query_wait_notify: float
     query_timeout: float
+    transaction_timeout: float
     idle_transaction_timeout: float
     client_idle_timeout: float
     client_login_timeout: float
     server_connect_timeout: float
     server_login_retry: float
+    server_check_delay: float
+    server_check_query: str
     server_idle_timeout: float
     server_lifetime: float
     cancel_wait_timeout: float
@@ -64,8 +71,9 @@ def resolve_limits(limits: Limits, database: Database, user: User | None) -> dic
     """
     resolved: dict[str, Any] = {}
     for name in Limits.model_fields:
-        of_user = None if user is None else getattr(user, name)
-        of_database = getattr(database, name)
+        # Some limits are about a database or a user as a whole: the other has no say in them.
+        of_user = None if user is None else getattr(user, name, None)
+        of_database = getattr(database, name, None)
         if of_user is not None:
             resolved[name] = of_user
         elif of_database is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from proxy.config.limits import Overrides
+from proxy.config.limits import Limits, Overrides
 from proxy.config.section import KeyPath
 from proxy.config.shape import section_at
 
@@ -72,7 +72,7 @@ def _suggest_key(given: str, section: type[BaseModel] | None) -> str:
     close = difflib.get_close_matches(given, known, n=1)
     if close or section is None or not issubclass(section, Overrides):
         return suggest(given, known)
-    own = [key for key in known if key not in Overrides.model_fields]
+    own = [key for key in known if key not in Limits.model_fields]
     return f"known are {', '.join(own)} and the keys of limits"
 
 

@@ -7,6 +7,7 @@ cluster changes, lines are served from other pools and the old ones run dry.
 
 import asyncio
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -37,8 +38,17 @@ MODES = {"session": SESSION_MODE, "transaction": TRANSACTION_MODE, "statement": 
 _TRIALS_AT_A_TIME = 4
 # How long the end of the process waits for cancel requests.
 _LAST_CANCELS_S = 2.0
+# The part of its lifetime that a connection may end early, by chance.
+_LIFETIME_SPREAD = 0.1
 # Combinations of startup settings whose welcome is remembered.
 _MOST_WELCOMES = 1000
+
+
+_QUEUED = messages.notice_response(
+    "00000",
+    "waiting in line for a server connection",
+    hint="All connections of the pool are in use, or the server cannot be reached.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,9 +304,7 @@ class Reservoir:
                 self._drop(basin)
                 basin.welcome = None
             for pool in basin.pools.values():
-                pool.size = policy.pool_size
-                pool.max_prepared = policy.max_prepared_statements
-                pool.lifetime_s = policy.server_lifetime
+                apply_to_pool(pool, policy)
                 spring: _Spring = pool.owner
                 spring.policy = policy
             self._serve(basin)
@@ -341,7 +349,7 @@ class Reservoir:
             policy.pool_size,
             policy.max_prepared_statements,
         )
-        pool.lifetime_s = policy.server_lifetime
+        apply_to_pool(pool, policy)
         pool.owner = _Spring(policy, node, {"database": policy.dbname})
         return pool
 
@@ -427,6 +435,9 @@ class Reservoir:
             for waiter in basin.welcomed:
                 if not waiter.done():
                     waiter.set_result(basin.welcome)
+        # Connections that were opened together do not all end together.
+        early = _LIFETIME_SPREAD * random.random()  # noqa: S311 -- no secret
+        dialled.link.ages_from_s = dialled.link.since_s - early * spring.policy.server_lifetime
         dialled.link.enter(pool, dialled.pid, dialled.secret, settings)
 
     def _note_failure(self, pool: Pool, spring: _Spring, failed: Exception) -> None:
@@ -508,7 +519,18 @@ class Reservoir:
         if any(_has_deadlines(basin.policy) for basin in self._basins.values()):
             self._relay.check_times()
         for basin in self._basins.values():
-            basin.line.expire(now_s)
+            self._tick_line(basin.line, basin.policy, now_s)
+
+    def _tick_line(self, line: Line, policy: Policy, now_s: float) -> None:
+        line.expire(now_s)
+        if policy.query_wait_notify and line.waiting:
+            line.notify(now_s, policy.query_wait_notify, _QUEUED)
+        for pool in line.pools:
+            if pool.checking:
+                pool.expire_checks(now_s, policy.server_connect_timeout or math.inf)
+            if may_use_reserve(pool, policy):
+                pool.connecting += 1
+                self.grow(pool)
 
     def tidy(self) -> None:
         """Once a second: close what is idle or old, open what `min_pool_size` asks for."""
@@ -558,7 +580,10 @@ class Reservoir:
 
 def _has_deadlines(policy: Policy) -> bool:
     return bool(
-        policy.query_timeout or policy.idle_transaction_timeout or policy.client_idle_timeout
+        policy.query_timeout
+        or policy.transaction_timeout
+        or policy.idle_transaction_timeout
+        or policy.client_idle_timeout
     )
 
 
@@ -589,8 +614,28 @@ def apply_policy(line: Line, policy: Policy) -> None:
     line.max_client_statements = policy.max_client_statements
     line.wait_timeout_s = policy.query_wait_timeout
     line.query_timeout_s = policy.query_timeout
+    line.transaction_timeout_s = policy.transaction_timeout
     line.idle_transaction_timeout_s = policy.idle_transaction_timeout
     line.client_idle_timeout_s = policy.client_idle_timeout
+
+
+def apply_to_pool(pool: Pool, policy: Policy) -> None:
+    """Give a pool the limits that hold for it."""
+    pool.size = policy.pool_size
+    pool.max_prepared = policy.max_prepared_statements
+    pool.lifetime_s = policy.server_lifetime
+    pool.check_query = policy.server_check_query.encode()
+    pool.fresh_s = policy.server_check_delay if policy.server_check_query else math.inf
+
+
+def may_use_reserve(pool: Pool, policy: Policy) -> bool:
+    """Whether a client has waited long enough for a connection beyond `pool_size`."""
+    if not (policy.reserve_pool_size and policy.reserve_pool_timeout and pool.wanted):
+        return False
+    opened = len(pool.servers) + pool.connecting
+    if not pool.size <= opened < pool.size + policy.reserve_pool_size:
+        return False
+    return pool.longest_wait_s >= policy.reserve_pool_timeout
 
 
 def pick_nodes(nodes: tuple[NodePlace, ...], target: str) -> list[NodePlace]:
@@ -609,15 +654,10 @@ def pick_nodes(nodes: tuple[NodePlace, ...], target: str) -> list[NodePlace]:
 
 
 def tidy_pool(pool: Pool, policy: Policy, now_s: float) -> None:
-    """Close idle connections over their time: those unused for long, and the old."""
-    spare = len(pool.servers) - policy.min_pool_size
+    """Close idle connections: the old, those unused for long, and those beyond the pool's size."""
     for server in list(pool.idle):
-        if policy.server_lifetime and now_s - server.since_s > policy.server_lifetime:
+        count = len(pool.servers)
+        is_old = 0 < policy.server_lifetime < now_s - server.ages_from_s
+        is_unused = 0 < policy.server_idle_timeout < now_s - server.idle_since_s
+        if is_old or count > policy.pool_size or (is_unused and count > policy.min_pool_size):
             server.retire()
-        elif (
-            policy.server_idle_timeout
-            and spare > 0
-            and now_s - server.idle_since_s > policy.server_idle_timeout
-        ):
-            server.retire()
-            spare -= 1

@@ -382,6 +382,8 @@ cdef int client_check_time(Client c, double now_s) except -1:
     cdef Server s = c.server
     if c.stage != RELAYING or c.waiting:
         return 0
+    if line.transaction_timeout_s and client_transacts_s(c, now_s) > line.transaction_timeout_s:
+        return client_refuse_fatally(c, '25P04', 'transaction timeout')
     if s is not None and s.ledger.count:
         if line.query_timeout_s and not c.overdue and now_s - c.began_s > line.query_timeout_s:
             # The server's own error, 57014, tells the client.
@@ -394,6 +396,18 @@ cdef int client_check_time(Client c, double now_s) except -1:
         if line.client_idle_timeout_s and now_s - c.ready_s > line.client_idle_timeout_s:
             client_refuse_fatally(c, '57P05', 'client idle timeout')
     return 0
+
+
+cdef double client_transacts_s(Client c, double now_s) noexcept:
+    """How long its transaction has lasted: a block as seen from tick to tick, a single statement
+    since it came; 0 when there is none."""
+    if c.status != 73:
+        if not c.transaction_s:
+            c.transaction_s = now_s
+        return now_s - c.transaction_s
+    if c.server is not None and c.server.ledger.count and c.began_s:
+        return now_s - c.began_s
+    return 0.0
 
 
 cdef int client_violates(Client c, str what) except -1:

@@ -1,5 +1,7 @@
 # The line in which clients wait for a server connection, and the pools that serve it.
 
+cdef double FOR_EVER = float('inf')
+
 cdef enum Mode:
     SESSION_MODE = 1
     TRANSACTION_MODE = 2
@@ -59,6 +61,8 @@ cdef class Pool:
         self.size = size
         self.max_prepared = max_prepared
         self.lifetime_s = -1.0
+        self.fresh_s = FOR_EVER
+        self.check_query = b';'
         self.idle = []
         self.servers = set()
         self.lines = []
@@ -77,6 +81,30 @@ cdef class Pool:
     def waiting(self):
         """Clients that wait in the lines which this pool serves."""
         return sum([(<Line>line).waiting for line in self.lines])
+
+    @property
+    def wanted(self):
+        """Connections that those who wait in its lines could use beside those on their way."""
+        cdef Line line
+        cdef Pool pool
+        cdef int missing, total = 0
+        for line in self.lines:
+            missing = line.waiting
+            for pool in line.pools:
+                missing -= pool.connecting + pool.checking
+            total += max(missing, 0)
+        return total
+
+    @property
+    def longest_wait_s(self):
+        """How long the first in any of its lines has waited, seconds."""
+        return max([(<Line>line).longest_wait_s for line in self.lines], default=0.0)
+
+    def expire_checks(self, double now_s, double patience_s):
+        """Close the servers that were asked and have not answered for so long."""
+        for server in list(self.servers):
+            if (<Server>server).asked_s and now_s - (<Server>server).asked_s > patience_s:
+                server_close(<Server>server, b'no answer to server_check_query')
 
     def retire(self):
         """Close what is idle now and the rest as it becomes free; nothing new is accepted."""
@@ -124,7 +152,8 @@ cdef class Line:
         """How long the first in line has waited, seconds."""
         if self.first is None:
             return 0.0
-        return self.first.relay.now_s - self.first.waits_since_s
+        # The relay's own "now" stands still while nothing happens.
+        return monotonic_s() - self.first.waits_since_s
 
     def serve_from(self, list pools not None):
         """Let these pools serve the line from now on; clients who wait go on waiting."""
@@ -154,6 +183,16 @@ cdef class Line:
             count_error(c.relay, self.database, '08001')
             c.relay._dispatch(c, 0)
 
+    def notify(self, double now_s, double after_s, bytes notice not None):
+        """Tell those who have waited longer than `after_s`, once each."""
+        cdef Client c = self.first
+        while c is not None and now_s - c.waits_since_s > after_s:
+            if not c.told:
+                c.told = True
+                c.relay.sent += len(notice)
+                link_send(c, notice, len(notice))
+            c = c.behind
+
     def refuse_all(self, bytes refusal not None, str sqlstate not None):
         """Answer everybody who waits with this ErrorResponse."""
         cdef Client c
@@ -166,7 +205,10 @@ cdef class Line:
 
 
 cdef Server line_take(Line line, Client c):
-    """A free server connection, or None. Of several nodes the one with the least to do."""
+    """A free server connection, or None. Of several nodes the one with the least to do.
+
+    One that was unused for long is not given away but asked first; who waits gets it then.
+    """
     cdef Pool pool, best = None
     cdef Py_ssize_t busy, least = 0, i, n
     cdef Server s
@@ -189,10 +231,13 @@ cdef Server line_take(Line line, Client c):
                 idle.pop()
             else:
                 del idle[i]
-            s.idling = False
-            return s
-    s = <Server>idle.pop()
+            break
+    else:
+        s = <Server>idle.pop()
     s.idling = False
+    if c.relay.now_s - s.idle_since_s > best.fresh_s:
+        server_check(s)
+        return None
     return s
 
 
@@ -200,6 +245,7 @@ cdef int line_join(Client c) except -1:
     """To the end of the line; the pools are told that somebody waits."""
     cdef Line line = c.line
     c.waiting = True
+    c.told = False
     c.waits_since_s = c.relay.now_s
     c.ahead = line.last
     c.behind = None
@@ -237,14 +283,14 @@ cdef int line_grow(Line line) except -1:
     cdef Pool pool
     cdef int opening = 0
     for pool in line.pools:
-        opening += pool.connecting
+        opening += pool.connecting + pool.checking
     for pool in line.pools:
         if opening >= line.waiting:
             return 0
-        if pool.connecting + PySet_GET_SIZE(pool.servers) < pool.size:
+        if not pool.capped and pool.connecting + PySet_GET_SIZE(pool.servers) < pool.size:
             pool.connecting += 1
-            opening += 1
             line.last.relay.control.grow(pool)
+            opening += not pool.capped
     return 0
 
 
@@ -284,4 +330,17 @@ cdef int pool_give(Pool pool, Server s) except -1:
         c = longest.first
         line_leave(c)
         client_read(c)
+    return 0
+
+
+cdef int pool_ask_next(Pool pool) except -1:
+    """One that was asked is gone. Somebody may wait for it while others, as old, stand idle."""
+    cdef Line line
+    cdef Server s
+    for line in pool.lines:
+        if line.waiting and pool.idle:
+            s = <Server>pool.idle.pop()
+            s.idling = False
+            server_check(s)
+            return 0
     return 0

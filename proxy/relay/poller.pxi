@@ -108,8 +108,8 @@ cdef class Relay:
         self.now_s = monotonic_s()
         for client in list(self.clients.values()):
             c = <Client>client
-            if c.line.query_timeout_s or c.line.idle_transaction_timeout_s \
-                    or c.line.client_idle_timeout_s:
+            if c.line.query_timeout_s or c.line.transaction_timeout_s \
+                    or c.line.idle_transaction_timeout_s or c.line.client_idle_timeout_s:
                 client_check_time(c, self.now_s)
 
     cdef int _dispatch(self, Link link, uint32_t events) except -1:

@@ -102,7 +102,9 @@ cdef class Client(Link):
     cdef double waits_since_s
     cdef double began_s             # when the running request reached us
     cdef double ready_s             # when it was last told ReadyForQuery
+    cdef double transaction_s       # when its transaction was first seen open; 0 outside of one
     cdef bint overdue               # its running request has been cancelled for its length
+    cdef bint told                  # ... that it waits
     cdef char status                # as the last ReadyForQuery said: I, T or E
     cdef bint skipping              # after an error: drop messages until Sync
     cdef bytes begin                # text of a BEGIN that no server has been told of yet
@@ -141,6 +143,8 @@ cdef class Server(Link):
     cdef bint orphaned              # its client left while replies were owed
     cdef bint retiring              # closed as soon as it is free
     cdef bint idling                # stands in its pool's list of idle ones
+    cdef double asked_s             # when it was asked whether it is still there; 0: it is not being
+    cdef public double ages_from_s  # its lifetime counts from then
     cdef uint8_t dirt               # effect bits that outlive a transaction
     cdef int cancels                # cancel requests on their way to it
     cdef bint cancel_wanted
@@ -168,6 +172,11 @@ cdef class Pool:
     cdef public int connecting
     cdef public int max_prepared
     cdef public double lifetime_s   # below 0: for ever; 0: used once
+    cdef public double fresh_s      # unused for longer, a server is asked whether it is still there
+    cdef public bytes check_query   # ... with this
+    cdef readonly int checking      # servers that are being asked
+    cdef public bint capped         # a limit is reached: it asks for no more connections meanwhile
+    cdef public int yields          # connections to close as they become free
     cdef readonly list idle
     cdef readonly set servers
     cdef list lines
@@ -186,6 +195,7 @@ cdef class Line:
     cdef public int max_client_statements
     cdef public double wait_timeout_s
     cdef public double query_timeout_s
+    cdef public double transaction_timeout_s
     cdef public double idle_transaction_timeout_s
     cdef public double client_idle_timeout_s
     cdef Client first, last

@@ -61,6 +61,7 @@ class Server(Link):
     pid: int
     secret: bytes
     idle_since_s: float
+    ages_from_s: float
     def enter(self, pool: Pool, pid: int, secret: bytes, settings: object) -> None: ...
     def cancel_done(self, ok: bool) -> None: ...
     def retire(self) -> None: ...
@@ -83,6 +84,11 @@ class Pool:
     connecting: int
     max_prepared: int
     lifetime_s: float
+    fresh_s: float
+    check_query: bytes
+    checking: int
+    capped: bool
+    yields: int
     idle: list[Server]
     servers: set[Server]
     owner: Any
@@ -103,7 +109,12 @@ class Pool:
     def transaction_count(self) -> int: ...
     @property
     def waiting(self) -> int: ...
+    @property
+    def wanted(self) -> int: ...
+    @property
+    def longest_wait_s(self) -> float: ...
     def retire(self) -> None: ...
+    def expire_checks(self, now_s: float, patience_s: float) -> None: ...
 
 class Line:
     database: str
@@ -117,6 +128,7 @@ class Line:
     max_client_statements: int
     wait_timeout_s: float
     query_timeout_s: float
+    transaction_timeout_s: float
     idle_transaction_timeout_s: float
     client_idle_timeout_s: float
     waiting: int
@@ -134,6 +146,7 @@ class Line:
     def longest_wait_s(self) -> float: ...
     def serve_from(self, pools: list[Pool]) -> None: ...
     def expire(self, now_s: float) -> None: ...
+    def notify(self, now_s: float, after_s: float, notice: bytes) -> None: ...
     def refuse_all(self, refusal: bytes, sqlstate: str) -> None: ...
 
 class Relay:

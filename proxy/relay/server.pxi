@@ -2,6 +2,7 @@
 
 cdef enum Injected:
     # Why a swallowed Query was sent; stands in Reply.effect.
+    TO_CHECK = 8
     TO_SET = 16
     TO_BEGIN = 32
     TO_ROLL_BACK = 64
@@ -48,6 +49,8 @@ cdef class Server(Link):
         self.status = b'I'
         self.prepared = {}
         self.idle_since_s = self.relay.now_s
+        if not self.ages_from_s:
+            self.ages_from_s = self.since_s
         pool.servers.add(self)
         if pool.retired or self.ended:
             server_close(self, b'')
@@ -454,6 +457,7 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
         return 1
     if s.status == 73:
         c.line.transactions += 1
+        c.transaction_s = 0.0
     c.status = s.status
     c.retried = False
     observe(c.line.durations, relay.now_s - c.began_s)
@@ -477,7 +481,19 @@ cdef int server_injected_done(Server s, uint8_t why) except -1:
         s.settings = s.defaults
         s.dirt = 0
         s.resetting = False
+    elif why == TO_CHECK:
+        s.asked_s = 0.0
+        s.pool.checking -= 1
     return 0
+
+
+cdef int server_check(Server s) except -1:
+    """Unused for long, it may be gone without a word (a firewall forgets, a machine is switched
+    off): it must answer before anybody's statement is sent to it."""
+    s.asked_s = s.relay.now_s
+    s.pool.checking += 1
+    server_inject(s, s.pool.check_query, TO_CHECK)
+    return server_flush(s)
 
 
 cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
@@ -644,7 +660,11 @@ cdef int server_settle(Server s) except -1:
     octets_free(&s.held)
     if s.unit.size > 4096:
         octets_free(&s.unit)
-    if s.retiring or s.pool.retired or 0 <= s.pool.lifetime_s <= s.relay.now_s - s.since_s:
+    if s.retiring or s.pool.retired or 0 <= s.pool.lifetime_s <= s.relay.now_s - s.ages_from_s:
+        server_close(s, b'')
+    elif s.pool.yields > 0:
+        # Somebody who waits at a limit has a better claim to it.
+        s.pool.yields -= 1
         server_close(s, b'')
     elif s.dirt:
         if s.dirt & (LISTENING | SESSION_TOUCHED):
@@ -690,6 +710,10 @@ cdef int server_close(Server s, bytes reason) except -1:
         link_send(s, TERMINATE, 5)
     link_close(s)
     s.relay.control.server_gone(s, reason.decode('utf-8', 'replace'))
+    if s.asked_s:
+        s.asked_s = 0.0
+        pool.checking -= 1
+        pool_ask_next(pool)
     for line in pool.lines:
         if (<Line>line).waiting:
             line_grow(<Line>line)
@@ -736,6 +760,7 @@ cdef int server_lost(Server s, bytes reason) except -1:
         c.status = 69
     else:
         c.status = 73
+        c.transaction_s = 0.0
     sqlstate = '08007' if committing else '08006'
     if committing:
         text = 'the server connection was lost while committing: the outcome is unknown'

@@ -20,13 +20,20 @@ def test_limits_have_the_defaults_of_the_contract() -> None:
         "pool_size": 20,
         "min_pool_size": 0,
         "reserve_pool_size": 0,
+        "reserve_pool_timeout": 5.0,
+        "max_db_connections": 0,
+        "max_user_connections": 0,
         "query_wait_timeout": 120.0,
+        "query_wait_notify": 5.0,
         "query_timeout": 0.0,
+        "transaction_timeout": 0.0,
         "idle_transaction_timeout": 0.0,
         "client_idle_timeout": 0.0,
         "client_login_timeout": 60.0,
         "server_connect_timeout": 15.0,
         "server_login_retry": 1.0,
+        "server_check_delay": 30.0,
+        "server_check_query": ";",
         "server_idle_timeout": 600.0,
         "server_lifetime": 3600.0,
         "cancel_wait_timeout": 10.0,
@@ -115,11 +122,6 @@ WARNINGS = [
         "routes: [{match: {database: d}, to: replica}]",
         "f.yaml:2: clusters.main.consistency: session is not enforced in this version, so what is "
         "routed to replicas may not see the newest writes.",
-    ),
-    (
-        "limits: {reserve_pool_size: 5}",
-        "f.yaml:4: limits.reserve_pool_size: without effect in this version: a pool never has "
-        "more than pool_size connections.",
     ),
     (
         "routes: [{match: {table: t}, to: replica}]",

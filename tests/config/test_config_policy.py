@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from proxy.config import Config, Limits, Overrides, Policy
+from proxy.config import Config, Database, Limits, Overrides, Policy, User
 
 TEXT = """\
 auth:
@@ -120,7 +120,22 @@ def test_pool_keeps_no_more_than_it_may_open(read: Callable[..., Config]) -> Non
 
 
 def test_every_limit_can_be_overridden() -> None:
-    assert list(Overrides.model_fields) == list(Limits.model_fields)
+    of_database, of_user = set(Database.model_fields), set(User.model_fields)
+    shared = set(Overrides.model_fields)
+    assert [name for name in Limits.model_fields if name not in of_database | of_user] == []
+    assert {name for name in Limits.model_fields if name in of_database & of_user} == shared
+
+
+def test_a_limit_about_a_whole_database_is_not_the_users_to_set(
+    read: Callable[..., Config],
+) -> None:
+    text = TEXT.replace("min_pool_size: 6, ", "max_db_connections: 50, max_user_connections: 60, ")
+    text = text.replace("pool_size: 7", "pool_size: 7, max_db_connections: 5")
+    text = text.replace("{password: r}", "{password: r, max_user_connections: 6}")
+    found = policy(read(text), "shop", "reporting")
+    assert (found.max_db_connections, found.max_user_connections) == (5, 6)
+    found = policy(read(text), "feed", "app")
+    assert (found.max_db_connections, found.max_user_connections) == (50, 60)
 
 
 def test_every_limit_is_in_the_policy() -> None:

@@ -118,11 +118,12 @@ Script = Callable[[Scripted], None]
 
 
 class Passage:
-    """One connection that passes through."""
+    """One connection that passes through. While `is_held` is set, its replies do not."""
 
     def __init__(self, near: socket.socket, far: socket.socket) -> None:
         self.near = near
         self.far = far
+        self.is_held = threading.Event()
 
     def cut(self, *, reset: bool = False) -> None:
         """Close both ends."""
@@ -263,7 +264,8 @@ class Wire:
     def _pump(self, passage: Passage, steered: bool) -> None:
         near, far = passage.near, passage.far
         while True:
-            ends = [near] if steered and self.is_held.is_set() else [near, far]
+            is_held = self.is_held.is_set() or passage.is_held.is_set()
+            ends = [near] if steered and is_held else [near, far]
             readable, _, _ = select.select(ends, [], [], 0.01 if steered else 1.0)
             for end in readable:
                 octets = end.recv(PIECE_BYTES)

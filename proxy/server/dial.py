@@ -5,6 +5,7 @@ accepted in their order only.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ _MOST_PARAMETERS = 200
 _MOST_MESSAGES = 1000
 _MOST_MESSAGE_BYTES = 65536
 
+# Its clients see it as ours: a server may put anything there.
+_SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 # SQLSTATEs of a login refused by the server that may well be accepted in a moment.
 _PASSING = frozenset({"53300", "57P03", "57P01", "57P02", "53400", "53200", "53000"})
 
@@ -139,8 +142,10 @@ async def _log_in(link: Server, login: ServerLogin) -> Dialled:
 
 
 def _refusal(fields: Mapping[str, str]) -> Exception:
-    sqlstate = fields.get("C", "08004")
-    text = fields.get("M", "the server refused the login without a reason")
+    sqlstate = fields.get("C", "")
+    if not _SQLSTATE.fullmatch(sqlstate):
+        sqlstate = "08004"
+    text = fields.get("M") or "the server refused the login without a reason"
     if sqlstate in _PASSING:
         return Unreachable(f"{text} ({sqlstate})")
     return LoginRefused(sqlstate, text, detail=fields.get("D"), hint=fields.get("H"))

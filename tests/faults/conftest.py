@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.faults.stage import Stage, watched
+from tests.faults.stage import PATIENT, Stage, watched
 from tests.faults.wire import Script, Wire, wire_to
 from tests.fixtures.pgweir import Pgweir, configuration, merged, running
 from tests.fixtures.postgres import DATABASE, MONITOR, Postgres
@@ -24,7 +24,14 @@ OPEN_DOOR: dict[str, Any] = {
 # Every name is a database with a server of its own; who is not let in hears of it soon.
 STAGE: dict[str, Any] = {
     "limits": {"query_wait_timeout": "1s", "server_login_retry": "100ms"},
-    "databases": {"*": {"cluster": "main", "pool_size": 1}},
+    "databases": {
+        "*": {"cluster": "main", "pool_size": 1},
+        PATIENT: {
+            "cluster": "main",
+            "query_wait_timeout": "60s",
+            "server_login_retry": "1ms",
+        },
+    },
 }
 
 

@@ -8,6 +8,9 @@ from tests.faults.wire import Script, Scripted, Wire
 from tests.fixtures.pgweir import Pgweir
 from tests.fixtures.postgres import APP
 
+# Its database waits long for a server, and tries again at once.
+PATIENT = "patient"
+
 
 class Stage:
     """A proxy whose databases are all on `wire`, which plays for each what a test has named."""
@@ -20,9 +23,9 @@ class Stage:
         self._scripts: dict[str, Script] = {}
         wire.script = self._play
 
-    def play(self, script: Script) -> str:
-        """Have a script play the server of a new database, whose name is returned."""
-        database = f"play{len(self._scripts)}"
+    def play(self, script: Script, database: str | None = None) -> str:
+        """Have a script play the server of a database, a new one; its name is returned."""
+        database = database or f"play{len(self._scripts)}"
         self._scripts[database] = script
         return database
 
@@ -53,5 +56,7 @@ def watched(stage: Stage) -> Iterator[Stage]:
     lines, stage.lines_seen = stage.weir.log[stage.lines_seen :], len(stage.weir.log)
     bugs = [each for each in lines if "a bug closed" in each or "Traceback" in each]
     assert not bugs, "\n".join(lines[-80:])
-    if stage.wire.failures:
-        raise stage.wire.failures.pop(0)
+    failures = stage.wire.failures.copy()
+    stage.wire.failures.clear()
+    if failures:
+        raise failures[0]

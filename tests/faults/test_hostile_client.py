@@ -24,7 +24,7 @@ from tests.faults.raw_client import (
     query,
     startup,
 )
-from tests.fixtures.pgweir import Pgweir
+from tests.fixtures.pgweir import Pgweir, resident_bytes
 from tests.fixtures.postgres import APP, DATABASE, Postgres
 
 
@@ -39,12 +39,6 @@ def bystander(open_weir: Pgweir) -> Iterator[RawClient]:
 
 def errors_in(messages: list[Message]) -> list[str]:
     return [each.fields["C"] for each in messages if each.kind == b"E"]
-
-
-def resident_bytes(pid: int) -> int:
-    """What the process holds in memory."""
-    with open(f"/proc/{pid}/statm") as statm:  # noqa: PTH123
-        return int(statm.read().split()[1]) * 4096
 
 
 GOOD_STARTUP = startup(user=APP.name, database=DATABASE)

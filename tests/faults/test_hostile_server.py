@@ -1,11 +1,15 @@
 """A server is a stranger, too: its client gets an error or a closed connection, never its lies."""
 
 import contextlib
+import itertools
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
+from proxy.auth.keys import derive_keys
+from proxy.auth.scram import ScramServer
 from tests.faults.raw_client import (
     SYNC,
     Message,
@@ -16,7 +20,7 @@ from tests.faults.raw_client import (
     parse,
     query,
 )
-from tests.faults.stage import Stage
+from tests.faults.stage import PATIENT, Stage
 from tests.faults.wire import (
     Script,
     Scripted,
@@ -28,7 +32,7 @@ from tests.faults.wire import (
     row,
     row_description,
 )
-from tests.fixtures.pgweir import Pgweir
+from tests.fixtures.pgweir import Pgweir, resident_bytes
 from tests.fixtures.postgres import APP, DATABASE
 
 AUTH_OK = message(b"R", struct.pack("!i", 0))
@@ -76,6 +80,33 @@ def answers_scram(first: Callable[[bytes], bytes]) -> Script:
     return script
 
 
+def scram_server(
+    first: Callable[[bytes], bytes] = lambda said: said,
+    final: Callable[[bytes], bytes] = lambda said: said + login(),
+) -> Script:
+    """A server that knows the password; what it says is changed on the way."""
+
+    def script(server: Scripted) -> None:
+        exchange = ScramServer(VERIFIER, True, b"thenonceoftheserver")
+        server.send(SASL)
+        if (asked := server.read()) is None:
+            return
+        challenge = exchange.challenge(asked.body[asked.body.index(b"n,,") :])
+        server.send(first(sasl_continue(challenge)))
+        if (asked := server.read()) is None:
+            return
+        signature = exchange.check(asked.body)
+        assert signature is not None
+        server.send(final(message(b"R", struct.pack("!i", 12) + signature)))
+        server.wait_for_end()
+
+    return script
+
+
+_SALT = b"saltsaltsaltsalt"
+VERIFIER = derive_keys(APP.password, _SALT, 4096).verifier(_SALT, 4096)
+ASKS_CLEARTEXT = message(b"R", struct.pack("!i", 3))
+ASKS_MD5 = message(b"R", struct.pack("!i", 5) + b"salt")
 SALT = b"s=c2FsdHNhbHRzYWx0c2FsdA=="
 
 BAD_LOGINS: dict[str, Script] = {
@@ -95,6 +126,7 @@ BAD_LOGINS: dict[str, Script] = {
     "nonce_not_ours": answers_scram(
         lambda _nonce: sasl_continue(b"r=stranger," + SALT + b",i=4096")
     ),
+    "empty_nonce": answers_scram(lambda _nonce: sasl_continue(b"r=," + SALT + b",i=4096")),
     "nonce_not_longer": answers_scram(
         lambda nonce: sasl_continue(b"r=" + nonce + b"," + SALT + b",i=4096")
     ),
@@ -103,6 +135,18 @@ BAD_LOGINS: dict[str, Script] = {
     ),
     "huge_iterations": answers_scram(
         lambda nonce: sasl_continue(b"r=" + nonce + b"x," + SALT + b",i=2147483647")
+    ),
+    "iterations_over_an_integer": answers_scram(
+        lambda nonce: sasl_continue(b"r=" + nonce + b"x," + SALT + b",i=2147483648")
+    ),
+    "endless_iterations": answers_scram(
+        lambda nonce: sasl_continue(b"r=" + nonce + b"x," + SALT + b",i=" + b"9" * 60_000)
+    ),
+    "negative_iterations": answers_scram(
+        lambda nonce: sasl_continue(b"r=" + nonce + b"x," + SALT + b",i=-1")
+    ),
+    "huge_salt": answers_scram(
+        lambda nonce: sasl_continue(b"r=" + nonce + b"x,s=" + b"QUJD" * 15_000 + b",i=4096")
     ),
     "no_iterations": answers_scram(
         lambda nonce: sasl_continue(b"r=" + nonce + b"x," + SALT + b",i=0")
@@ -118,6 +162,22 @@ BAD_LOGINS: dict[str, Script] = {
             + login()
         )
     ),
+    "continue_twice": scram_server(first=lambda said: said * 2),
+    "sasl_again": scram_server(first=lambda said: said + SASL),
+    "password_asked_within_scram": scram_server(first=lambda said: said + ASKS_CLEARTEXT),
+    "md5_asked_within_scram": scram_server(first=lambda said: said + ASKS_MD5),
+    "ok_instead_of_the_signature": scram_server(final=lambda _said: login()),
+    "signature_twice": scram_server(final=lambda said: said * 2 + login()),
+    "password_asked_behind_scram": scram_server(final=lambda said: said + ASKS_CLEARTEXT),
+    "no_ok_behind_scram": scram_server(final=lambda said: said + login()[len(AUTH_OK) :]),
+    "ok_twice": says(AUTH_OK + login()),
+    "scram_behind_ok": says(AUTH_OK + SASL),
+    "negotiation": says(message(b"v", struct.pack("!ii", 0x30002, 0)) + login()),
+    "negotiation_to_another_version": says(message(b"v", struct.pack("!ii", 0x7FFF0000, 0))),
+    "negotiation_of_many_options": says(message(b"v", struct.pack("!ii", 0x30000, 2**31 - 1))),
+    "negotiation_behind_ok": says(AUTH_OK + message(b"v", struct.pack("!ii", 0x30000, 0))),
+    "copy_during_login": says(AUTH_OK + message(b"G", b"\0\0\0")),
+    "notification_during_login": says(AUTH_OK + message(b"A", struct.pack("!i", 1) + b"a\0b\0")),
     "parameters_before_ok": says(message(b"S", b"a\0b\0")),
     "ready_before_ok": says(ready()),
     "key_before_ok": says(message(b"K", struct.pack("!ii", 1, 1))),
@@ -139,6 +199,14 @@ BAD_LOGINS: dict[str, Script] = {
     "error_without_fields": says_and_closes(message(b"E", b"\0")),
     "error_empty": says_and_closes(message(b"E")),
     "error_unterminated": says_and_closes(message(b"E", b"SFATAL\0C28000")),
+    "error_without_sqlstate": says_and_closes(message(b"E", b"SFATAL\0Mno\0\0")),
+    "error_with_a_short_sqlstate": says_and_closes(message(b"E", b"SFATAL\0C28\0Mno\0\0")),
+    "error_with_a_long_sqlstate": says_and_closes(
+        message(b"E", b"SFATAL\0C" + b"2" * 50_000 + b"\0Mno\0\0")
+    ),
+    "error_with_a_strange_sqlstate": says_and_closes(message(b"E", b"C\n\xff\"'\\\0Mno\0\0")),
+    "error_without_text": says_and_closes(message(b"E", b"SFATAL\0C28000\0\0")),
+    "error_with_empty_fields": says_and_closes(message(b"E", b"S\0C\0M\0\0")),
     "http": says_and_closes(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
     "closes_at_once": says_and_closes(b""),
     "half_a_message": says_and_closes(login()[:30]),
@@ -165,8 +233,51 @@ def test_a_server_that_misbehaves_at_login_is_never_used(
     assert last.kind == b"E"
     assert len(last.fields["C"]) == 5
     assert last.fields["M"]
+    assert last.fields["C"].isalnum()
     assert database in stage.played
     assert stage.weir.metric("pgweir_server_connections", state="idle", database=database) == 0
+
+
+def test_a_server_that_keeps_to_scram_is_used(stage: Stage) -> None:
+    """What the deviations above deviate from."""
+    with stage.enter(scram_server()):
+        pass
+
+
+class Ending(Scripted):
+    """A server whose connection ends when it has said so many bytes."""
+
+    def __init__(self, server: Scripted, limit_bytes: int) -> None:
+        super().__init__(server.socket, server.parameters)
+        self._left_bytes = limit_bytes
+
+    def send(self, octets: bytes) -> None:
+        super().send(octets[: self._left_bytes])
+        self._left_bytes -= len(octets)
+        if self._left_bytes < 0:
+            raise ConnectionAbortedError
+
+
+def test_a_server_that_is_gone_at_any_byte_of_its_login_is_tried_again(stage: Stage) -> None:
+    cuts = itertools.count()
+    database = stage.play(lambda server: scram_server()(Ending(server, next(cuts))), PATIENT)
+    with stage.client_of(database):
+        whole = next(cuts) - 1
+    assert whole > len(SASL) + len(login())
+
+
+def test_a_server_that_is_gone_at_any_byte_of_a_reply_costs_one_error(stage: Stage) -> None:
+    whole = reply("x" * 10, "y" * 10)
+    for cut_at in range(len(whole)):
+
+        def end(server: Scripted, _asked: Message, cut_at: int = cut_at) -> None:
+            server.send(whole[:cut_at])
+            server.socket.close()
+
+        with stage.enter(once(end)) as client:
+            replies = client.ask("SELECT")
+            assert [each.fields["C"] for each in replies if each.kind == b"E"] == ["08006"]
+            assert client.value("SELECT") == "honest"
 
 
 def once(script: Callable[[Scripted, Message], None]) -> Script:
@@ -266,6 +377,12 @@ def test_bytes_behind_a_reply_are_seen_by_nobody(stage: Stage, said: bytes) -> N
         assert two.value("SELECT") == "honest"
 
 
+def test_a_row_that_nobody_described_is_for_the_driver_to_judge(stage: Stage) -> None:
+    """It is a reply to its own question, from its own server."""
+    with stage.enter(replies_with(row("bare") + complete("SELECT 1") + ready())) as client:
+        assert [each.kind for each in client.ask("SELECT")] == [b"D", b"C", b"Z"]
+
+
 EXTENDED = {
     "bind_before_parse": message(b"2") + message(b"1"),
     "two_parse_completes": message(b"1") * 2,
@@ -317,6 +434,34 @@ def test_a_fatal_error_costs_one_error_even_when_the_server_stays(stage: Stage) 
         assert client.value("SELECT") == "honest"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"\0", b"\0\0", b"S", b"SERROR", b"SERROR\0\0", b"C\0M\0\0", b"\xff\xff\0\0"],
+    ids=repr,
+)
+def test_an_error_without_its_fields_is_passed_on_and_its_server_used_again(
+    stage: Stage, said: bytes
+) -> None:
+    with stage.enter(replies_with(message(b"E", said) + ready())) as client:
+        replies = client.ask("SELECT")
+        assert [(each.kind, each.body) for each in replies] == [(b"E", said), (b"Z", b"I")]
+        assert client.ask("SELECT")[-1].kind == b"Z"
+
+
+def test_a_flood_of_new_parameters_is_passed_on_in_bounded_memory(stage: Stage) -> None:
+    def flood(server: Scripted, _asked: Message) -> None:
+        for first in range(0, 100_000, 100):
+            names = range(first, first + 100)
+            server.send(b"".join(message(b"S", b"p%d\0%b\0" % (n, b"v" * 500)) for n in names))
+        server.answer("after")
+
+    with stage.enter(once(flood)) as client:
+        before = resident_bytes(stage.weir.process.pid)
+        replies = client.ask("SELECT")
+        assert len([each for each in replies if each.kind == b"S"]) == 100_000
+        assert resident_bytes(stage.weir.process.pid) - before < 8 << 20
+
+
 def test_parameters_that_a_server_makes_up_are_not_run_as_sql_on_the_next(
     stage: Stage,
 ) -> None:
@@ -337,8 +482,11 @@ def test_parameters_that_a_server_makes_up_are_not_run_as_sql_on_the_next(
                 if first:
                     return
 
-    with stage.enter(play) as client:
+    database = stage.play(play)
+    with stage.client_of(database) as client:
         client.ask("SELECT 1")
+        servers = partial(stage.weir.metric, "pgweir_server_connections", database=database)
+        stage.weir.wait_until(lambda: servers() == 0)
         client.value("SELECT 2")
     assert "SET \"TimeZone\" TO E'x''; DROP TABLE users; --\\\\'" in statements
 
@@ -352,8 +500,10 @@ def test_a_flood_of_notices_reaches_the_client_in_bounded_memory(stage: Stage) -
         server.answer("after")
 
     with stage.enter(once(flood)) as client:
+        before = resident_bytes(stage.weir.process.pid)
         replies = client.ask("SELECT")
         assert len([each for each in replies if each.kind == b"N"]) == 20_000
+        assert resident_bytes(stage.weir.process.pid) - before < 8 << 20
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 2, 3, 5, 7])

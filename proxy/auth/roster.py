@@ -14,24 +14,25 @@ from proxy.auth.verifiers import Verifiers
 class Roster:
     """Users and their secrets. Does not change.
 
-    users: secret by user name. Raises SecretError for a name that no client could send.
+    users: secret by user name, None for a user who has none and proves themselves in other ways.
+    Raises SecretError for a name that no client could send.
     """
 
     __slots__ = ("_users",)
 
-    def __init__(self, users: Mapping[str, Secret]) -> None:
+    def __init__(self, users: Mapping[str, Secret | None]) -> None:
         for name in users:
             if not name or "\0" in name or encode_text(name) is None:
                 raise SecretError(f"{name!a} cannot be a user name")
         self._users = MappingProxyType(dict(users))
 
     @classmethod
-    def from_texts(cls, users: Mapping[str, str]) -> "Roster":
+    def from_texts(cls, users: Mapping[str, str | None]) -> "Roster":
         """Make a roster of secret texts. Raises SecretError, naming the user."""
-        secrets: dict[str, Secret] = {}
+        secrets: dict[str, Secret | None] = {}
         for name, text in users.items():
             try:
-                secrets[name] = parse_secret(text)
+                secrets[name] = None if text is None else parse_secret(text)
             except SecretError as refused:
                 raise SecretError(f'user "{name}": {refused}') from None
         return cls(secrets)
@@ -46,7 +47,7 @@ class Roster:
         return name in self._users
 
     def lookup(self, name: str) -> Secret | None:
-        """Give the user's secret, or None when there is no such user."""
+        """Give the user's secret, or None when there is no such user, or none with a secret."""
         return self._users.get(name)
 
     def prepare(
@@ -60,7 +61,8 @@ class Roster:
         derive: False where no method in force is scram-sha-256; plain passwords then stay so.
         Result: how many verifiers were derived.
         """
-        verifiers.learn([*self._users.values(), *beside])
+        secrets = {name: secret for name, secret in self._users.items() if secret is not None}
+        verifiers.learn([*secrets.values(), *beside])
         if not derive:
             return 0
-        return sum(verifiers.prepare(name, secret) for name, secret in self._users.items())
+        return sum(verifiers.prepare(name, secret) for name, secret in secrets.items())

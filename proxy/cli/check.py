@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from proxy.auth import read_admission
 from proxy.cli.refusal import tell_warnings, telling_what_is_wrong
 from proxy.config import Config, Node, load
 
@@ -19,6 +20,7 @@ def check(file: str) -> None:
     """
     with telling_what_is_wrong():
         config = load(Path(file), os.environ)
+        read_admission(config)
     tell_warnings(config)
     click.echo(f"{file}: ok")
     for line in summarise(config):

@@ -34,7 +34,8 @@ def run(file: str | None, listen: str | None, http: str | None, pool_size: int |
     from proxy.workers import serve  # noqa: PLC0415
 
     try:
-        code = uvloop.run(serve(config, source=source))
+        with telling_what_is_wrong():
+            code = uvloop.run(serve(config, source=source))
     except OSError as error:
         # An address that is taken, a folder that may not be written: the operator's to put right.
         click.echo(f"pgweir run: {error}", err=True)

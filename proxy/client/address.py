@@ -8,11 +8,16 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def ip_of(address: str) -> IpAddress | None:
-    """The IP of `127.0.0.1:5555` or `[::1]:5555`; None for a Unix socket."""
+    """The IP of `127.0.0.1:5555` or `[::1]:5555`; None for a Unix socket.
+
+    An IPv4 address in IPv6's clothes, as a PROXY header may have it, is an IPv4 address: what is
+    said about it must hold.
+    """
     host, _, _ = address.rpartition(":")
     if host == "unix":
         return None
-    return ipaddress.ip_address(host.strip("[]"))
+    ip = ipaddress.ip_address(host.strip("[]"))
+    return ip.ipv4_mapped or ip if isinstance(ip, ipaddress.IPv6Address) else ip
 
 
 def is_among(address: str, networks: Iterable[IpNetwork]) -> bool:

@@ -43,6 +43,11 @@ class Startup:
             "",
         )
 
+    @property
+    def replicates_physically(self) -> bool:
+        """A connection for physical replication: it has no database."""
+        return self.wants_replication and self.parameters["replication"].lower() != "database"
+
 
 def read_startup(version: int, packet: bytes) -> Startup:
     """Read a StartupMessage. version: its first number. packet: all after its length.

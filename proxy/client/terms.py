@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxy.auth import Roster
+from proxy.auth import Admission, Roster
 from proxy.client.address import IpNetwork
 from proxy.client.directory import Directory
 from proxy.tls import Offer, Renewed
@@ -13,14 +13,15 @@ from proxy.tls import Offer, Renewed
 class DoorTerms:
     """On which terms clients come in.
 
-    method: as in `auth.method`. tls: what clients are offered, None for no TLS.
+    admission: by which method who may. roster: the users that are listed.
     directory: where users that the roster does not have are looked up, by cluster, or None.
     cluster_of: the cluster a database of this name is in.
+    tls: what clients are offered, None for no TLS.
     tls_required: refuse those without it. login_timeout_s: for the whole login, 0 is no limit.
     balancers: whose connections begin with a PROXY header.
     """
 
-    method: str
+    admission: Admission
     roster: Roster
     max_clients: int
     login_timeout_s: float

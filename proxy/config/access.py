@@ -36,8 +36,27 @@ class Auth(Section):
 
     method: Literal["trust", "password", "md5", "scram-sha-256", "cert", "hba"] = Field(
         default="scram-sha-256",
-        description="What a client is asked for. `cert` and `hba` are not available in this "
-        "version.",
+        description="What a client is asked for. `cert` is a certificate in the user's name; "
+        "with `hba` the first rule of `hba_file` that matches a connection says.",
+    )
+    hba_file: FilePath | None = Field(
+        default=None,
+        description="Rules in the format of `pg_hba.conf`, for `method: hba`.",
+    )
+    ident_file: FilePath | None = Field(
+        default=None,
+        description="User maps in the format of `pg_ident.conf`, for certificates and peers.",
+    )
+    map: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The map of `ident_file` that `method: cert` uses; without it a certificate's "
+        "common name is the user.",
+    )
+    groups: Mapping[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Users by group, for `+group` and `samerole` in rules; `+other` among them "
+        "are the users of another group.",
     )
     users: Mapping[str, User] = Field(
         default_factory=dict, description="The users clients may log in as, by name."

@@ -20,11 +20,6 @@ _WITHOUT_EFFECT = (
 
 def find_unavailable(config: Config) -> Iterator[Contradiction]:
     """Values that cannot be obeyed, and with which the program does not start."""
-    auth = config.auth
-    if auth.method in ("cert", "hba"):
-        yield Contradiction(
-            ("auth", "method"), f"{auth.method} is {_NOT_HERE}; write scram-sha-256"
-        )
     for name, cluster in config.clusters.items():
         if cluster.failover.mode == "promote":
             yield Contradiction(

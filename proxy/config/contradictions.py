@@ -83,6 +83,7 @@ def _in_auth(config: Config) -> Iterator[Contradiction]:
                     f"nobody to ask it as in cluster {name}; write query_user, or a server.user",
                     (("clusters", name, "server"), ("auth", "query_user")),
                 )
+    yield from _in_rules(config)
     users: KeyPath = ("auth", "users")
     userlist: KeyPath = ("auth", "userlist_file")
     if auth.method == "trust" and not auth.users:
@@ -96,6 +97,46 @@ def _in_auth(config: Config) -> Iterator[Contradiction]:
                     if auth.users
                     else f"there is no user {name!r}; add it under auth.users",
                     ((*users, name), userlist),
+                )
+
+
+def _in_rules(config: Config) -> Iterator[Contradiction]:
+    """How rules and certificates go with the rest."""
+    auth, tls = config.auth, config.listen.tls
+    method: KeyPath = ("auth", "method")
+    if auth.method == "hba" and auth.hba_file is None:
+        yield Contradiction(
+            method, "hba needs rules; name their file under hba_file", (("auth", "hba_file"),)
+        )
+    if auth.method != "hba" and auth.hba_file is not None:
+        yield Contradiction(
+            ("auth", "hba_file"), f"nobody reads it with method {auth.method}; write hba", (method,)
+        )
+    if auth.method == "cert" and (tls.mode == "disable" or tls.ca is None):
+        yield Contradiction(
+            method,
+            "cert needs TLS and authorities; write listen.tls with mode: require and ca",
+            (("listen", "tls"),),
+        )
+    if auth.map is not None and auth.method != "cert":
+        yield Contradiction(
+            ("auth", "map"),
+            f"nobody asks for it with method {auth.method}"
+            + ("; write map= behind a rule" if auth.method == "hba" else "; write method: cert"),
+            (method,),
+        )
+    if auth.map is not None and auth.ident_file is None:
+        yield Contradiction(
+            ("auth", "map"),
+            "a map, but no file of maps; name it under ident_file",
+            (("auth", "ident_file"),),
+        )
+    for name, members in auth.groups.items():
+        for index, member in enumerate(members):
+            if member.startswith("+") and member[1:] not in auth.groups:
+                yield Contradiction(
+                    ("auth", "groups", name, index),
+                    f"there is no group {member[1:]!r}; {suggest(member[1:], list(auth.groups))}",
                 )
 
 

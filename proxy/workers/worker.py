@@ -12,7 +12,16 @@ import time
 from collections.abc import Callable, Mapping
 
 import proxy
-from proxy.auth import USUAL_SECRET, Credential, Md5Secret, PlainSecret, Roster, Verifiers
+from proxy.auth import (
+    USUAL_SECRET,
+    Admission,
+    Credential,
+    Md5Secret,
+    PlainSecret,
+    Roster,
+    Verifiers,
+    read_admission,
+)
 from proxy.client import Directory, Door, DoorTerms, Inquiry
 from proxy.client.door import facts_of
 from proxy.cluster import ClusterView, Monitor, NodeAddress, ProbeLogin, ProbeTls
@@ -57,10 +66,11 @@ class Worker:
         self._relay = Relay(loop, self, BUCKET_BOUNDS_S)
         self._roster = read_roster(config)
         self._verifiers = Verifiers(os.urandom(32))
+        admission = read_admission(config)
         self._contexts = read_contexts(config, {})
         self._places = read_places(config, self._contexts)
         self._directory = self._new_directory(read_inquiry(config))
-        self._terms = read_terms(config, self._roster, self._directory)
+        self._terms = read_terms(config, self._roster, admission, self._directory)
         self._reservoir = Reservoir(
             self._relay,
             self._book,
@@ -92,7 +102,7 @@ class Worker:
     async def start(self) -> dict[str, object]:
         """Begin to serve. Result: the addresses, for the log. Raises OSError."""
         config = self._config
-        await self._prepare(config, self._roster)
+        await self._prepare(config, self._terms)
         listen = config.listen
         port = self._door.listen(listen.host, listen.port, listen.backlog, read_tcp(config))
         facts: dict[str, object] = {"host": listen.host, "port": port}
@@ -128,16 +138,18 @@ class Worker:
 
         Nobody is disconnected: users and TLS hold for the next login, limits at once, and server
         connections to what is no longer right are closed as they become free.
-        Raises OSError or ssl.SSLError when a TLS file is unusable; then nothing has changed.
+        Raises ConfigError when a rule for logins is wrong, OSError or ssl.SSLError when a TLS file
+        is unusable; then nothing has changed.
         """
         roster = read_roster(config)
+        admission = await asyncio.to_thread(read_admission, config)
         directory = self._directory
         if (inquiry := read_inquiry(config)) != (directory and directory.inquiry):
             directory = self._new_directory(inquiry)
-        terms = read_terms(config, roster, directory)
+        terms = read_terms(config, roster, admission, directory)
         contexts = read_contexts(config, self._contexts, self._config)
         places = read_places(config, contexts)
-        await self._prepare(config, roster)
+        await self._prepare(config, terms)
         before, self._config = self._config, config
         self._roster, self._terms = roster, terms
         self._contexts, self._places = contexts, places
@@ -169,12 +181,13 @@ class Worker:
         ]
         return later
 
-    async def _prepare(self, config: Config, roster: Roster) -> None:
+    async def _prepare(self, config: Config, terms: DoorTerms) -> None:
         """Make verifiers and decoys ready for these users."""
+        methods = terms.admission.rules.methods
         await asyncio.to_thread(
-            roster.prepare,
+            terms.roster.prepare,
             self._verifiers,
-            derive=config.auth.method in ("scram-sha-256", "password"),
+            derive=not methods.isdisjoint(("scram-sha-256", "password")),
             beside=(USUAL_SECRET,) if config.auth.has_query else (),
         )
 
@@ -381,9 +394,8 @@ class Worker:
 def read_roster(config: Config) -> Roster:
     """The users of the configuration; those of its user list are among them."""
     texts = {
-        name: str(user.password)
+        name: None if user.password is None else str(user.password)
         for name, user in config.auth.users.items()
-        if user.password is not None
     }
     return Roster.from_texts(texts)
 
@@ -402,11 +414,13 @@ def read_inquiry(config: Config) -> Inquiry | None:
     return Inquiry(auth.query or DEFAULT_QUERY, logins, auth.query_ttl)
 
 
-def read_terms(config: Config, roster: Roster, directory: Directory | None) -> DoorTerms:
+def read_terms(
+    config: Config, roster: Roster, admission: Admission, directory: Directory | None
+) -> DoorTerms:
     """On which terms clients come in."""
     tls = config.listen.tls
     return DoorTerms(
-        method=config.auth.method,
+        admission=admission,
         roster=roster,
         max_clients=config.listen.max_client_conn,
         login_timeout_s=config.limits.client_login_timeout,

@@ -66,6 +66,46 @@ def test_every_problem_is_one_line_of_standard_error(file: Path, command: str) -
     )
 
 
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_wrong_rule_for_logins_is_told_with_its_own_file_and_line(
+    file: Path, command: str
+) -> None:
+    rules, maps = file.parent / "hba.conf", file.parent / "ident.conf"
+    file.write_text(
+        SOUND.replace("{users", "{method: hba, hba_file: hba.conf, ident_file: ident.conf, users")
+    )
+    rules.write_text(
+        "# who may come in\n"
+        "local all all peer map=accounts\n"
+        "host all +dev all md5\n"
+        "include more.conf\n"
+        "host all all all ldap ldapbasedn=x ldapbindpasswd=hunter2\n"
+    )
+    maps.write_text("accounts /( app\n")
+    result = invoke(command, "-c", file)
+    assert result.stdout == ""
+    assert (result.exit_code, result.stderr.splitlines()) == (
+        2,
+        [
+            f'{rules}:2: (rule): there is no map "accounts"; describe it in the file under '
+            "auth.ident_file",
+            f'{rules}:3: (rule): there is no group "dev"; describe it under auth.groups',
+            f"{rules}:4: (rule): {file.parent}/more.conf cannot be read (No such file or "
+            "directory)",
+            f"{rules}:5: (rule): ldap is not available in this version",
+            f'{maps}:1: (rule): "(" is not a regular expression as this program understands them',
+        ],
+    )
+
+
+def test_a_file_without_rules_is_refused(file: Path) -> None:
+    (file.parent / "hba.conf").write_text("# nobody\n")
+    file.write_text(SOUND.replace("{users", "{method: hba, hba_file: hba.conf, users"))
+    result = invoke("check", "-c", file)
+    assert result.exit_code == 2
+    assert "hba.conf:1: (rule): there is no rule, so that nobody may come in" in result.stderr
+
+
 def test_run_without_file_and_url_says_what_to_set() -> None:
     result = invoke("run", DATABASE_URL=None)
     assert result.exit_code == 2

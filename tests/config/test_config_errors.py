@@ -224,11 +224,30 @@ WHOLE = {
     ),
     "certificates for login": (
         AUTH + "auth:\n  method: cert\n",
-        ["f.yaml:4: auth.method: cert is not available in this version; write scram-sha-256"],
+        [
+            "f.yaml:4: auth.method: cert needs TLS and authorities; write listen.tls with mode: "
+            "require and ca"
+        ],
     ),
-    "hba": (
+    "rules without their file": (
         AUTH + "auth:\n  method: hba\n",
-        ["f.yaml:4: auth.method: hba is not available in this version; write scram-sha-256"],
+        ["f.yaml:4: auth.method: hba needs rules; name their file under hba_file"],
+    ),
+    "rules that nobody reads": (
+        AUTH + "auth:\n  hba_file: /dev/null\n",
+        [
+            "f.yaml:4: auth.hba_file: nobody reads it with method scram-sha-256; write hba",
+        ],
+    ),
+    "a map that nobody asks for": (
+        AUTH + "auth:\n  map: m\n",
+        [
+            "f.yaml:4: auth.map: nobody asks for it with method scram-sha-256; write method: cert",
+        ],
+    ),
+    "a group of a group that is not there": (
+        AUTH + "auth:\n  groups:\n    dev: [ann, +opps]\n    ops: [olga]\n",
+        ["f.yaml:5: auth.groups.dev[1]: there is no group 'opps'; did you mean 'ops'?"],
     ),
     "a query that nobody asks": (
         AUTH + "auth:\n  query: SELECT 1\n",

@@ -6,6 +6,7 @@ line with the reason, and a counter.
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from proxy.auth import Credential, Verifiers
 from proxy.client.address import is_among
+from proxy.client.census import Census
+from proxy.client.failures import FailedLogins
 from proxy.client.greeting import greet
 from proxy.client.keys import Keys
 from proxy.client.proving import prove
@@ -33,6 +36,9 @@ _log = logging.getLogger("pgweir.client")
 
 # Accepted in one go before the other events get their turn.
 _ACCEPTS_A_TURN = 64
+# Who is refused because too many are logging in is heard first, if there are no more than these.
+_DECLINED_POLITELY = 100
+_DECLINED_WITHIN_S = 1.0
 # A descriptor is not there to be had: accepting again at once would spin.
 _PAUSE_WITHOUT_DESCRIPTORS_S = 0.1
 
@@ -65,8 +71,10 @@ class Door:
         self._proofs: dict[str, Credential] = {}
         self.refusals: Tally[str] = Tally("other")
         self.cancels: Tally[str] = Tally("other")
-        # Logins that have a place among `max_clients` and are not yet in the relay.
-        self._entering = 0
+        self._strangers: set[Client] = set()
+        self._declined: set[asyncio.Task[None]] = set()
+        self._census = Census()
+        self._failures = FailedLogins(clock)
         self.is_open = False
 
     # --- listening -----------------------------------------------------------------------------
@@ -131,8 +139,8 @@ class Door:
         for path in self._socket_paths:
             path.unlink(missing_ok=True)
         self._socket_paths.clear()
-        for login in self._logins:
-            login.cancel()
+        for task in (*self._logins, *self._declined):
+            task.cancel()
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTS_A_TURN):
@@ -143,9 +151,17 @@ class Door:
                 return
             if client is None:
                 return
-            task = self._relay.loop.create_task(self._admit(client))
-            self._logins.add(task)
-            task.add_done_callback(self._logins.discard)
+            if len(self._strangers) < self._terms().max_strangers:
+                self._strangers.add(client)
+                task = self._relay.loop.create_task(self._admit(client))
+                self._logins.add(task)
+                task.add_done_callback(self._logins.discard)
+            elif len(self._declined) < _DECLINED_POLITELY:
+                task = self._relay.loop.create_task(self._decline(client))
+                self._declined.add(task)
+                task.add_done_callback(self._declined.discard)
+            else:
+                self._turn_away(client)
 
     def _pause_accepting(self, listener: socket.socket, error: OSError) -> None:
         self._lines.log(
@@ -164,6 +180,41 @@ class Door:
 
         loop.call_later(_PAUSE_WITHOUT_DESCRIPTORS_S, resume)
 
+    async def _decline(self, client: Client) -> None:
+        """Task: hear what a stranger wants, shortly, and say that there are too many.
+
+        An answer to the first packet of all, SSLRequest, would not be shown to anybody: it is not
+        under TLS. And a cancel request is served: it is what helps when there are too many.
+        """
+        try:
+            async with asyncio.timeout(_DECLINED_WITHIN_S):
+                heard = await self._hear(client, self._terms()) is not None
+        except (
+            ClientError,
+            PeerError,
+            TimeoutError,
+            ConnectionResetError,
+            asyncio.CancelledError,
+        ):
+            heard = True
+        except Exception as bug:  # noqa: BLE001 -- top of a task
+            self._lines.log(logging.ERROR, "a login failed", {"addr": client.address}, bug)
+            client.abandon()
+            return
+        if heard:
+            self._turn_away(client)
+
+    def _turn_away(self, client: Client) -> None:
+        """Refuse a stranger: there are too many already."""
+        # What has come is read, or closing would reset the connection and lose the answer.
+        _ = client.has_unread
+        answer = ClientError(
+            "53300",
+            "too many connections are being logged in (max_login_conn)",
+            hint="Try again in a moment, or raise listen.max_login_conn.",
+        )
+        self._refuse(client, answer, "too_many_logins")
+
     # --- logging in ----------------------------------------------------------------------------
 
     async def _admit(self, client: Client) -> None:
@@ -171,11 +222,12 @@ class Door:
         terms = self._terms()
         try:
             async with asyncio.timeout(terms.login_timeout_s or None):
-                if terms.balancers and is_among(client.address, terms.balancers):
-                    await learn_address(client)
-                startup = await greet(client, terms, self._cancel)
+                startup = await self._hear(client, terms)
                 if startup is not None:
                     await self._log_in(client, startup, terms)
+        except _Unproved as failed:
+            await self._delay(client, terms)
+            self._refuse(client, failed.refused, _reason_of(failed.refused))
         except ClientError as refused:
             self._refuse(client, refused, _reason_of(refused))
         except HandshakeFailed as failed:
@@ -202,6 +254,22 @@ class Door:
         except Exception as bug:  # noqa: BLE001 -- top of a task
             self._lines.log(logging.ERROR, "a login failed", {"addr": client.address}, bug)
             client.abandon()
+        finally:
+            self._strangers.discard(client)
+
+    async def _delay(self, client: Client, terms: DoorTerms) -> None:
+        """Let a client whose login failed wait for the answer, if its address has failed often."""
+        delay_s = self._failures.note(client.address, terms.failure_delay_s)
+        if delay_s:
+            # When the door closes, it is told at once.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(delay_s)
+
+    async def _hear(self, client: Client, terms: DoorTerms) -> Startup | None:
+        """Take what a client says first. Result: as of `greet`."""
+        if terms.balancers and is_among(client.address, terms.balancers):
+            await learn_address(client)
+        return await greet(client, terms, self._cancel)
 
     def _cancel(self, client: Client, packet: bytes) -> None:
         pid, secret = messages.read_cancel_request(packet)
@@ -217,20 +285,30 @@ class Door:
         if startup.negotiate:
             newest = messages.PROTOCOL_3_0 | startup.minor
             before.append(messages.negotiate_protocol_version(newest, startup.unsupported))
-        if len(self._relay.clients) + self._entering >= terms.max_clients:
-            raise ClientError(
-                "53300",
-                "no more connections allowed (max_client_conn)",
-                hint="Raise listen.max_client_conn, or close connections that are not used.",
-            )
-        self._entering += 1
+        # Those who are not yet proved hold no place: strangers cannot keep clients out.
+        self._census.check_total(terms.max_clients)
         try:
             answer, proof = await prove(client, startup, terms, self._verifiers, before)
-            if proof is not None:
-                self._proofs[startup.user] = proof
+        except ClientError as refused:
+            if refused.sqlstate.startswith("28"):
+                raise _Unproved(refused) from None
+            raise
+        self._strangers.discard(client)
+        if proof is not None:
+            self._proofs[startup.user] = proof
+        self._census.check_total(terms.max_clients)
+        policy = self._reservoir.policy_of(startup.database, startup.user)
+        self._census.enter(
+            startup.database,
+            startup.user,
+            most_of_database=policy.max_db_client_connections,
+            most_of_user=policy.max_user_client_connections,
+        )
+        try:
             await self._enter(client, startup, answer)
-        finally:
-            self._entering -= 1
+        except BaseException:
+            self._census.leave(startup.database, startup.user)
+            raise
 
     async def _enter(self, client: Client, startup: Startup, answer: list[bytes]) -> None:
         """Hand a client over to the relay. answer: what it is told first."""
@@ -255,6 +333,10 @@ class Door:
         client.enter(line, welcome.settings, pid, secret)
         if _log.isEnabledFor(logging.INFO):
             _log.info("client connected", extra={"facts": facts_of(client, startup)})
+
+    def let_out(self, client: Client) -> None:
+        """A client that was inside is gone."""
+        self._census.leave(client.login.database, client.login.user)
 
     def proof_of(self, user: str) -> Credential | None:
         """What the user's own last login proved that can log in to a server, or None."""
@@ -281,6 +363,14 @@ class Door:
     def tick(self) -> None:
         """Once in a while: say what was left out of the log."""
         self._lines.report_ended()
+
+
+class _Unproved(Exception):  # noqa: N818 -- a client's failure, not ours
+    """A client did not prove who it is."""
+
+    def __init__(self, refused: ClientError) -> None:
+        super().__init__(refused.message)
+        self.refused = refused
 
 
 def facts_of(client: Client, startup: Startup) -> dict[str, object]:

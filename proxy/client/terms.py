@@ -19,6 +19,8 @@ class DoorTerms:
     tls: what clients are offered, None for no TLS.
     tls_required: refuse those without it. login_timeout_s: for the whole login, 0 is no limit.
     balancers: whose connections begin with a PROXY header.
+    max_strangers: connections whose clients have not yet proved who they are.
+    failure_delay_s: longest delay of a failed login's refusal, 0 is none.
     """
 
     admission: Admission
@@ -27,6 +29,8 @@ class DoorTerms:
     login_timeout_s: float
     tls: Renewed[Offer] | None
     tls_required: bool
-    balancers: tuple[IpNetwork, ...] = ()
+    balancers: tuple[IpNetwork, ...]
+    max_strangers: int
+    failure_delay_s: float
     directory: Directory | None = None
     cluster_of: Callable[[str], str] = str

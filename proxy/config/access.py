@@ -98,6 +98,13 @@ class Auth(Section):
         description="How long an answer of the query is used before it is asked for again; 0 "
         "asks at each login. After a refused login it is asked for again at once.",
     )
+    failure_delay: Duration = Field(
+        default=1.0,
+        description="How long the refusal of a failed login is delayed at most. From the sixth "
+        "failure of an address on, each is delayed twice as long as the one before, beginning "
+        "with 100ms; one failure is forgotten every ten seconds. Logins that succeed are never "
+        "delayed. 0 is off.",
+    )
     admins: tuple[str, ...] = Field(
         default=(), description="Users who may use the admin console in full."
     )

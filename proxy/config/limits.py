@@ -45,6 +45,16 @@ class Limits(Section):
         default=0,
         description="Most server connections of one client user over all its pools; 0 is no limit.",
     )
+    max_db_client_connections: Count = Field(
+        default=0,
+        description="Most clients in one database, whoever they are; the next one is refused "
+        "with 53300. 0 is no limit but `max_client_conn`.",
+    )
+    max_user_client_connections: Count = Field(
+        default=0,
+        description="Most clients of one user, in all databases; the next one is refused with "
+        "53300. 0 is no limit but `max_client_conn`.",
+    )
     query_wait_timeout: Duration = Field(
         default=120.0,
         description="How long a statement may wait for a server connection; 0 is for ever.",
@@ -171,9 +181,11 @@ class DatabaseOverrides(Overrides):
     """Limits a database may set: those about the database as a whole besides."""
 
     max_db_connections: Count | None = _instead_of("max_db_connections")
+    max_db_client_connections: Count | None = _instead_of("max_db_client_connections")
 
 
 class UserOverrides(Overrides):
     """Limits a user may set: those about the user as a whole besides."""
 
     max_user_connections: Count | None = _instead_of("max_user_connections")
+    max_user_client_connections: Count | None = _instead_of("max_user_client_connections")

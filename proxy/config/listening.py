@@ -73,6 +73,12 @@ class Listen(Section):
         description="Most client connections at a time; the next one is refused with 53300. "
         "Console connections do not count.",
     )
+    max_login_conn: Count = Field(
+        default=0,
+        description="Most connections at a time whose clients have not yet proved who they are; "
+        "the next one is refused with 53300 at once. They do not count for `max_client_conn`. "
+        "0 is as many as `max_client_conn`, so that all clients may come back at the same time.",
+    )
     tls: ClientTls = Field(
         default_factory=ClientTls, description="TLS between clients and the proxy."
     )

@@ -44,6 +44,8 @@ class Policy:
     reserve_pool_timeout: float
     max_db_connections: int
     max_user_connections: int
+    max_db_client_connections: int
+    max_user_client_connections: int
     query_wait_timeout: float
     query_wait_notify: float
     query_timeout: float

@@ -135,6 +135,10 @@ class Reservoir:
         """
         return self._basin(database, user).line
 
+    def policy_of(self, database: str, user: str) -> Policy:
+        """Say what holds for this user in this database. Raises ClientError (3D000)."""
+        return self._basin(database, user).policy
+
     async def welcome(self, database: str, user: str, startup: StartupSettings) -> Welcome:
         """Say what a new client is told, once a server has been reached.
 

@@ -145,6 +145,7 @@ REFUSAL_REASONS = (
     "login_failed",
     "login_timeout",
     "too_many_clients",
+    "too_many_logins",
     "unknown_database",
     "tls_required",
     "tls_failed",

@@ -341,6 +341,7 @@ class Worker:
 
     def client_gone(self, client: Client, reason: str) -> None:
         """A client's connection is over."""
+        self._door.let_out(client)
         if client.line is not None and client.login.wants_replication:
             for pool in client.line.pools:
                 self._loop.call_soon(pool.retire)
@@ -429,6 +430,8 @@ def read_terms(
         balancers=tuple(map(ipaddress.ip_network, config.listen.proxy_protocol_from)),
         directory=directory,
         cluster_of=config.cluster_of,
+        max_strangers=config.listen.max_login_conn or config.listen.max_client_conn,
+        failure_delay_s=config.auth.failure_delay,
     )
 
 

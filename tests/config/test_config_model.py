@@ -23,6 +23,8 @@ def test_limits_have_the_defaults_of_the_contract() -> None:
         "reserve_pool_timeout": 5.0,
         "max_db_connections": 0,
         "max_user_connections": 0,
+        "max_db_client_connections": 0,
+        "max_user_client_connections": 0,
         "query_wait_timeout": 120.0,
         "query_wait_notify": 5.0,
         "query_timeout": 0.0,

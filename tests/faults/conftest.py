@@ -17,7 +17,8 @@ from tests.fixtures.pgweir import Pgweir, configuration, merged, running
 from tests.fixtures.postgres import DATABASE, MONITOR, Postgres
 
 OPEN_DOOR: dict[str, Any] = {
-    "auth": {"method": "trust"},
+    # Tests are one address that fails again and again.
+    "auth": {"method": "trust", "failure_delay": 0},
     "clusters": {"main": {"server": {"tls": {"mode": "disable"}}}},
 }
 

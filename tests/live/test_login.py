@@ -187,7 +187,11 @@ def test_an_unknown_user_gets_the_same_salt_each_time(pgweir: Pgweir) -> None:
     assert salt() == salt()
 
 
-def test_an_unknown_user_is_refused_in_the_same_time_as_a_wrong_password(pgweir: Pgweir) -> None:
+def test_an_unknown_user_is_refused_in_the_same_time_as_a_wrong_password(
+    start_pgweir: StartPgweir, pg18: Postgres
+) -> None:
+    pgweir = start_pgweir(pg18, auth={"failure_delay": 0})
+
     def median_s(user: str) -> float:
         taken = []
         for _ in range(15):

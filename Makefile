@@ -84,7 +84,8 @@ lint: $(DEV)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
-	$(RUN) -m mypy.stubtest --allowlist .ci/stubtest-allowlist proxy.relay.relay proxy.wire.messages
+	$(RUN) -m mypy.stubtest --mypy-config-file pyproject.toml --allowlist .ci/stubtest-allowlist \
+		proxy.relay.relay proxy.sql.lexer proxy.wire.messages
 	$(VENV)/bin/shellcheck .ci/run .ci/packages deploy/*.sh
 	@test ! -x $(VENV)/bin/hadolint || $(VENV)/bin/hadolint Dockerfile
 

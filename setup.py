@@ -1,4 +1,4 @@
-"""Build the compiled rooms: `wire/` and `relay/`.
+"""Build what is compiled: `wire/`, `relay/` and the lexer in `sql/`.
 
 Everything else about the project is declared in pyproject.toml. This file exists because the
 extension modules are compiled against asyncpg's `.pxd` files and because a machine that lacks a
@@ -17,7 +17,7 @@ sys.path.insert(0, str(HERE))
 
 from machine import find_compiler, what_is_missing  # noqa: E402
 
-COMPILED = ("proxy/wire/messages.pyx", "proxy/relay/relay.pyx")
+COMPILED = ("proxy/wire/messages.pyx", "proxy/relay/relay.pyx", "proxy/sql/lexer.pyx")
 
 
 def _require_machine() -> None:

@@ -15,7 +15,10 @@ from proxy import __version__
 # stands here so that `--help` need not load them all.
 _COMMANDS = {
     "run": ("proxy.cli.run", "Serve."),
-    "check": ("proxy.cli.check", "Say what is wrong with a configuration file, or that it is ok."),
+    "check": (
+        "proxy.cli.check",
+        "Say what is wrong with a file, or what a statement would do.",
+    ),
     "demo": ("proxy.cli.demonstrate", "Serve a temporary PostgreSQL with streaming replicas."),
     "schema": ("proxy.cli.schema", "Print the JSON Schema of the configuration."),
 }

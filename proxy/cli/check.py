@@ -1,4 +1,4 @@
-"""`pgweir check`: is this file a configuration?"""
+"""`pgweir check`: is this file a configuration? What would this statement do?"""
 
 import os
 from pathlib import Path
@@ -7,17 +7,31 @@ import click
 
 from proxy.auth import read_admission
 from proxy.cli.refusal import tell_warnings, telling_what_is_wrong
+from proxy.cli.statement import describe
 from proxy.config import Config, Node, load
 
 
 @click.command()
-@click.option("-c", "--config", "file", metavar="FILE", required=True, help="YAML file.")
-def check(file: str) -> None:
-    """Say what is wrong with a configuration file, or that it is ok.
+@click.option("-c", "--config", "file", metavar="FILE", help="YAML file.")
+@click.option("--sql", metavar="TEXT", help="A statement, or several.")
+def check(file: str | None, sql: str | None) -> None:
+    """Say what is wrong with a configuration file, or what a statement would do.
 
     Each problem is one line, FILE:LINE: key.path: what is wrong and what would be right, and the
     exit code is then 2. References to the environment are expanded as `run` would.
+
+    With --sql: whether the statement only reads, and if not, why. The file may then be left out.
     """
+    if file is None and sql is None:
+        raise click.UsageError("Missing option '-c' / '--config', or '--sql'.")
+    if file is not None:
+        _check_file(file)
+    if sql is not None:
+        for line in describe(sql):
+            click.echo(line)
+
+
+def _check_file(file: str) -> None:
     with telling_what_is_wrong():
         config = load(Path(file), os.environ)
         read_admission(config)

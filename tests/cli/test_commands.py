@@ -52,6 +52,46 @@ def test_check_prints_warnings_beside_the_result(file: Path) -> None:
     )
 
 
+def test_check_says_what_a_statement_would_do() -> None:
+    result = invoke(
+        "check", "--sql", "/* pgweir: replica */ SELECT max(id) FROM orders WHERE id < 9"
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == (
+        "only reads: a replica may run it\n"
+        "hint: replica\n"
+        "SELECT: reads orders; calls max\n"
+        "key: select max ( id ) from orders where id < 1\n"
+    )
+
+
+def test_check_says_why_a_statement_is_for_the_primary() -> None:
+    result = invoke("check", "--sql", "SET a.b = 'c'; SELECT 1 FROM orders FOR UPDATE")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "for the primary:\n"
+        "  it changes a setting of the session: a.b\n"
+        "  it locks rows (FOR UPDATE, FOR SHARE)\n"
+        "SET\n"
+        "SELECT: reads orders\n"
+        "session: setting: a.b\n"
+        "key: set a . b = '1' ; select 1 from orders for update\n"
+    )
+
+
+def test_check_takes_a_file_and_a_statement_together(file: Path) -> None:
+    result = invoke("check", "-c", file, "--sql", "select 1")
+    assert result.exit_code == 0
+    assert f"{file}: ok\n" in result.stdout
+    assert "only reads" in result.stdout
+
+
+def test_check_wants_a_file_or_a_statement() -> None:
+    result = invoke("check")
+    assert result.exit_code == 2
+    assert "'--sql'" in result.stderr
+
+
 @pytest.mark.parametrize("command", ["check", "run"])
 def test_every_problem_is_one_line_of_standard_error(file: Path, command: str) -> None:
     file.write_text("listen: {port: no}\n" + SOUND + "wrkers: 2\n")

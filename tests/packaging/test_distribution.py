@@ -106,7 +106,7 @@ def test_the_wheel_has_every_file_that_is_read_at_run_time(wheel: Path) -> None:
         names = set(archive.namelist())
     wanted = {
         str(path.relative_to(ROOT))
-        for kind in ("*.py", "*.sql", "*.pyi", "*.pxd", "py.typed")
+        for kind in ("*.py", "*.sql", "*.txt", "*.pyi", "*.pxd", "py.typed")
         for path in ROOT.glob(f"proxy/**/{kind}")
     }
     assert wanted - names == set()
@@ -117,7 +117,11 @@ def test_the_wheel_has_the_compiled_rooms_and_not_their_c(wheel: Path) -> None:
         names = archive.namelist()
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     compiled = sorted(name for name in names if name.endswith((".so", ".c")))
-    assert compiled == [f"proxy/relay/relay{suffix}", f"proxy/wire/messages{suffix}"]
+    assert compiled == [
+        f"proxy/relay/relay{suffix}",
+        f"proxy/sql/lexer{suffix}",
+        f"proxy/wire/messages{suffix}",
+    ]
 
 
 def test_the_wheel_has_the_package_alone(wheel: Path) -> None:

@@ -1,0 +1,33 @@
+"""What would this statement do?
+
+A text becomes a *key* (`lexer`: comments gone, constants replaced), the key a tree (`grammar`),
+the tree *facts* (`facts`, `reading`), and the facts a *verdict* (`verdict`): whether it only reads,
+with the reasons if it does not. `Classifier` remembers verdicts by their keys. Pure: nothing here
+knows nodes, sessions or sockets; what the catalogue knows of functions and views is handed in.
+"""
+
+from proxy.sql.classifier import Classifier
+from proxy.sql.facts import Call, Effect, Facts, Name, Touch, Transaction
+from proxy.sql.grammar import GrammarError
+from proxy.sql.lexer import Lexed, lex
+from proxy.sql.reading import read_facts
+from proxy.sql.verdict import Catalogue, Verdict
+from proxy.sql.volatility import Volatility, builtin_volatility
+
+__all__ = [
+    "Call",
+    "Catalogue",
+    "Classifier",
+    "Effect",
+    "Facts",
+    "GrammarError",
+    "Lexed",
+    "Name",
+    "Touch",
+    "Transaction",
+    "Verdict",
+    "Volatility",
+    "builtin_volatility",
+    "lex",
+    "read_facts",
+]

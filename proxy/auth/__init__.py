@@ -10,7 +10,7 @@ callers, and only `admission` touches the disk.
 from proxy.auth.admission import Admission, read_admission
 from proxy.auth.exchange import METHODS, Exchange, Reply, begin
 from proxy.auth.found import USUAL_SECRET, FoundSecrets, read_found
-from proxy.auth.hba import Facts, Rule, Rules, refusal
+from proxy.auth.hba import Facts, NotAllowedError, Rule, Rules, refusal
 from proxy.auth.keys import DerivedKeys, ScramKeys
 from proxy.auth.places import Interface
 from proxy.auth.roster import Roster
@@ -36,6 +36,7 @@ __all__ = [
     "FoundSecrets",
     "Interface",
     "Md5Secret",
+    "NotAllowedError",
     "PlainSecret",
     "Reply",
     "Roster",

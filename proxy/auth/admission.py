@@ -14,16 +14,20 @@ from proxy.auth.ident import UserMaps, read_maps
 from proxy.auth.names import Groups
 from proxy.config import Config, ConfigError, Problem
 
-# Read, and understood, but there is nobody to carry them out.
-_NOT_YET = ("ldap", "pam", "oauth")
+NOT_YET = ("ldap", "pam", "oauth")
+"""Methods of rules that are understood, and that nobody carries out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Rules for logins, and the maps they name."""
+    """Rules for logins, and the maps they name.
+
+    warnings: what is right and does nothing, one line each with its place.
+    """
 
     rules: Rules
     maps: UserMaps
+    warnings: tuple[str, ...] = ()
 
     def allows(self, rule: Rule, known_as: str, user: str) -> bool:
         """Whether who is vouched for under that name may be this user."""
@@ -75,7 +79,8 @@ def read_admission(config: Config) -> Admission:
                 for fault in sorted(faults, key=lambda fault: (str(fault.file), fault.number))
             ]
         )
-    return Admission(rules, maps)
+    dead = () if config.listen.tls.mode != "disable" else tuple(_find_dead(rules))
+    return Admission(rules, maps, dead)
 
 
 def _lines_of(path: Path, faults: list[Fault]) -> Iterable[Line]:
@@ -88,13 +93,21 @@ def _lines_of(path: Path, faults: list[Fault]) -> Iterable[Line]:
     return lines
 
 
+def _find_dead(rules: Iterable[Rule]) -> Iterator[str]:
+    """Rules that cannot match, because nobody is offered TLS."""
+    for rule in rules:
+        if rule.type == "hostssl":
+            text = "hostssl never matches, because listen.tls.mode is disable"
+            yield str(Problem(str(rule.file), rule.line, "(rule)", text))
+
+
 def _find_faults(rules: Iterable[Rule], maps: UserMaps, config: Config) -> Iterator[Fault]:
     """What is wrong with rules that are sound by themselves."""
     for rule in rules:
         name = rule.options.get("map")
         if rule.file is None:
             continue
-        if rule.method in _NOT_YET:
+        if rule.method in NOT_YET:
             text = f"{rule.method} is not available in this version"
             yield Fault(rule.file, rule.line, text)
         if name and name not in maps:

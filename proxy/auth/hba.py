@@ -142,7 +142,11 @@ def _is_there(
     return place.has(peer, near)
 
 
-def refusal(rule: Rule | None, facts: Facts) -> ClientError:
+class NotAllowedError(ClientError):
+    """No rule lets this client in, or one rejects it."""
+
+
+def refusal(rule: Rule | None, facts: Facts) -> NotAllowedError:
     """What a client is told whom no rule lets in, or whom one rejects; PostgreSQL's words (28000).
 
     They say what the client asked for and nothing of who exists.
@@ -159,7 +163,7 @@ def refusal(rule: Rule | None, facts: Facts) -> ClientError:
         said = f"no pg_hba.conf entry for {kind}{preposition}{what}"
     else:
         said = f"pg_hba.conf rejects {kind or 'connection '}for {what}"
-    return ClientError(
+    return NotAllowedError(
         "28000", said, hint="The rules are those of the proxy (pgweir), in its auth.hba_file."
     )
 
@@ -173,7 +177,7 @@ _METHODS_ELSEWHERE = {
     "radius": "RADIUS is not spoken here",
     "ident": "ident believes what the client's machine says; only local connections may have it",
 }
-_METHODS = (
+METHODS = (
     "trust",
     "reject",
     "password",
@@ -284,8 +288,8 @@ def _read_method(method: str, kind: str) -> str:
         return "peer"  # as PostgreSQL
     if method in _METHODS_ELSEWHERE:
         raise UnreadableLineError(f"{method} is not available: {_METHODS_ELSEWHERE[method]}")
-    if method not in _METHODS:
-        raise UnreadableLineError(f'"{method}" is no method; it is one of {", ".join(_METHODS)}')
+    if method not in METHODS:
+        raise UnreadableLineError(f'"{method}" is no method; it is one of {", ".join(METHODS)}')
     if method == "peer" and kind != "local":
         raise UnreadableLineError("peer is for local connections alone: it asks the kernel")
     if method == "cert" and kind != "hostssl":

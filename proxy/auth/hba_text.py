@@ -94,6 +94,8 @@ class _Reading:
                 self.faults.append(Fault(path, number, str(wrong)))
 
     def _fields(self, path: Path, line: str, depth: int) -> Iterator[Field]:
+        if "\0" in line:
+            raise UnreadableLineError("a NUL, which no name can hold")
         for words in _cut(line):
             field: list[Word] = []
             for word in words:

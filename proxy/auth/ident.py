@@ -78,7 +78,5 @@ def _read_line(line: Line, groups: Groups) -> Mapped:
     entry = read_user(inside, groups)
     if not outside.text.startswith("/"):
         return Mapped(name.text, outside.text, entry)
-    pattern = Pattern(outside.text[1:])
-    if entry.kind is Kind.NAME and "\\1" in entry.text and not pattern.groups:
-        raise UnreadableLineError(f'"{pattern.text}" captures nothing that \\1 could stand for')
-    return Mapped(name.text, pattern, entry)
+    captures = entry.kind is Kind.NAME and "\\1" in entry.text
+    return Mapped(name.text, Pattern(outside.text[1:], captures=captures), entry)

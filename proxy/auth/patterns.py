@@ -10,6 +10,7 @@ Source: PostgreSQL documentation, "The pg_hba.conf File" (regular expressions be
 """
 
 import re
+import warnings
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
@@ -20,36 +21,20 @@ class Pattern:
     """A regular expression, as it stands behind the `/`. Raises UnreadableLineError.
 
     Found anywhere in a name, unless it is anchored; a dot matches any character.
+    captures: `first_group` will be asked for.
     """
 
-    __slots__ = ("_captures", "_matches", "text")
+    __slots__ = ("_groups", "_matches", "text")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, captures: bool = False) -> None:
         self.text = text
-        whole = f"(?s){text}"
+        self._groups = _read_groups(text) if captures else None
         try:
             self._matches = SchemaValidator(
-                core_schema.str_schema(pattern=whole, regex_engine="rust-regex", strict=True)
+                core_schema.str_schema(pattern=f"(?s){text}", regex_engine="rust-regex")
             )
-            self._captures = re.compile(whole)
-        except (SchemaError, re.error, OverflowError, RecursionError):
-            raise UnreadableLineError(
-                f'"{text}" is not a regular expression as this program understands them'
-            ) from None
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Pattern) and self.text == other.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
-    def __repr__(self) -> str:
-        return f"Pattern({self.text!r})"
-
-    @property
-    def groups(self) -> int:
-        """How many groups it captures."""
-        return self._captures.groups
+        except SchemaError:
+            raise _not_understood(text) from None
 
     def matches(self, name: str) -> bool:
         """Whether it is found in a name, in time linear in the name's length."""
@@ -59,7 +44,25 @@ class Pattern:
 
     def first_group(self, name: str) -> str | None:
         """What the first group held in a name, or None. For names that are vouched for."""
-        if not self.matches(name):
+        if self._groups is None or not self.matches(name):
             return None
-        found = self._captures.search(name)
+        found = self._groups.search(name)
         return None if found is None else found[1]
+
+
+def _read_groups(text: str) -> re.Pattern[str]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what Python may one day read in another way
+            found = re.compile(f"(?s){text}")
+    except (re.error, Warning, OverflowError, RecursionError):
+        raise _not_understood(text) from None
+    if not found.groups:
+        raise UnreadableLineError(f'"{text}" captures nothing that \\1 could stand for')
+    return found
+
+
+def _not_understood(text: str) -> UnreadableLineError:
+    return UnreadableLineError(
+        f'"{text}" is not a regular expression as this program understands them'
+    )

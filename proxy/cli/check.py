@@ -34,8 +34,8 @@ def check(file: str | None, sql: str | None) -> None:
 def _check_file(file: str) -> None:
     with telling_what_is_wrong():
         config = load(Path(file), os.environ)
-        read_admission(config)
-    tell_warnings(config)
+        admission = read_admission(config)
+    tell_warnings([*config.warnings, *admission.warnings])
     click.echo(f"{file}: ok")
     for line in summarise(config):
         click.echo(f"  {line}")

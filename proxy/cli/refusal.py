@@ -1,12 +1,12 @@
 """How every command tells what is wrong with a configuration: on standard error, exit code 2."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import click
 
-from proxy.config import Config, ConfigError
+from proxy.config import ConfigError
 
 BAD_CONFIGURATION = 2
 
@@ -21,7 +21,7 @@ def telling_what_is_wrong() -> Iterator[None]:
         sys.exit(BAD_CONFIGURATION)
 
 
-def tell_warnings(config: Config) -> None:
+def tell_warnings(warnings: Iterable[str]) -> None:
     """Write what was accepted but has no effect to standard error, one line each."""
-    for warning in config.warnings:
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)

@@ -27,7 +27,7 @@ def run(file: str | None, listen: str | None, http: str | None, pool_size: int |
             config = from_environment(os.environ, listen=listen, http=http, pool_size=pool_size)
         else:
             config = load(source, os.environ, listen=listen, http=http, pool_size=pool_size)
-    tell_warnings(config)
+    tell_warnings(config.warnings)
     # Only now, so that a mistake in the file is told before the compiled rooms are loaded.
     import uvloop  # noqa: PLC0415
 

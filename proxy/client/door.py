@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from proxy.auth import Credential, Verifiers
+from proxy.auth import Credential, NotAllowedError, Verifiers
 from proxy.client.address import is_among
 from proxy.client.census import Census
 from proxy.client.failures import FailedLogins
@@ -400,6 +400,8 @@ _REASONS = {
 def _reason_of(refused: ClientError) -> str:
     if refused.message == "TLS is required":
         return "tls_required"
+    if isinstance(refused, NotAllowedError):
+        return "not_allowed"
     return _REASONS.get(refused.sqlstate, "login_failed")
 
 

@@ -14,6 +14,7 @@ from proxy.auth import (
     Credential,
     Exchange,
     Facts,
+    Interface,
     Md5Secret,
     PlainSecret,
     Rule,
@@ -89,12 +90,24 @@ async def prove(
         ip_of(client.address),
         client.tls_version is not None,
     )
-    rule = terms.admission.rules.pick(facts, own_interfaces)
+    rule = terms.admission.rules.pick(facts, _own_interfaces)
     if rule is None or rule.method == "reject":
         raise refusal(rule, facts)
     attempt = Attempt(client, startup, terms, verifiers, before, rule)
     _check_certificate(attempt)
     return await WAYS[rule.method](attempt)
+
+
+def _own_interfaces() -> tuple[Interface, ...]:
+    try:
+        return own_interfaces()
+    except OSError as error:
+        # To go on without them could pass by a rule that rejects.
+        raise ClientError(
+            "58000",
+            "the proxy cannot read its own addresses, which a rule for logins asks for",
+            detail=error.strerror,
+        ) from error
 
 
 async def _by_exchange(attempt: Attempt) -> Proved:
@@ -140,7 +153,7 @@ async def _by_peer(attempt: Attempt) -> Proved:
     account = await _account_of(attempt.client)
     user = attempt.startup.user
     if not attempt.terms.admission.allows(attempt.rule, account, user):
-        raise attempt.refuse(_failed("Peer", user), f'the account is "{account}"')
+        raise attempt.refuse(_failed("Peer", user), f"the account at the other end is {account!r}")
     return await _enter_vouched(attempt, "Peer")
 
 

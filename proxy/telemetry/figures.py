@@ -143,6 +143,7 @@ class Figures:
 
 REFUSAL_REASONS = (
     "login_failed",
+    "not_allowed",
     "login_timeout",
     "too_many_clients",
     "too_many_logins",

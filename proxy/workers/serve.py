@@ -30,8 +30,6 @@ async def serve(
     Result: the exit code. Raises OSError when an address cannot be bound.
     """
     configure(config.log.level, config.log.format)
-    for warning in config.warnings:
-        _log.warning("%s", warning)
     if (lack := missing_descriptors(config, raise_descriptor_limit())) is not None:
         _log.warning("%s", lack)
     loop = asyncio.get_running_loop()
@@ -44,6 +42,8 @@ async def serve(
             ended.set_result(which)
 
     worker = Worker(config)
+    for warning in worker.warnings:
+        _log.warning("%s", warning)
     facts = await worker.start()
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, end, which)
@@ -89,6 +89,6 @@ async def _reload(worker: Worker) -> None:
     except Exception:  # noqa: BLE001 -- top of a task
         _log.exception("the reload failed")
         return
-    for warning in config.warnings:
+    for warning in worker.warnings:
         _log.warning("%s", warning)
     _log.info("reloaded", extra={"facts": {"needs_restart": ",".join(later) or "nothing"}})

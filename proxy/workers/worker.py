@@ -133,6 +133,11 @@ class Worker:
         """The configuration in force."""
         return self._config
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What in it was accepted and does nothing, one line each."""
+        return (*self._config.warnings, *self._terms.admission.warnings)
+
     async def adopt(self, config: Config) -> list[str]:
         """Go over to another configuration. Result: sections that only a restart can change.
 

@@ -85,3 +85,12 @@ def test_a_name_in_another_encoding_is_a_name(tmp_path: Path) -> None:
     (tmp_path / "hba.conf").write_bytes(b"local all j\xf6rg trust\n")
     [rule] = read_admission(read(tmp_path, HBA, ident="")).rules
     assert rule.users[0].text == "j\udcf6rg"
+
+
+def test_a_rule_that_is_dead_without_tls_is_warned_of(tmp_path: Path) -> None:
+    admission = read_admission(
+        read(tmp_path, HBA, hba="\nhostssl all all all md5\nlocal all all peer\n", ident="")
+    )
+    assert admission.warnings == (
+        f"{tmp_path}/hba.conf:2: (rule): hostssl never matches, because listen.tls.mode is disable",
+    )

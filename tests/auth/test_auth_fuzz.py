@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,11 @@ from proxy.auth import (
     Verifiers,
     begin,
 )
+from proxy.auth.hba import Facts, Rules, read_rules
+from proxy.auth.hba_text import read_lines
+from proxy.auth.ident import read_maps
+from proxy.auth.names import Groups
+from proxy.auth.places import Address
 from proxy.errors import ClientError, PeerError
 
 PEERS_FAULT = (PeerError, ClientError)
@@ -114,3 +120,59 @@ def test_no_server_makes_a_login_fail_otherwise(asked: list[bytes], begins_scram
             login.receive(body)
     # It never knew the password, so once SCRAM began it cannot have come to an end.
     assert not (begins_scram and login.done)
+
+
+WORDS = st.sampled_from(
+    [
+        *("local", "host", "hostssl", "all", "sameuser", "+dev", "/^a", "/(", "@list", "include"),
+        *("10.0.0.0/8", "::/0", "10.0.0.0", "255.0.0.0", "samenet", "9" * 5000, "1.2.3.4/", "\0"),
+        *("trust", "md5", "peer", "cert", "map=x", "clientcert=verify-ca", "ldapbasedn=", "=", "/"),
+        *(" ", "\t", "\n", "\\\n", ",", '"', "#", "\ufeff", "\udcff", "\\1", "/(.)", "/[[a]"),
+    ]
+)
+
+
+class Shelf:
+    """Files that all hold the same."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def read(self, path: Path) -> str:
+        assert "\0" not in str(path)
+        if path.name == "hba":
+            return self._text
+        raise FileNotFoundError(2, "No such file or directory")
+
+    def list_conf(self, folder: Path) -> list[Path]:
+        return [folder / "hba.conf"]
+
+
+@given(st.lists(WORDS | st.just(" ") | st.text(max_size=4), max_size=30).map("".join))
+def test_any_text_is_rules_and_maps_or_faults_that_name_their_line(text: str) -> None:
+    lines, unreadable = read_lines(Path("/hba"), Shelf(text))
+    groups = Groups({"dev": ["ann"]})
+    rules, wrong_rules = read_rules(lines, groups)
+    mapped, wrong_maps = read_maps(lines, groups)
+    assert len(rules) + len(wrong_rules) == len(lines) == len(mapped) + len(wrong_maps)
+    last = text.count("\n") + 1
+    assert all(1 <= each.number <= last for each in [*unreadable, *wrong_rules, *wrong_maps])
+    Rules(rules, groups).pick(Facts("\udcff", "ann", False, None, False), tuple)
+
+
+@given(
+    st.text(
+        st.characters(exclude_categories=["Cs"])
+        | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF),
+        max_size=30,
+    ),
+    st.ip_addresses() | st.none(),
+    st.booleans(),
+)
+def test_whatever_a_client_is_named_a_rule_for_everybody_rejects_it(
+    name: str, peer: Address | None, replicates: bool
+) -> None:
+    text = "local all,replication /.* reject\nhost all,replication /.* all reject"
+    lines, _ = read_lines(Path("/hba"), Shelf(text))
+    rules, _ = read_rules(lines, Groups())
+    assert Rules(rules, Groups()).pick(Facts(name, name, replicates, peer, False), tuple)

@@ -58,6 +58,7 @@ def hba_configuration(node: Postgres, folder: Path, rules: str = RULES) -> dict[
         listen={"unix_socket_dir": str(folder / "run")},
         auth={
             "method": "hba",
+            "failure_delay": 0,
             "hba_file": "hba.conf",
             "ident_file": "ident.conf",
             "groups": {"banned": ["mallory", "+worse"], "worse": ["trudy"]},
@@ -153,6 +154,7 @@ def test_without_a_rule_nobody_comes_in(weir: Pgweir) -> None:
         'no pg_hba.conf entry for host "127.0.0.1", user "app", database "elsewhere", no encryption'
     )
     assert "sqlstate=28000" in weir.wait_for_log("client refused.*elsewhere")
+    assert weir.metric("pgweir_refusals_total", reason="not_allowed") >= 1
 
 
 def test_replication_needs_a_rule_of_its_own(weir: Pgweir) -> None:

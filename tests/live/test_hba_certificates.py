@@ -53,6 +53,7 @@ def tls_configuration(node: Postgres, certificates: Certificates, **auth: Any) -
         auth={
             "users": {**known, TRUST_USER.name: {}, CERT_USER.name: {}},
             "ident_file": "ident.conf",
+            "failure_delay": 0,
             **auth,
         },
         # Who comes in by a certificate has no password to log in to the server with.

@@ -22,13 +22,14 @@ from proxy.auth.secrets import (
     SecretError,
     parse_secret,
 )
-from proxy.auth.server_login import Credential, ServerLogin
+from proxy.auth.server_login import Channel, Credential, ServerLogin
 from proxy.auth.verifiers import Verifiers
 
 __all__ = [
     "METHODS",
     "USUAL_SECRET",
     "Admission",
+    "Channel",
     "Credential",
     "DerivedKeys",
     "Exchange",

@@ -6,9 +6,8 @@ to it. Both directions of login read from this page.
 Source: PostgreSQL documentation, "Message Formats", Authentication*.
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
-
-from proxy.auth.scram import MECHANISM
 
 
 class Code(IntEnum):
@@ -34,8 +33,12 @@ def _body(code: Code, rest: bytes = b"") -> bytes:
 OK_BODY = _body(Code.OK)
 CLEARTEXT_BODY = _body(Code.CLEARTEXT_PASSWORD)
 MD5_PREFIX = _body(Code.MD5_PASSWORD)
-SASL_BODY = _body(Code.SASL, MECHANISM + b"\0\0")  # a list of mechanisms, ended by an empty one
 SASL_CONTINUE_PREFIX = _body(Code.SASL_CONTINUE)
 SASL_FINAL_PREFIX = _body(Code.SASL_FINAL)
 
 MD5_SALT_BYTES = 4
+
+
+def sasl_body(mechanisms: Iterable[bytes]) -> bytes:
+    """Offer these mechanisms; the list is ended by an empty one."""
+    return _body(Code.SASL, b"".join(each + b"\0" for each in mechanisms) + b"\0")

@@ -36,13 +36,13 @@ from proxy.auth.authentication import (
     MD5_PREFIX,
     MD5_SALT_BYTES,
     OK_BODY,
-    SASL_BODY,
     SASL_CONTINUE_PREFIX,
     SASL_FINAL_PREFIX,
+    sasl_body,
 )
 from proxy.auth.keys import ScramKeys
 from proxy.auth.md5 import hash_password, is_right_answer
-from proxy.auth.scram import MECHANISM, ScramServer, make_nonce
+from proxy.auth.scram import BOUND_MECHANISM, MECHANISM, ScramServer, make_nonce
 from proxy.auth.secrets import Md5Secret, PlainSecret, ScramVerifier, Secret
 from proxy.auth.verifiers import Verifiers
 from proxy.errors import ClientError, PeerError, ProxyBug
@@ -119,6 +119,7 @@ def begin(
     verifiers: Verifiers,
     random_bytes: Callable[[int], bytes] = os.urandom,
     allow_unknown: bool = False,
+    endpoint: bytes | None = None,
 ) -> Exchange:
     """Begin the login of one client.
 
@@ -126,6 +127,8 @@ def begin(
     `surrogateescape`. known: the user's secret, None when there is no such user.
     random_bytes: gives that many unpredictable bytes.
     allow_unknown: under trust, let in users that are not known, as PgBouncer's `any` does.
+    endpoint: the hash of the certificate that the client was shown (`tls-server-end-point`), which
+    it may bind its SCRAM login to; None without TLS.
     """
     match method:
         case "trust":
@@ -135,10 +138,12 @@ def begin(
         case "md5":
             secret, genuine = verifiers.secret_for(user, known)
             if isinstance(secret, ScramVerifier):
-                return _ScramExchange(user, secret, genuine, random_bytes)
+                return _ScramExchange(user, secret, genuine, random_bytes, endpoint)
             return _Md5Exchange(user, secret, genuine, random_bytes(MD5_SALT_BYTES))
         case "scram-sha-256":
-            return _ScramExchange(user, *verifiers.verifier_for(user, known), random_bytes)
+            return _ScramExchange(
+                user, *verifiers.verifier_for(user, known), random_bytes, endpoint
+            )
         case _:
             raise ProxyBug(f"authentication method {method!r} has no exchange")
 
@@ -223,13 +228,13 @@ class _Awaiting(Enum):
 
 
 class _ScramExchange(Exchange):
-    """SCRAM-SHA-256 without channel binding.
+    """SCRAM-SHA-256, and SCRAM-SHA-256-PLUS where there is a certificate to bind it to.
 
     MECHANISM --SASLInitialResponse--> CLIENT_FINAL --SASLResponse--> done
         \\--the same without data--> CLIENT_FIRST --SASLResponse--> CLIENT_FINAL
     """
 
-    __slots__ = ("_awaiting", "_genuine", "_scram")
+    __slots__ = ("_awaiting", "_genuine", "_mechanism", "_offered", "_scram")
 
     def __init__(
         self,
@@ -237,27 +242,32 @@ class _ScramExchange(Exchange):
         verifier: ScramVerifier,
         genuine: bool,
         random_bytes: Callable[[int], bytes],
+        endpoint: bytes | None,
     ) -> None:
         super().__init__(user)
         self._genuine = genuine
-        self._scram = ScramServer(verifier, genuine, make_nonce(random_bytes))
+        self._scram = ScramServer(verifier, genuine, make_nonce(random_bytes), endpoint)
+        self._offered = (MECHANISM,) if endpoint is None else (BOUND_MECHANISM, MECHANISM)
+        self._mechanism = MECHANISM
         self._awaiting = _Awaiting.MECHANISM
 
     def start(self) -> bytes:
-        return SASL_BODY
+        return sasl_body(self._offered)
 
     def _answer(self, body: bytes) -> Reply:
         return _SCRAM_STEPS[self._awaiting](self, body)
 
     def _choose_mechanism(self, body: bytes) -> Reply:
-        client_first = _read_initial_response(body)
+        self._mechanism, client_first = _read_initial_response(body)
+        if self._mechanism not in self._offered:
+            raise PeerError("the client selected a SASL mechanism that was not offered")
         if client_first is None:
             self._awaiting = _Awaiting.CLIENT_FIRST
             return Reply((SASL_CONTINUE_PREFIX,), False)
         return self._challenge(client_first)
 
     def _challenge(self, client_first: bytes) -> Reply:
-        server_first = self._scram.challenge(client_first)
+        server_first = self._scram.challenge(client_first, self._mechanism)
         self._awaiting = _Awaiting.CLIENT_FINAL
         return Reply((SASL_CONTINUE_PREFIX + server_first,), False)
 
@@ -287,22 +297,21 @@ def _read_password(body: bytes) -> bytes:
     return body[:end]
 
 
-def _read_initial_response(body: bytes) -> bytes | None:
+def _read_initial_response(body: bytes) -> tuple[bytes, bytes | None]:
     """Read SASLInitialResponse: mechanism, then data or None where there is none (length -1)."""
     end = body.find(0)
     if end < 0:
         raise PeerError("malformed SASLInitialResponse: the mechanism is not ended by a NUL")
-    if body[:end] != MECHANISM:
-        raise PeerError("the client selected a SASL mechanism that was not offered")
+    mechanism = body[:end]
     if len(body) < end + 5:
         raise PeerError("malformed SASLInitialResponse: the length of its data is missing")
     announced = int.from_bytes(body[end + 1 : end + 5], signed=True)
     response = body[end + 5 :]
     if announced == -1 and not response:
-        return None
+        return mechanism, None
     if announced != len(response):
         raise PeerError(
             f"malformed SASLInitialResponse: it announces {announced} bytes of data"
             f" and holds {len(response)}"
         )
-    return response
+    return mechanism, response

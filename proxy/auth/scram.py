@@ -5,6 +5,10 @@ proof it knows the client's keys, which can log in to servers that share the ver
 works from a password or from such keys, and trusts nothing the server says: its limits are in
 `scram_messages`, and without the server's own signature there is no login.
 
+Over TLS a login can be bound to the server's certificate: what the client has seen of it is part of
+what it signs, so that nobody in between can pass a login on. `endpoint` is that certificate's hash
+(`tls-server-end-point`, RFC 5929), handed in by who knows the connection.
+
 Source: RFC 5802, sections 3, 5 and 6; RFC 7677; PostgreSQL documentation, "SASL Authentication".
 """
 
@@ -14,6 +18,7 @@ from collections.abc import Callable
 
 from proxy.auth.keys import DerivedKeys, ScramKeys, derive_keys
 from proxy.auth.scram_messages import (
+    ClientFirst,
     encode_base64,
     read_client_final,
     read_client_first,
@@ -24,9 +29,7 @@ from proxy.auth.secrets import PlainSecret, ScramVerifier
 from proxy.errors import PeerError, ProxyBug
 
 MECHANISM = b"SCRAM-SHA-256"
-
-# We do not bind channels as a client, and say `n`: `y` would claim that we could.
-_OUR_GS2_HEADER = b"n,,"
+BOUND_MECHANISM = b"SCRAM-SHA-256-PLUS"
 
 
 def make_nonce(random_bytes: Callable[[int], bytes]) -> bytes:
@@ -48,23 +51,50 @@ class ScramServer:
     genuine: False for a verifier made up for somebody who cannot log in; then every step is done
     as for a real one, and the answer is no.
     nonce: our half, from `make_nonce`.
+    endpoint: the hash of the certificate we showed; None where binding is not offered.
     keys: the client's keys, once its proof was right.
     """
 
-    __slots__ = ("_bare", "_binding", "_first", "_genuine", "_nonce", "_verifier", "keys")
+    __slots__ = (
+        "_bare",
+        "_binding",
+        "_endpoint",
+        "_first",
+        "_genuine",
+        "_is_bound",
+        "_nonce",
+        "_verifier",
+        "keys",
+    )
 
-    def __init__(self, verifier: ScramVerifier, genuine: bool, nonce: bytes) -> None:
+    def __init__(
+        self,
+        verifier: ScramVerifier,
+        genuine: bool,
+        nonce: bytes,
+        endpoint: bytes | None = None,
+    ) -> None:
         self._verifier = verifier
         self._genuine = genuine
         self._nonce = nonce
+        self._endpoint = endpoint
+        self._is_bound = False
         self._bare = self._binding = self._first = b""
         self.keys: ScramKeys | None = None
 
-    def challenge(self, client_first: bytes) -> bytes:
-        """Answer client-first-message with server-first-message. Raises PeerError."""
-        gs2_header, self._bare, client_nonce = read_client_first(client_first)
-        self._binding = _expected_binding(gs2_header)
-        self._nonce = client_nonce + self._nonce
+    def challenge(self, client_first: bytes, mechanism: bytes = MECHANISM) -> bytes:
+        """Answer client-first-message with server-first-message.
+
+        mechanism: what the client selected. Raises PeerError, with 28000 when the client has not
+        seen that we offer binding: somebody has taken it out of the offer.
+        """
+        first = read_client_first(client_first)
+        self._is_bound = mechanism == BOUND_MECHANISM
+        _check_flag(first, self._is_bound, self._endpoint is not None)
+        data = self._endpoint if self._is_bound and self._endpoint is not None else b""
+        self._binding = encode_base64(first.gs2_header + data)
+        self._bare = first.bare
+        self._nonce = first.nonce + self._nonce
         verifier = self._verifier
         self._first = b"r=%b,s=%b,i=%d" % (
             self._nonce,
@@ -76,10 +106,16 @@ class ScramServer:
     def check(self, client_final: bytes) -> bytes | None:
         """Give server-final-message when the proof is right, None when it is wrong.
 
-        Raises PeerError when the message is malformed or belongs to another exchange.
+        Raises PeerError when the message is malformed or belongs to another exchange, with 28000
+        when the client has seen another certificate than ours.
         """
         final = read_client_final(client_final)
         if not hmac.compare_digest(final.binding, self._binding):
+            if self._is_bound:
+                raise PeerError(
+                    "SCRAM channel binding check failed: the client has seen another certificate",
+                    "28000",
+                )
             raise PeerError(
                 "the channel-binding attribute of the SCRAM client-final-message"
                 " is not that of the client-first-message"
@@ -97,9 +133,18 @@ class ScramServer:
         return b"v=" + encode_base64(_sign(verifier.server_key, auth_message))
 
 
-def _expected_binding(gs2_header: bytes) -> bytes:
-    # With tls-server-end-point the hash of our certificate would follow the header here.
-    return encode_base64(gs2_header)
+def _check_flag(first: ClientFirst, is_bound: bool, is_offered: bool) -> None:
+    """Compare what the client says of binding with what it selected and with what we offered."""
+    if is_bound and first.flag != b"p":
+        raise PeerError("the client selected SCRAM-SHA-256-PLUS and sent no channel binding")
+    if first.flag == b"p" and not is_bound:
+        raise PeerError("the client binds a channel and selected SCRAM-SHA-256 without binding")
+    if first.flag == b"y" and is_offered:
+        raise PeerError(
+            "the client supports SCRAM channel binding and thinks the server does not, which it"
+            " does: somebody in between has taken it out of the offer",
+            "28000",
+        )
 
 
 class ScramClient:
@@ -108,6 +153,8 @@ class ScramClient:
     credential: a password, or keys that a client proved to us.
     derived: where keys derived from a password are kept.
     nonce: our half, from `make_nonce`.
+    gs2_flag: `n` we cannot bind, `y` we can and the server did not offer to, `p=…` we do.
+    endpoint: the hash of the certificate we saw, when we bind.
     user: sent as `n=`; PostgreSQL ignores it and libpq leaves it empty, as do we by default.
     is_verified: whether the server has proved that it knows our verifier.
     """
@@ -116,7 +163,9 @@ class ScramClient:
         "_bare",
         "_credential",
         "_derived",
+        "_endpoint",
         "_fresh",
+        "_gs2_header",
         "_nonce",
         "_server_signature",
         "is_verified",
@@ -128,10 +177,15 @@ class ScramClient:
         derived: DerivedKeys,
         nonce: bytes,
         user: str = "",
+        *,
+        gs2_flag: bytes = b"n",
+        endpoint: bytes = b"",
     ) -> None:
         self._credential = credential
         self._derived = derived
         self._nonce = nonce
+        self._gs2_header = gs2_flag + b",,"
+        self._endpoint = endpoint
         name = user.replace("=", "=3D").replace(",", "=2C").encode("utf-8", "surrogateescape")
         self._bare = b"n=%b,r=%b" % (name, nonce)
         self._server_signature = b""
@@ -141,7 +195,7 @@ class ScramClient:
 
     def first(self) -> bytes:
         """Give client-first-message."""
-        return _OUR_GS2_HEADER + self._bare
+        return self._gs2_header + self._bare
 
     def final(self, server_first: bytes) -> bytes:
         """Answer server-first-message with client-final-message. Raises PeerError.
@@ -150,7 +204,8 @@ class ScramClient:
         """
         nonce, salt, iterations = read_server_first(server_first, self._nonce)
         keys = self._find_keys(salt, iterations)
-        without_proof = b"c=%b,r=%b" % (encode_base64(_OUR_GS2_HEADER), nonce)
+        binding = encode_base64(self._gs2_header + self._endpoint)
+        without_proof = b"c=%b,r=%b" % (binding, nonce)
         auth_message = b"%b,%b,%b" % (self._bare, server_first, without_proof)
         stored_key = hashlib.sha256(keys.client_key).digest()
         proof = _xor(keys.client_key, _sign(stored_key, auth_message))

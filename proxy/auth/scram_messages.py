@@ -20,12 +20,15 @@ MAX_NONCE_BYTES = 1024
 MAX_SALT_BYTES = 1024
 MAX_ITERATIONS = 1_000_000  # a quarter of a second of one core
 
+BINDING_FLAG = b"p=tls-server-end-point"
+"""The one type of channel binding that PostgreSQL has. Source: RFC 5929, section 4."""
+
 _PROOF_BYTES = 32
 _UNSUPPORTED = "0A000"
 _MAX_SALT_TEXT = (MAX_SALT_BYTES + 2) // 3 * 4
 
 _PRINTABLE = re.compile(rb"[\x21-\x2b\x2d-\x7e]+")
-_BINDING_FLAG = re.compile(rb"p=([A-Za-z0-9.-]+)")
+_ANY_BINDING_FLAG = re.compile(rb"p=([A-Za-z0-9.-]+)")
 _EXTENSION = re.compile(rb"[A-Za-z]=[^\x00,]+", re.DOTALL)
 _COUNT = re.compile(rb"[1-9][0-9]{0,6}")
 
@@ -36,6 +39,11 @@ class ClientFirst(NamedTuple):
     gs2_header: bytes
     bare: bytes
     nonce: bytes
+
+    @property
+    def flag(self) -> bytes:
+        """Of channel binding, its first letter: `n`, `y` or `p`."""
+        return self.gs2_header[:1]
 
 
 class ClientFinal(NamedTuple):
@@ -75,9 +83,10 @@ def decode_base64(text: bytes) -> bytes | None:
 def read_client_first(message: bytes) -> ClientFirst:
     """Read `gs2-header n=user,r=nonce` from a client. The user name is ignored, as in PostgreSQL.
 
-    Channel binding is not offered, so the flags `n` and `y` are accepted and `p=` is refused.
-    Raises PeerError: 08P01 malformed, 28000 channel binding wanted, 0A000 authorization identity
-    or mandatory extension.
+    The flag for channel binding is one of those that exist; whether it may stand here is for the
+    caller to say.
+    Raises PeerError: 08P01 malformed, 0A000 authorization identity, mandatory extension, or another
+    type of channel binding.
     """
     _refuse_empty_or_nul(message, "client-first-message")
     parts = message.split(b",")
@@ -181,14 +190,15 @@ def _refusal(word: bytes) -> str:
 
 
 def _check_binding_flag(flag: bytes) -> None:
-    # `y`: the client could bind and thinks we cannot, which is so. When tls-server-end-point comes
-    # to be offered, `y` becomes a downgrade to refuse and `p=` is where its data is checked.
-    if flag in {b"n", b"y"}:
+    if flag in {b"n", b"y", BINDING_FLAG}:
         return
-    wanted = _BINDING_FLAG.fullmatch(flag)
-    if wanted is None:
+    if _ANY_BINDING_FLAG.fullmatch(flag) is None:
         raise PeerError("malformed SCRAM client-first-message: unknown channel-binding flag")
-    raise PeerError("the client requires SCRAM channel binding, which was not offered", "28000")
+    raise PeerError(
+        "the client wants a type of SCRAM channel binding that is not supported;"
+        " tls-server-end-point is",
+        _UNSUPPORTED,
+    )
 
 
 def _refuse_empty_or_nul(message: bytes, name: str) -> None:

@@ -12,17 +12,24 @@ each Authentication message may do is one table, by what is awaited and by its c
 Everything else is refused: an Ok before the server has shown that it knows the password as well, a
 second beginning, a change to a weaker method, a method we do not know. After any error it is over.
 
+Over TLS the SCRAM login is bound to the certificate that the server showed, when it offers that; if
+it does not, it is told that we could have, and a server whose offer somebody in between has made
+smaller refuses the login.
+
 Source: PostgreSQL documentation, "Message Flow" (Start-up) and "SASL Authentication".
 """
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from proxy.auth.authentication import MD5_SALT_BYTES, Code
 from proxy.auth.keys import DerivedKeys, ScramKeys
 from proxy.auth.md5 import answer_salt
-from proxy.auth.scram import MECHANISM, ScramClient, make_nonce
+from proxy.auth.scram import BOUND_MECHANISM, MECHANISM, ScramClient, make_nonce
+from proxy.auth.scram_messages import BINDING_FLAG
 from proxy.auth.secrets import Md5Secret, PlainSecret, ScramVerifier
 from proxy.errors import ClientError, PeerError, ProxyBug
 
@@ -60,6 +67,20 @@ class _Awaiting(Enum):
     NOTHING = "nothing more"
 
 
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """What a login may be bound to.
+
+    is_tls: the connection is encrypted. endpoint: the hash of the certificate that the server
+    showed (`tls-server-end-point`), None where that is undefined.
+    binding: libpq's `channel_binding`: never, where the server offers it, or not without.
+    """
+
+    is_tls: bool = False
+    endpoint: bytes | None = None
+    binding: Literal["disable", "prefer", "require"] = "prefer"
+
+
 class ServerLogin:
     """One login of ours to a server.
 
@@ -69,6 +90,7 @@ class ServerLogin:
     random_bytes: gives that many unpredictable bytes.
     allow_cleartext: send the password itself when asked (over TLS, a Unix socket, loopback, or by
     the operator's word). allow_md5: answer AuthenticationMD5Password.
+    channel: what the connection is.
     done: the server said Ok, and had the right to.
     """
 
@@ -76,6 +98,7 @@ class ServerLogin:
         "_allow_cleartext",
         "_allow_md5",
         "_awaiting",
+        "_channel",
         "_credential",
         "_derived",
         "_random_bytes",
@@ -93,6 +116,7 @@ class ServerLogin:
         random_bytes: Callable[[int], bytes] = os.urandom,
         allow_cleartext: bool = False,
         allow_md5: bool = True,
+        channel: Channel = Channel(),
     ) -> None:
         self.user = user
         self._credential = credential
@@ -100,6 +124,7 @@ class ServerLogin:
         self._random_bytes = random_bytes
         self._allow_cleartext = allow_cleartext
         self._allow_md5 = allow_md5
+        self._channel = channel
         self._awaiting = _Awaiting.REQUEST
         self._scram: ScramClient | None = None
         self.done = False
@@ -117,6 +142,8 @@ class ServerLogin:
         step = _STEPS.get((awaiting, int.from_bytes(body[:4])))
         if step is None:
             raise _out_of_turn(int.from_bytes(body[:4]), awaiting)
+        if awaiting is _Awaiting.REQUEST and step is not ServerLogin._begin_scram:
+            self._refuse_unbound()
         return step(self, body[4:])
 
     def _accept(self, rest: bytes) -> None:
@@ -148,15 +175,48 @@ class ServerLogin:
         return answer_salt(credential, self.user, rest) + b"\0"
 
     def _begin_scram(self, rest: bytes) -> bytes:
-        if MECHANISM not in _read_mechanisms(rest):
-            raise PeerError("the server offers no SASL mechanism we know; SCRAM-SHA-256 is needed")
+        mechanism, flag = self._choose_mechanism(_read_mechanisms(rest))
         credential = self._require_credential()
         if not isinstance(credential, PlainSecret | ScramKeys):
             raise self._wrong_credential(credential, "for a SCRAM login")
-        self._scram = ScramClient(credential, self._derived, make_nonce(self._random_bytes))
+        self._scram = ScramClient(
+            credential,
+            self._derived,
+            make_nonce(self._random_bytes),
+            gs2_flag=flag,
+            endpoint=(self._channel.endpoint or b"") if flag == BINDING_FLAG else b"",
+        )
         self._awaiting = _Awaiting.SASL_CONTINUE
         client_first = self._scram.first()
-        return b"%b\0%b%b" % (MECHANISM, len(client_first).to_bytes(4), client_first)
+        return b"%b\0%b%b" % (mechanism, len(client_first).to_bytes(4), client_first)
+
+    def _choose_mechanism(self, offered: list[bytes]) -> tuple[bytes, bytes]:
+        """Mechanism and flag of channel binding.
+
+        Source: PostgreSQL, pg_SASL_init in src/interfaces/libpq/fe-auth.c.
+        """
+        channel = self._channel
+        if BOUND_MECHANISM in offered and not channel.is_tls:
+            raise PeerError(
+                "the server offers SCRAM-SHA-256-PLUS over a connection without TLS: somebody in"
+                " between may have taken the TLS away",
+                "28000",
+            )
+        can_bind = channel.endpoint is not None and channel.binding != "disable"
+        if BOUND_MECHANISM in offered and can_bind:
+            return BOUND_MECHANISM, BINDING_FLAG
+        self._refuse_unbound()
+        if MECHANISM not in offered:
+            raise PeerError("the server offers no SASL mechanism we know; SCRAM-SHA-256 is needed")
+        return MECHANISM, b"y" if can_bind else b"n"
+
+    def _refuse_unbound(self) -> None:
+        if self._channel.binding == "require":
+            raise PeerError(
+                "the server does not bind the login to its certificate, and tls.channel_binding is"
+                " require",
+                "28000",
+            )
 
     def _prove(self, server_first: bytes) -> bytes:
         client_final = self._scram_begun().final(server_first)

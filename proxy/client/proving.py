@@ -120,6 +120,7 @@ async def _by_exchange(attempt: Attempt) -> Proved:
         known,
         verifiers=attempt.verifiers,
         allow_unknown=startup.user in terms.roster,
+        endpoint=None if startup.tls is None else startup.tls.endpoint,
     )
     try:
         answer = await _converse(attempt.client, exchange, attempt.before)

@@ -12,7 +12,7 @@ from proxy.cluster.diagnosis import diagnose
 from proxy.cluster.dialling import dial
 from proxy.cluster.judge import Rules, judge
 from proxy.cluster.monitor import Monitor
-from proxy.cluster.probe import Probe, ProbeLogin, ProbeTls
+from proxy.cluster.probe import Probe, ProbeLogin
 from proxy.cluster.view import (
     ClusterView,
     Failure,
@@ -34,7 +34,6 @@ __all__ = [
     "NodeView",
     "Probe",
     "ProbeLogin",
-    "ProbeTls",
     "Role",
     "Rules",
     "Sample",

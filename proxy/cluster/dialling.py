@@ -8,29 +8,15 @@ what its configuration says, and the home of a daemon may not even be readable.
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import asyncpg
 
 from proxy.cluster.view import NodeAddress
+from proxy.config import ServerTls
+from proxy.tls import context_for_servers
 
 APPLICATION_NAME = "pgweir monitor"
-
-TlsMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeTls:
-    """TLS to a node, with libpq's meaning of `mode`; never used on a Unix socket.
-
-    ca: PEM file of authorities, the system's own when None. cert, key: PEM files to show the node.
-    """
-
-    mode: TlsMode = "prefer"
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +26,7 @@ class ProbeLogin:
     user: str
     password: str = field(default="", repr=False)
     database: str = "postgres"
-    tls: ProbeTls = field(default_factory=ProbeTls)
+    tls: ServerTls = field(default_factory=ServerTls)
 
 
 _MONITOR_SETTINGS = {"application_name": APPLICATION_NAME}
@@ -66,7 +52,7 @@ async def dial(
     return await _connect(address, login, ways[-1], settings)
 
 
-def tls_ways(tls: ProbeTls, host: str) -> list[ssl.SSLContext | Literal[False]]:
+def tls_ways(tls: ServerTls, host: str) -> list[ssl.SSLContext | Literal[False]]:
     """List asyncpg's `ssl` arguments to try in turn, one or two.
 
     Raises OSError when a file cannot be read and ssl.SSLError when it holds no PEM.
@@ -74,28 +60,12 @@ def tls_ways(tls: ProbeTls, host: str) -> list[ssl.SSLContext | Literal[False]]:
     """
     if tls.mode == "disable" or host.startswith("/"):
         return [False]
-    context = _context(tls)
+    context = context_for_servers(tls)
     if tls.mode == "allow":
         return [False, context]
     if tls.mode == "prefer":
         return [context, False]
     return [context]
-
-
-def _context(tls: ProbeTls) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # As in libpq, `require` with an authority at hand verifies like `verify-ca`.
-    verifies = tls.mode.startswith("verify") or (tls.mode == "require" and tls.ca is not None)
-    context.check_hostname = tls.mode == "verify-full"
-    context.verify_mode = ssl.CERT_REQUIRED if verifies else ssl.CERT_NONE
-    if verifies and tls.ca is not None:
-        context.load_verify_locations(cafile=tls.ca)
-    elif verifies:
-        context.load_default_certs()
-    if tls.cert is not None:
-        context.load_cert_chain(tls.cert, tls.key)
-    return context
 
 
 def _is_refusal_of_the_way(error: Exception) -> bool:
@@ -126,7 +96,7 @@ async def _connect(
         password=login.password,
         database=login.database,
         ssl=way,
-        direct_tls=False,
+        direct_tls=way is not False and login.tls.negotiation == "direct",
         target_session_attrs="any",
         timeout=None,
         statement_cache_size=0,

@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 
 from proxy.cluster.diagnosis import diagnose, is_lost
-from proxy.cluster.dialling import ProbeLogin, ProbeTls, dial
+from proxy.cluster.dialling import ProbeLogin, dial
 from proxy.cluster.question import (
     FULL_QUESTION,
     REDUCED_QUESTION,
@@ -23,7 +23,7 @@ from proxy.cluster.question import (
 )
 from proxy.cluster.view import Failure, NodeAddress, Sample
 
-__all__ = ["Probe", "ProbeLogin", "ProbeTls"]
+__all__ = ["Probe", "ProbeLogin"]
 
 _log = logging.getLogger("pgweir.cluster")
 

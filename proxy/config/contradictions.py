@@ -51,6 +51,17 @@ def _in_tls(path: KeyPath, tls: ClientTls | ServerTls) -> Iterator[Contradiction
         )
 
 
+def _in_server_tls(path: KeyPath, tls: ServerTls) -> Iterator[Contradiction]:
+    yield from _in_tls(path, tls)
+    if tls.negotiation == "direct" and tls.mode in ("disable", "allow", "prefer"):
+        yield Contradiction(
+            (*path, "negotiation"),
+            f"direct TLS has no way back, and mode is {tls.mode}; write mode: require, verify-ca "
+            "or verify-full",
+            ((*path, "mode"),),
+        )
+
+
 def _in_listen(config: Config) -> Iterator[Contradiction]:
     tls = config.listen.tls
     path: KeyPath = ("listen", "tls")
@@ -166,7 +177,7 @@ def _in_clusters(config: Config) -> Iterator[Contradiction]:
                         (*nodes, index, "roles", role_index),
                         f"which node is {role} is discovered, never declared; use another word",
                     )
-        yield from _in_tls((*path, "server", "tls"), cluster.server.tls)
+        yield from _in_server_tls((*path, "server", "tls"), cluster.server.tls)
 
 
 def _in_databases(config: Config) -> Iterator[Contradiction]:
@@ -187,7 +198,7 @@ def _in_databases(config: Config) -> Iterator[Contradiction]:
                 (("clusters", database.cluster),),
             )
         if database.server is not None:
-            yield from _in_tls((*path, "server", "tls"), database.server.tls)
+            yield from _in_server_tls((*path, "server", "tls"), database.server.tls)
 
 
 def _in_sizes(config: Config) -> Iterator[Contradiction]:

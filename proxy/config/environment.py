@@ -27,7 +27,15 @@ _PRIMARY = "DATABASE_URL"
 _REPLICAS = "DATABASE_REPLICA_URLS"
 
 # libpq's names of connection parameters -> our keys under `tls`.
-_TLS_KEYS = {"sslmode": "mode", "sslrootcert": "ca", "sslcert": "cert", "sslkey": "key"}
+_TLS_KEYS = {
+    "sslmode": "mode",
+    "sslrootcert": "ca",
+    "sslcert": "cert",
+    "sslkey": "key",
+    "sslnegotiation": "negotiation",
+    "channel_binding": "channel_binding",
+    "ssl_min_protocol_version": "min_version",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,17 @@ class ServerTls(Section):
         description="OpenSSL's list of ciphers for TLS 1.2, such as `HIGH:!aNULL`; OpenSSL's own "
         "choice when absent. Those of TLS 1.3 are not chosen by it.",
     )
+    negotiation: Literal["postgres", "direct"] = Field(
+        default="postgres",
+        description="As libpq's `sslnegotiation`: ask the node for TLS first, or begin with it at "
+        "once, which PostgreSQL 17 and newer understand and which needs `require` or more.",
+    )
+    channel_binding: Literal["disable", "prefer", "require"] = Field(
+        default="prefer",
+        description="As libpq's: whether SCRAM logins are bound to the node's certificate "
+        "(SCRAM-SHA-256-PLUS) where it offers that. `require` takes no login that is not, and "
+        "does not hold for the probes of the monitor, which never are.",
+    )
 
 
 class ServerLogin(Section):

@@ -21,7 +21,7 @@ async def send_cancel(
     try:
         async with asyncio.timeout(timeout_s or None):
             with_tls = place.tls.mode not in ("disable", "allow")
-            link = await open_link(relay, place, with_tls=with_tls)
+            link, _ = await open_link(relay, place, with_tls=with_tls)
             try:
                 link.write(messages.cancel_request(pid, secret))
                 while True:

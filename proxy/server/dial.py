@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from proxy.auth import Credential, DerivedKeys, ServerLogin
+from proxy.auth import Channel, Credential, DerivedKeys, ServerLogin
 from proxy.errors import ClientError, PeerError, ProxyBug
 from proxy.relay import Relay, Server, next_message
-from proxy.server.place import Place, open_link
+from proxy.server.place import Place, channel_of, open_link
 from proxy.wire import messages
 
 # PostgreSQL 18 reports 16 parameters, forks a few more.
@@ -67,10 +67,15 @@ async def dial(
     Raises Unreachable, LoginRefused, or PeerError when the server breaks the protocol.
     """
 
-    def login_over(link: Server) -> ServerLogin:
-        # A clear password is for ears that may hear it.
-        private = link.tls_version is not None or place.is_local
-        return ServerLogin(user, credential, derived=derived, allow_cleartext=private)
+    def login_over(channel: Channel) -> ServerLogin:
+        return ServerLogin(
+            user,
+            credential,
+            derived=derived,
+            # A clear password is for ears that may hear it.
+            allow_cleartext=channel.is_tls or place.is_local,
+            channel=channel,
+        )
 
     ways = {"disable": (False,), "allow": (False, True)}.get(place.tls.mode, (True,))
     try:
@@ -92,14 +97,14 @@ async def dial(
 async def _dial_once(
     relay: Relay,
     place: Place,
-    login_over: Callable[[Server], ServerLogin],
+    login_over: Callable[[Channel], ServerLogin],
     startup: Mapping[str, str],
     *,
     with_tls: bool,
 ) -> Dialled:
-    link = await open_link(relay, place, with_tls=with_tls)
+    link, session = await open_link(relay, place, with_tls=with_tls)
     try:
-        login = login_over(link)
+        login = login_over(channel_of(place, session))
         parameters = {"user": login.user, **startup}
         link.write(messages.startup_message(messages.PROTOCOL_3_0, parameters))
         return await _log_in(link, login)

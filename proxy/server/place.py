@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from proxy.auth import Channel
 from proxy.config import ServerTls
 from proxy.errors import PeerError
 from proxy.relay import Relay, Server, next_bytes
 from proxy.tcp import TcpOptions
-from proxy.tls import Renewed, shake_hands
+from proxy.tls import ALPN, Renewed, hash_endpoint, shake_hands
 from proxy.wire import messages
 
 
@@ -43,20 +44,23 @@ class Place:
         return f"{self.host}:{self.port}"
 
 
-async def open_link(relay: Relay, place: Place, *, with_tls: bool) -> Server:
+async def open_link(
+    relay: Relay, place: Place, *, with_tls: bool
+) -> tuple[Server, ssl.SSLObject | None]:
     """Connect, and shake hands when asked to; the name is resolved again each time.
 
-    Raises OSError when it cannot be reached or refuses TLS that is demanded, PeerError when the
-    handshake fails.
+    Result: the link, and its TLS session if there is one. Raises OSError when it cannot be reached,
+    PeerError when it refuses TLS that is demanded, or the handshake fails.
     """
     link = relay.dial(await _connected_socket(place), str(place))
     try:
+        session = None
         if with_tls and place.context is not None and not place.host.startswith("/"):
-            await _begin_tls(link, place, place.context.value)
+            session = await _begin_tls(link, place, place.context.value)
     except BaseException:
         link.abandon()
         raise
-    return link
+    return link, session
 
 
 async def _connected_socket(place: Place) -> int:
@@ -87,7 +91,12 @@ async def _connect(family: int, address: tuple[Any, ...] | str, tcp: TcpOptions)
         raise
 
 
-async def _begin_tls(link: Server, place: Place, context: ssl.SSLContext) -> None:
+async def _begin_tls(link: Server, place: Place, context: ssl.SSLContext) -> ssl.SSLObject | None:
+    if place.tls.negotiation == "direct":
+        session = await shake_hands(link, context, server_side=False, host=place.host)
+        if session.selected_alpn_protocol() != ALPN:
+            raise PeerError("the server does not know direct TLS: it answered without ALPN")
+        return session
     link.write(messages.ssl_request())
     answer = await next_bytes(link, 1)
     if answer == b"S":
@@ -95,9 +104,18 @@ async def _begin_tls(link: Server, place: Place, context: ssl.SSLContext) -> Non
         if link.has_unread:
             # The server speaks first in no TLS version.
             raise PeerError("the server sent bytes before the TLS handshake")
-        await shake_hands(link, context, server_side=False, host=place.host)
-    elif answer == b"N":
-        if place.tls.mode not in ("allow", "prefer"):
-            raise PeerError(f"the server offers no TLS, and tls.mode is {place.tls.mode}")
-    else:
+        return await shake_hands(link, context, server_side=False, host=place.host)
+    if answer != b"N":
         raise PeerError("the server answered SSLRequest with neither S nor N")
+    if place.tls.mode not in ("allow", "prefer"):
+        raise PeerError(f"the server offers no TLS, and tls.mode is {place.tls.mode}")
+    return None
+
+
+def channel_of(place: Place, session: ssl.SSLObject | None) -> Channel:
+    """What a login over this connection may be bound to."""
+    if session is None:
+        return Channel(binding=place.tls.channel_binding)
+    certificate = session.getpeercert(binary_form=True)
+    endpoint = None if certificate is None else hash_endpoint(certificate)
+    return Channel(True, endpoint, place.tls.channel_binding)

@@ -24,8 +24,8 @@ from proxy.auth import (
 )
 from proxy.client import Directory, Door, DoorTerms, Inquiry
 from proxy.client.door import facts_of
-from proxy.cluster import ClusterView, Monitor, NodeAddress, ProbeLogin, ProbeTls
-from proxy.config import DEFAULT_QUERY, Cluster, Config, Policy, ServerTls
+from proxy.cluster import ClusterView, Monitor, NodeAddress, ProbeLogin
+from proxy.config import DEFAULT_QUERY, Cluster, Config, Policy
 from proxy.console import HttpEndpoint
 from proxy.pool import NodePlace, Reservoir
 from proxy.relay import Client, Link, Pool, Relay, Server
@@ -412,9 +412,7 @@ def read_inquiry(config: Config) -> Inquiry | None:
     if not auth.has_query:
         return None
     logins = {
-        name: ProbeLogin(
-            *auth.query_login(cluster), auth.query_database, probe_tls(cluster.server.tls)
-        )
+        name: ProbeLogin(*auth.query_login(cluster), auth.query_database, cluster.server.tls)
         for name, cluster in config.clusters.items()
     }
     return Inquiry(auth.query or DEFAULT_QUERY, logins, auth.query_ttl)
@@ -463,11 +461,6 @@ def read_places(config: Config, contexts: Contexts) -> Mapping[str, Callable[[No
     return {name: maker(name, cluster) for name, cluster in config.clusters.items()}
 
 
-def probe_tls(tls: ServerTls) -> ProbeTls:
-    """TLS for the proxy's own connections."""
-    return ProbeTls(tls.mode, tls.ca, tls.cert, tls.key)
-
-
 def new_monitor(name: str, cluster: Cluster, publish: Callable[[ClusterView], None]) -> Monitor:
     """The monitor of one cluster."""
     user, password = cluster.monitor_login
@@ -475,7 +468,7 @@ def new_monitor(name: str, cluster: Cluster, publish: Callable[[ClusterView], No
         user,
         "" if password is None else str(password),
         cluster.monitor.dbname,
-        probe_tls(cluster.server.tls),
+        cluster.server.tls,
     )
     nodes = [
         NodeAddress(node.name, node.host, node.port, node.weight, node.zone, node.roles)

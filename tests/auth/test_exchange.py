@@ -264,7 +264,11 @@ MALFORMED_INITIAL_RESPONSES = [
     (initial_response(FIRST) + b"x", "08P01", "announces 20 bytes of data and holds 21"),
     (initial_response(FIRST)[:-1], "08P01", "announces 20 bytes of data and holds 19"),
     (initial_response(FIRST + b"\0"), "08P01", "NUL"),
-    (initial_response(b"p=tls-server-end-point,,n=,r=x"), "28000", "not offered"),
+    (
+        initial_response(b"p=tls-server-end-point,,n=,r=x"),
+        "08P01",
+        "selected SCRAM-SHA-256 without",
+    ),
     (initial_response(b"garbage"), "08P01", "attributes are missing"),
 ]
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cluster import ProbeLogin, ProbeTls
-from proxy.cluster.dialling import TlsMode, tls_ways
+from proxy.cluster import ProbeLogin
+from proxy.cluster.dialling import tls_ways
+from proxy.config import ServerTls, TlsMode
 
 
 def shape(way: ssl.SSLContext | bool) -> str:
@@ -30,16 +31,16 @@ def shape(way: ssl.SSLContext | bool) -> str:
     ],
 )
 def test_ways_follow_the_mode(mode: TlsMode, ways: list[str]) -> None:
-    assert [shape(way) for way in tls_ways(ProbeTls(mode), "db1.example")] == ways
+    assert [shape(way) for way in tls_ways(ServerTls(mode=mode), "db1.example")] == ways
 
 
 def test_a_unix_socket_never_has_tls() -> None:
-    assert tls_ways(ProbeTls("verify-full"), "/run/postgresql") == [False]
+    assert tls_ways(ServerTls(mode="verify-full"), "/run/postgresql") == [False]
 
 
 def test_an_authority_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        tls_ways(ProbeTls("verify-ca", ca=tmp_path / "none.crt"), "db1.example")
+        tls_ways(ServerTls(mode="verify-ca", ca=tmp_path / "none.crt"), "db1.example")
 
 
 def test_a_login_does_not_show_its_password() -> None:

@@ -19,9 +19,9 @@ from proxy.cluster import (
     NodeView,
     Probe,
     ProbeLogin,
-    ProbeTls,
     Sample,
 )
+from proxy.config import ServerTls
 from proxy.embedded import Login
 from tests.fixtures.postgres import (
     CERT_USER,
@@ -40,7 +40,7 @@ DEADLINE_S = 20.0
 
 
 def login_of(user: Login, database: str = "postgres", **tls: Any) -> ProbeLogin:
-    return ProbeLogin(user.name, user.password, database, ProbeTls(**{"mode": "disable", **tls}))
+    return ProbeLogin(user.name, user.password, database, ServerTls(**{"mode": "disable", **tls}))
 
 
 def address_of(node: Postgres) -> NodeAddress:

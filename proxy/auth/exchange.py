@@ -192,12 +192,16 @@ class _PasswordExchange(Exchange):
         if isinstance(secret, ScramVerifier):
             return self._verifiers.is_password_of(secret, self._genuine, password)
         if isinstance(secret, Md5Secret):
-            expected = secret.text.encode("ascii")
+            valid = [each.text.encode("ascii") for each in (secret, secret.old or secret)]
             raw = hash_password(password, self.user).text.encode("ascii")
         else:
-            expected = secret.password.encode("utf-8", "surrogateescape")
+            valid = [
+                each.password.encode("utf-8", "surrogateescape")
+                for each in (secret, secret.old or secret)
+            ]
         # The stranger's bytes stand second: the time of the comparison goes by their length.
-        return hmac.compare_digest(expected, raw) and self._genuine
+        is_right = [hmac.compare_digest(expected, raw) for expected in valid]
+        return any(is_right) and self._genuine
 
 
 class _Md5Exchange(Exchange):
@@ -216,7 +220,12 @@ class _Md5Exchange(Exchange):
 
     def _answer(self, body: bytes) -> Reply:
         answer = _read_password(body)
-        if not (is_right_answer(self._secret, self.user, self._salt, answer) and self._genuine):
+        secret = self._secret
+        is_right = [
+            is_right_answer(each, self.user, self._salt, answer)
+            for each in (secret, secret.old or secret)
+        ]
+        if not (any(is_right) and self._genuine):
             raise self._refuse(self._genuine, "wrong password")
         return self._accept()
 

@@ -7,7 +7,7 @@ who exists, not who may do what.
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 
-from proxy.auth.secrets import Secret, SecretError, encode_text, parse_secret
+from proxy.auth.secrets import Secret, SecretError, encode_text, parse_secret, with_old
 from proxy.auth.verifiers import Verifiers
 
 
@@ -27,12 +27,20 @@ class Roster:
         self._users = MappingProxyType(dict(users))
 
     @classmethod
-    def from_texts(cls, users: Mapping[str, str | None]) -> "Roster":
-        """Make a roster of secret texts. Raises SecretError, naming the user."""
+    def from_texts(
+        cls, users: Mapping[str, str | None], old: Mapping[str, str] = MappingProxyType({})
+    ) -> "Roster":
+        """Make a roster of secret texts. Raises SecretError, naming the user.
+
+        old: secrets before the present ones, still valid, of users who have both.
+        """
         secrets: dict[str, Secret | None] = {}
         for name, text in users.items():
             try:
-                secrets[name] = None if text is None else parse_secret(text)
+                secret = None if text is None else parse_secret(text)
+                if secret is not None and name in old:
+                    secret = with_old(secret, parse_secret(old[name]))
+                secrets[name] = secret
             except SecretError as refused:
                 raise SecretError(f'user "{name}": {refused}') from None
         return cls(secrets)

@@ -122,13 +122,17 @@ class ScramServer:
             )
         if not hmac.compare_digest(final.nonce, self._nonce):
             raise PeerError("the nonce in the SCRAM client-final-message is not that of this login")
-        verifier = self._verifier
         auth_message = b"%b,%b,%b" % (self._bare, self._first, final.without_proof)
-        client_key = _xor(final.proof, _sign(verifier.stored_key, auth_message))
-        is_right = hmac.compare_digest(hashlib.sha256(client_key).digest(), verifier.stored_key)
+        proved: tuple[ScramVerifier, bytes] | None = None
+        # Always two: time must not tell who is changing their password.
+        for verifier in (self._verifier.old or self._verifier, self._verifier):
+            client_key = _xor(final.proof, _sign(verifier.stored_key, auth_message))
+            if hmac.compare_digest(hashlib.sha256(client_key).digest(), verifier.stored_key):
+                proved = verifier, client_key
         # Only here, after all the work: time must not tell a made-up verifier from a wrong proof.
-        if not (is_right and self._genuine):
+        if proved is None or not self._genuine:
             return None
+        verifier, client_key = proved
         self.keys = ScramKeys(client_key, verifier.server_key)
         return b"v=" + encode_base64(_sign(verifier.server_key, auth_message))
 

@@ -2,7 +2,8 @@
 
 A secret is a plain password, an md5 hash, or a SCRAM-SHA-256 verifier; its text says which. This
 module reads that text. It does not know where the text came from (configuration, `userlist.txt`,
-`auth_query`) nor what a login does with it. No secret shows in a repr, an error message or
+`auth_query`) nor what a login does with it. While a password is being changed, a secret carries the
+one before as `old`, which is as valid (`with_old`). No secret shows in a repr, an error message or
 the chain of exceptions behind one.
 
 Source: PostgreSQL documentation, "pg_authid" (forms of `rolpassword`); PgBouncer documentation,
@@ -10,7 +11,7 @@ Source: PostgreSQL documentation, "pg_authid" (forms of `rolpassword`); PgBounce
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from proxy.auth.scram_messages import MAX_ITERATIONS, MAX_SALT_BYTES, decode_base64
 
@@ -35,6 +36,7 @@ class PlainSecret:
     """
 
     password: str = field(repr=False)
+    old: "PlainSecret | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Md5Secret:
     """
 
     text: str = field(repr=False)
+    old: "Md5Secret | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class ScramVerifier:
     """What is needed to check a SCRAM-SHA-256 proof, and not enough to make one.
 
     iterations: PBKDF2 rounds. salt: bytes. stored_key, server_key: 32 bytes each.
+    old: has the same salt and iterations, because a client is told of one salt alone.
     Source: RFC 5802, section 3 (StoredKey, ServerKey).
     """
 
@@ -59,6 +63,7 @@ class ScramVerifier:
     salt: bytes = field(repr=False)
     stored_key: bytes = field(repr=False)
     server_key: bytes = field(repr=False)
+    old: "ScramVerifier | None" = None
 
 
 Secret = PlainSecret | Md5Secret | ScramVerifier
@@ -83,6 +88,22 @@ def parse_secret(text: str) -> Secret:
         raise SecretError("the password holds a lone surrogate, which no client can send")
     # A round trip, so that two spellings of the same bytes are one password.
     return PlainSecret(encoded.decode("utf-8", "surrogateescape"))
+
+
+def with_old(secret: Secret, old: Secret) -> Secret:
+    """Give the secret that either of the two is the right answer to.
+
+    An empty password is none. Raises SecretError when no conversation could serve both.
+    """
+    if isinstance(secret, PlainSecret) and isinstance(old, PlainSecret):
+        return replace(secret, old=old) if old.password else secret
+    if isinstance(secret, Md5Secret) and isinstance(old, Md5Secret):
+        return replace(secret, old=old)
+    if isinstance(secret, ScramVerifier) and isinstance(old, ScramVerifier):
+        if (secret.salt, secret.iterations) != (old.salt, old.iterations):
+            raise SecretError("two SCRAM verifiers of one user differ in salt or iterations")
+        return replace(secret, old=old)
+    raise SecretError("a password and the one before are not of the same form")
 
 
 def encode_text(text: str) -> bytes | None:

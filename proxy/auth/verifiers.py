@@ -10,6 +10,7 @@ For the same reason a decoy is made at every login and then mostly thrown away.
 import hashlib
 import hmac
 from collections.abc import Collection
+from dataclasses import replace
 
 from proxy.auth.decoys import ITERATIONS, Decoys
 from proxy.auth.keys import DerivedKeys, derive_keys
@@ -29,7 +30,7 @@ class Verifiers:
     def __init__(self, process_secret: bytes, limit: int = 10_000) -> None:
         self._decoys = Decoys(process_secret)
         self._limit = limit
-        self._derived: dict[str, tuple[str, ScramVerifier]] = {}
+        self._derived: dict[str, tuple[PlainSecret, ScramVerifier]] = {}
         self._proved = DerivedKeys()
 
     def learn(self, secrets: Collection[Secret]) -> None:
@@ -44,9 +45,9 @@ class Verifiers:
         """
         if not isinstance(secret, PlainSecret) or not secret.password:
             return False
-        if self._find(user, secret.password) is not None:
+        if self._find(user, secret) is not None:
             return False
-        self._derive(user, secret.password)
+        self._derive(user, secret)
         return True
 
     def secret_for(self, user: str, known: Secret | None) -> tuple[Secret, bool]:
@@ -69,12 +70,12 @@ class Verifiers:
         if isinstance(known, ScramVerifier):
             return known, True
         if isinstance(known, PlainSecret) and known.password:
-            kept = self._find(user, known.password)
-            return (kept if kept is not None else self._derive(user, known.password)), True
+            kept = self._find(user, known)
+            return (kept if kept is not None else self._derive(user, known)), True
         return decoy, False
 
     def is_password_of(self, verifier: ScramVerifier, genuine: bool, password: str) -> bool:
-        """Tell whether a password sent in clear is the one behind a verifier.
+        """Tell whether a password sent in clear is the one behind a verifier, or the one before.
 
         Costs one PBKDF2, except for a password that was right before. Never so for a decoy.
         """
@@ -83,23 +84,28 @@ class Verifiers:
         keys = kept if kept is not None else derive_keys(password, salt, iterations)
         stored_key = hashlib.sha256(keys.client_key).digest()
         is_right = hmac.compare_digest(verifier.stored_key, stored_key)
-        if not (is_right and genuine):
+        # Compared in any case: time does not tell who is changing their password.
+        was_right = hmac.compare_digest((verifier.old or verifier).stored_key, stored_key)
+        if not ((is_right or was_right) and genuine):
             return False
         if kept is None:
             self._proved.keep(password, salt, iterations, keys)
         return True
 
-    def _find(self, user: str, password: str) -> ScramVerifier | None:
+    def _find(self, user: str, secret: PlainSecret) -> ScramVerifier | None:
         kept = self._derived.get(user)
-        if kept is None or kept[0] != password:
+        if kept is None or kept[0] != secret:
             return None
         self._derived[user] = self._derived.pop(user, kept)  # now the most recently used
         return kept[1]
 
-    def _derive(self, user: str, password: str) -> ScramVerifier:
+    def _derive(self, user: str, secret: PlainSecret) -> ScramVerifier:
         salt = self._decoys.salt_for(user)
-        verifier = derive_keys(password, salt, ITERATIONS).verifier(salt, ITERATIONS)
-        self._derived[user] = (password, verifier)
+        verifier = derive_keys(secret.password, salt, ITERATIONS).verifier(salt, ITERATIONS)
+        if secret.old is not None:
+            old = derive_keys(secret.old.password, salt, ITERATIONS).verifier(salt, ITERATIONS)
+            verifier = replace(verifier, old=old)
+        self._derived[user] = (secret, verifier)
         if len(self._derived) > self._limit:
             self._derived.pop(next(iter(self._derived)))
         return verifier

@@ -11,7 +11,7 @@ from proxy.config.databases import Database, Match, Route
 from proxy.config.environment import from_environment
 from proxy.config.limits import Limits, Overrides
 from proxy.config.listening import ClientTls, Http, Listen, Log
-from proxy.config.load import load, parse, reload
+from proxy.config.load import load, parse, reload, reload_secrets, secret_files
 from proxy.config.model import Config, Origin
 from proxy.config.policy import Policy
 from proxy.config.problems import ConfigError, Problem
@@ -66,4 +66,6 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "reload",
+    "reload_secrets",
+    "secret_files",
 ]

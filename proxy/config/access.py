@@ -29,6 +29,15 @@ class User(UserOverrides):
     password_file: FilePath | None = Field(
         default=None, description="A file that holds the password, in place of `password`."
     )
+    old_password: ClientSecret | None = Field(
+        default=None,
+        description="The password before, which is valid as well: for the time until every client "
+        "has the new one. It has the form of `password`; a verifier has the same salt, too.",
+    )
+    old_password_file: FilePath | None = Field(
+        default=None,
+        description="A file that holds the password before, in place of `old_password`.",
+    )
 
 
 class Auth(Section):

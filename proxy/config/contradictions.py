@@ -4,18 +4,22 @@ Judges a configuration whose values are all sound by themselves. Looks at no fil
 called by `load` and by nobody else.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from proxy.config.access import User
 from proxy.config.listening import ClientTls
 from proxy.config.model import Config
 from proxy.config.problems import suggest
+from proxy.config.secret import Secret
 from proxy.config.section import KeyPath
 from proxy.config.topology import ServerTls
 
 _CONSOLE_NAMES = ("pgweir", "pgbouncer")
 _DISCOVERED = ("primary", "replica")
+_MD5 = re.compile(r"md5[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ def _in_auth(config: Config) -> Iterator[Contradiction]:
                     (("clusters", name, "server"), ("auth", "query_user")),
                 )
     yield from _in_rules(config)
+    yield from _in_old_passwords(auth.users)
     users: KeyPath = ("auth", "users")
     userlist: KeyPath = ("auth", "userlist_file")
     if auth.method == "trust" and not auth.users:
@@ -149,6 +154,30 @@ def _in_rules(config: Config) -> Iterator[Contradiction]:
                     ("auth", "groups", name, index),
                     f"there is no group {member[1:]!r}; {suggest(member[1:], list(auth.groups))}",
                 )
+
+
+def _in_old_passwords(users: Mapping[str, User]) -> Iterator[Contradiction]:
+    for name, user in users.items():
+        path: KeyPath = ("auth", "users", name)
+        if user.old_password is None:
+            continue
+        if user.password is None:
+            text = "the one before, but there is no password; write the present one under password"
+            yield Contradiction((*path, "old_password"), text, ((*path, "password"),))
+        elif _form_of(user.password) != _form_of(user.old_password):
+            yield Contradiction(
+                (*path, "old_password"),
+                "not of the form that password has; write both in plain, both as md5, or both as "
+                "verifiers with the same salt and iterations",
+                ((*path, "password"),),
+            )
+
+
+def _form_of(secret: Secret) -> str:
+    """What a client is asked for depends on this alone."""
+    if secret.startswith("SCRAM-SHA-256$"):
+        return secret.rpartition("$")[0]
+    return "md5" if _MD5.fullmatch(secret) else "plain"
 
 
 def _in_clusters(config: Config) -> Iterator[Contradiction]:

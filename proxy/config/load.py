@@ -22,6 +22,7 @@ from proxy.config.problems import ConfigError, Problem, describe, write_path
 from proxy.config.secret import Secret
 from proxy.config.section import KeyPath
 from proxy.config.userlist import read_userlist
+from proxy.errors import ProxyBug
 
 
 def load(
@@ -49,9 +50,7 @@ def load(
                 )
             ]
         )
-    config = parse(_read(path), environ, file=str(path), folder=path.resolve().parent)
-    origin = Origin(path, listen, http, pool_size)
-    return apply_flags(config, origin).noting(config.warnings, origin)
+    return _understand(Origin(path, listen, http, pool_size, _read(path)), environ)
 
 
 def reload(config: Config, environ: Mapping[str, str]) -> Config:
@@ -68,6 +67,28 @@ def reload(config: Config, environ: Mapping[str, str]) -> Config:
     if origin.path is None:
         return from_environment(environ, **flags)
     return load(origin.path, environ, **flags)
+
+
+def reload_secrets(config: Config, environ: Mapping[str, str]) -> Config:
+    """Read the files with secrets again, and nothing else: the file itself is as it was.
+
+    An operator may be half-way through editing it, and has not asked for that to hold.
+    Raises ConfigError; the configuration in use is not touched.
+    """
+    return config if config.origin.path is None else _understand(config.origin, environ)
+
+
+def secret_files(config: Config) -> list[Path]:
+    """The files whose content is a password or a list of them."""
+    return [file for path, file in _paths_in(config, ()) if _holds_secrets(path)]
+
+
+def _understand(origin: Origin, environ: Mapping[str, str]) -> Config:
+    path = origin.path
+    if path is None:
+        raise ProxyBug("a configuration that is from no file has no text")
+    config = parse(origin.text, environ, file=str(path), folder=path.resolve().parent)
+    return apply_flags(config, origin).noting(config.warnings, origin)
 
 
 def parse(
@@ -213,7 +234,7 @@ class _Reading:
     def _missing_files(self, config: Config) -> Iterator[Contradiction]:
         """Files and folders that are named and not there."""
         for path, file in _paths_in(config, ()):
-            if str(path[-1]).endswith(("password_file", "userlist_file")):
+            if _holds_secrets(path):
                 continue
             if path[-1] == "unix_socket_dir":
                 if not file.is_dir():
@@ -222,6 +243,10 @@ class _Reading:
                 yield Contradiction(path, f"there is no file {file}; name one that exists")
             elif not os.access(file, os.R_OK):
                 yield Contradiction(path, f"{file} cannot be read; allow this user to read it")
+
+
+def _holds_secrets(path: KeyPath) -> bool:
+    return str(path[-1]).endswith(("password_file", "userlist_file"))
 
 
 def _with_password(user: User, password: Secret) -> User:

@@ -5,7 +5,7 @@ itself; what two values say together is judged in `contradictions`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ConfigDict, Field, PrivateAttr
@@ -31,12 +31,14 @@ class Origin:
 
     path: the file, or None when it came from environment variables.
     listen, http: `HOST:PORT` of the command line, or None. pool_size: of the command line, or None.
+    text: what stood in the file.
     """
 
     path: Path | None = None
     listen: str | None = None
     http: str | None = None
     pool_size: int | None = None
+    text: str = field(default="", repr=False)
 
 
 class Config(Section):

@@ -34,7 +34,8 @@ prints a JSON Schema for editors. Annotated examples stand in `config/`.
   variable is unset or empty, `$$` is one dollar sign. References work in values, quoted or not, and
   not in keys; what a variable holds is always one value and never more YAML.
 - **Secrets** may be read from files: `password_file` in place of `password`. The line end at the
-  end of the file does not count. They are read again at each reload.
+  end of the file does not count. They and `userlist_file` are read again at each reload and
+  within two seconds of a change.
 - **Paths** that are relative start at the folder of the configuration file.
 - **Unknown keys** are errors, and so is a key given twice. A key without a value has its default.
 

@@ -10,10 +10,10 @@ import logging
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from proxy.auth import Credential, DerivedKeys, PlainSecret
+from proxy.auth import Credential, DerivedKeys, Md5Secret, PlainSecret
 from proxy.config import Policy
 from proxy.errors import ClientError, PeerError
 from proxy.pool.welcome import Welcome, write_welcome
@@ -409,8 +409,9 @@ class Reservoir:
         else:
             user = policy.user
             credential = self._credential_of(user)
-        try:
-            dialled = await dial(
+
+        def attempt(credential: Credential | None) -> Awaitable[Dialled]:
+            return dial(
                 self._relay,
                 spring.node.place,
                 user=user,
@@ -419,6 +420,16 @@ class Reservoir:
                 derived=self._derived,
                 timeout_s=policy.server_connect_timeout,
             )
+
+        try:
+            try:
+                dialled = await attempt(credential)
+            except LoginRefused as refused:
+                # The server may not know the new password yet.
+                old = credential.old if isinstance(credential, PlainSecret | Md5Secret) else None
+                if old is None or not refused.sqlstate.startswith("28"):
+                    raise
+                dialled = await attempt(old)
         except Unreachable:
             self.connects.add((*node, "refused"))
             raise

@@ -25,7 +25,15 @@ from proxy.auth import (
 from proxy.client import Directory, Door, DoorTerms, Inquiry
 from proxy.client.door import facts_of
 from proxy.cluster import ClusterView, Monitor, NodeAddress, ProbeLogin
-from proxy.config import DEFAULT_QUERY, Cluster, Config, Policy
+from proxy.config import (
+    DEFAULT_QUERY,
+    Cluster,
+    Config,
+    ConfigError,
+    Policy,
+    reload_secrets,
+    secret_files,
+)
 from proxy.console import HttpEndpoint
 from proxy.pool import NodePlace, Reservoir
 from proxy.relay import Client, Link, Pool, Relay, Server
@@ -43,6 +51,7 @@ from proxy.telemetry import (
 )
 from proxy.workers.encryption import Contexts, read_contexts, read_offer
 from proxy.workers.reading import read_figures
+from proxy.workers.watch import Watch
 
 _log = logging.getLogger("pgweir")
 _client_log = logging.getLogger("pgweir.client")
@@ -94,6 +103,9 @@ class Worker:
         self._loop_lag = LoopLag(loop)
         self._bugs = LimitedLog(_log, clock)
         self._http: HttpEndpoint | None = None
+        self._secrets = Watch(secret_files(config))
+        self._adopting = asyncio.Lock()
+        self._reading_secrets: asyncio.Task[None] | None = None
         self._stopping = False
         self._hurried = False
 
@@ -139,6 +151,11 @@ class Worker:
         return (*self._config.warnings, *self._terms.admission.warnings)
 
     async def adopt(self, config: Config) -> list[str]:
+        """Go over to another configuration, as `_go_over`; one at a time."""
+        async with self._adopting:
+            return await self._go_over(config)
+
+    async def _go_over(self, config: Config) -> list[str]:
         """Go over to another configuration. Result: sections that only a restart can change.
 
         Nobody is disconnected: users and TLS hold for the next login, limits at once, and server
@@ -156,6 +173,7 @@ class Worker:
         places = read_places(config, contexts)
         await self._prepare(config, terms)
         before, self._config = self._config, config
+        self._secrets = Watch(secret_files(config))
         self._roster, self._terms = roster, terms
         self._contexts, self._places = contexts, places
         tcp = read_tcp(config)
@@ -226,6 +244,8 @@ class Worker:
         tasks = list(self._watching.values())
         if self._clock_task is not None:
             tasks.append(self._clock_task)
+        if self._reading_secrets is not None:
+            tasks.append(self._reading_secrets)
         for task in tasks:
             task.cancel()
         if tasks:
@@ -280,6 +300,26 @@ class Worker:
         for each in (self._terms.tls, *self._contexts.values()):
             if each is not None:
                 each.look()
+        if self._secrets.has_changed() and not self._adopting.locked():
+            self._reading_secrets = self._loop.create_task(self._read_secrets())
+
+    async def _read_secrets(self) -> None:
+        """Task: passwords in files have changed; use them, or say why not and try again."""
+        try:
+            async with self._adopting:
+                watch = self._secrets
+                config = await asyncio.to_thread(reload_secrets, self._config, os.environ)
+                watch.settle()
+                if config == self._config:
+                    return
+                await self._go_over(config)
+        except (ConfigError, OSError, ValueError) as wrong:
+            facts = {"reason": str(wrong)}
+            self._bugs.log(logging.ERROR, "passwords cannot be read, the old ones stay", facts)
+        except Exception as bug:  # noqa: BLE001 -- top of a task
+            self._bugs.log(logging.ERROR, "reading passwords again failed", {}, bug)
+        else:
+            _log.info("passwords read again", extra={"facts": {"files": len(watch.files)}})
 
     # --- what rooms ask ------------------------------------------------------------------------
 
@@ -403,7 +443,12 @@ def read_roster(config: Config) -> Roster:
         name: None if user.password is None else str(user.password)
         for name, user in config.auth.users.items()
     }
-    return Roster.from_texts(texts)
+    old = {
+        name: str(user.old_password)
+        for name, user in config.auth.users.items()
+        if user.old_password is not None
+    }
+    return Roster.from_texts(texts, old)
 
 
 def read_inquiry(config: Config) -> Inquiry | None:

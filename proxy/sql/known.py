@@ -30,7 +30,7 @@ OF_THE_NODE = names(
     txid_current pg_current_xact_id txid_current_if_assigned pg_current_xact_id_if_assigned
     txid_current_snapshot pg_current_snapshot txid_status pg_xact_status
     pg_backend_pid pg_my_temp_schema pg_is_other_temp_schema pg_listening_channels
-    inet_server_addr inet_server_port
+    inet_server_addr inet_server_port inet_client_addr inet_client_port
     pg_postmaster_start_time pg_conf_load_time pg_cursor pg_prepared_statement pg_prepared_xact
     pg_show_all_settings pg_hba_file_rules pg_ident_file_mappings pg_show_all_file_settings
     pg_is_in_recovery pg_is_wal_replay_paused pg_lock_status pg_blocking_pids
@@ -48,7 +48,7 @@ NODE_VIEWS = names(
     pg_locks pg_settings pg_cursors pg_prepared_statements pg_prepared_xacts pg_replication_slots
     pg_file_settings pg_hba_file_rules pg_ident_file_mappings pg_shmem_allocations pg_aios
     pg_shmem_allocations_numa pg_backend_memory_contexts pg_config pg_replication_origin_status
-    pg_buffercache pg_dist_node pg_wait_sampling_current
+    pg_buffercache pg_wait_sampling_current pg_sequences
     """
 )
 # Settings that say which node this is.

@@ -367,8 +367,11 @@ def _read_explain(fields: Tree, found: _Found) -> Facts:
             executes = executes or said not in ("false", "off")
     inner = _read_within(fields["query"], found)
     if not executes:
-        # Rows are not locked, nor functions called that do more than compute. But tables that would
-        # be written are locked as if they were, and a replica refuses that.
+        # It is planned, no more: a replica does that for INSERT, too.
+        found.changes -= set(_CHANGES.values())
+        if not found.changes:
+            found.reads |= found.writes
+            found.writes.clear()
         found.row_locks = False
         found.calls.clear()
         found.effects = {effect: None for effect in found.effects if effect.touch in _OF_UTILITIES}

@@ -61,16 +61,17 @@ _MAX_REASONS = 16
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """What is known of functions and views. The operator's two lists of functions win.
+    """What is known of functions and relations. The operator's two lists of functions win.
 
     In the collections, a name without a schema stands for that name in every schema.
-    volatile_views: views in whose definition a function is volatile.
+    primary_relations: what a replica refuses or has otherwise: views in whose definition a function
+    is volatile, sequences, unlogged tables.
     """
 
     volatility: Volatility
     read_only_functions: Collection[str] = frozenset()
     writing_functions: Collection[str] = frozenset()
-    volatile_views: Collection[str] = frozenset()
+    primary_relations: Collection[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +188,8 @@ def _is_listed(name: Name, listed: Collection[str]) -> bool:
 
 def _find_views(facts: Facts, catalogue: Catalogue) -> Iterator[str]:
     for name in sorted(facts.reads):
-        if _is_listed(name, catalogue.volatile_views):
-            yield f"reads {name}, a view that calls a volatile function"
+        if _is_listed(name, catalogue.primary_relations):
+            yield f"reads {name}, which a replica may not have as the primary has it"
         if name.schema not in ("", "pg_catalog"):
             continue
         if name.name in NODE_VIEWS or name.name.startswith(NODE_VIEW_PREFIXES):

@@ -47,10 +47,10 @@ def test_the_operators_lists_win_over_the_catalogue() -> None:
     assert not classify("select f()", read_only_functions={"f"}, writing_functions={"f"}).reads_only
 
 
-def test_views_that_call_volatile_functions_are_no_reads() -> None:
-    assert not classify("select * from v", volatile_views={"v"}).reads_only
-    assert not classify("select * from a.v", volatile_views={"a.v"}).reads_only
-    assert classify("select * from b.v", volatile_views={"a.v"}).reads_only
+def test_relations_that_a_replica_has_otherwise_are_no_reads() -> None:
+    assert not classify("select * from v", primary_relations={"v"}).reads_only
+    assert not classify("select * from a.v", primary_relations={"a.v"}).reads_only
+    assert classify("select * from b.v", primary_relations={"a.v"}).reads_only
 
 
 def test_the_lookup_is_asked_with_the_number_of_arguments() -> None:
@@ -150,7 +150,8 @@ def test_transactions_are_told(
         ("copy a from stdin", [], ["a"]),
         ("create table a as select * from b", ["b"], ["a"]),
         ("truncate a, b.c", [], ["a", "b.c"]),
-        ("explain delete from a", [], ["a"]),
+        ("explain delete from a", ["a"], []),
+        ("explain analyze delete from a", [], ["a"]),
     ],
 )
 def test_tables_are_read_or_written(text: str, reads: list[str], writes: list[str]) -> None:

@@ -1,10 +1,6 @@
 """Real PostgreSQL reads the same rules and maps, and must find the same in them."""
 
 import ipaddress
-import socket
-import ssl
-import struct
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,18 +12,8 @@ from proxy.auth.hba_text import Fault, Line, read_lines
 from proxy.auth.ident import Mapped, read_maps
 from proxy.auth.names import Entry, Groups, Kind
 from proxy.auth.places import Where
-from tests.faults.raw_client import SSL_REQUEST, Message, packet, startup
-from tests.fixtures.pgweir import Pgweir
-from tests.fixtures.postgres import (
-    APP,
-    DATABASE,
-    MD5_USER,
-    MONITOR,
-    PLAIN_USER,
-    SUPERUSER,
-    Postgres,
-    PostgresWithTls,
-)
+from tests.fixtures.postgres import Postgres
+from tests.live.side_by_side import in_place
 
 GROUPS = Groups({"dev": [], "a b": []})
 
@@ -176,26 +162,23 @@ BESIDE = {
 
 @contextmanager
 def laid_out(node: Postgres, setting: str, text: str) -> Iterator[Path]:
-    """Put a text in the place of one of the server's own files, which it does not reload."""
-    path = Path(node.value(f"SHOW {setting}"))
-    before = path.read_text()
-    made = [path.parent / "rules" / name for name in BESIDE]
-    for beside, said in zip(made, BESIDE.values(), strict=True):
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(said)
-    try:
-        # The files beside are in a folder of their own; ours are named as the server's.
-        path.write_text(moved(text))
-        yield path
-    finally:
-        path.write_text(before)
-        for beside in made:
-            beside.unlink()
-        for folder in ("rules/folder", "rules/more", "rules"):
-            (path.parent / folder).rmdir()
+    """Put a text in the place of one of the server's own files, and others beside it."""
+    with in_place(node, setting, moved(text)) as path:
+        made = [path.parent / "rules" / name for name in BESIDE]
+        for beside, said in zip(made, BESIDE.values(), strict=True):
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(said)
+        try:
+            yield path
+        finally:
+            for beside in made:
+                beside.unlink()
+            for folder in ("rules/folder", "rules/more", "rules"):
+                (path.parent / folder).rmdir()
 
 
 def moved(text: str) -> str:
+    """The text, with what is beside it in a folder of its own."""
     for word in ("@users", "@more", "@missing"):
         text = text.replace(word, word.replace("@", "@rules/"))
     for word in ("include ", "include_if_exists ", "include_dir "):
@@ -320,106 +303,3 @@ def test_addresses_in_odd_spellings_mean_the_same_to_postgresql(pg18: Postgres) 
     assert [rule.place.address for rule in rules] == [
         ipaddress.ip_address(address) for (address,) in rows
     ]
-
-
-# --- the same rules in force ---------------------------------------------------------------------
-
-KEEP_OURSELVES = f"""
-host all {SUPERUSER},{MONITOR.name} 127.0.0.1/32 scram-sha-256
-local all {SUPERUSER},{MONITOR.name} scram-sha-256
-"""
-IN_FORCE = f"""
-local {DATABASE} {PLAIN_USER.name} reject
-local sameuser,elsewhere all password
-local replication {APP.name} scram-sha-256
-hostnossl {DATABASE} {APP.name} 127.0.0.1 255.0.0.0 scram-sha-256
-hostssl {DATABASE} {APP.name} 127.0.0.1/32 password
-hostssl sameuser all samehost reject
-host replication {APP.name} samenet reject
-host {DATABASE},"all" {MD5_USER.name} all md5
-hostgssenc all all all trust
-host all "all" all password
-hostssl all stranger 127.0.0.1/8 scram-sha-256
-host postgres all 10.0.0.0/8 trust
-host postgres all ::1/128 trust
-host postgres {PLAIN_USER.name},stranger 127.0.0.1/32 password
-"""
-DATABASES = (DATABASE, APP.name, "all", "postgres", "elsewhere", "replication")
-UNVERIFIED = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-UNVERIFIED.check_hostname, UNVERIFIED.verify_mode = False, ssl.CERT_NONE
-USERS = (APP.name, MD5_USER.name, PLAIN_USER.name, "stranger", "all")
-
-
-def reload(node: Postgres) -> None:
-    before = node.value("SELECT pg_conf_load_time()")
-    node.execute("SELECT pg_reload_conf()")
-    deadline = time.monotonic() + 10
-    while node.value("SELECT pg_conf_load_time()") == before:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def first_words(place: tuple[str, int] | str, tls: bool, **parameters: str) -> tuple[Any, ...]:
-    """What is asked for at once, or with what words one is refused."""
-    family = socket.AF_UNIX if isinstance(place, str) else socket.AF_INET
-    with socket.socket(family) as plain:
-        plain.settimeout(10)
-        plain.connect(place)
-        end = plain
-        if tls:
-            plain.sendall(packet(struct.pack("!i", SSL_REQUEST)))
-            assert plain.recv(1) == b"S"
-            end = UNVERIFIED.wrap_socket(plain)
-        with end:
-            end.sendall(startup(**parameters))
-            read = end.makefile("rb").read
-            kind = read(1)
-            body = read(int.from_bytes(read(4)) - 4)
-    if kind == b"E":
-        fields = Message(kind, body).fields
-        return fields["S"], fields["C"], fields["M"]
-    return kind, int.from_bytes(body[:4])
-
-
-def all_first_words(tcp: tuple[str, int], unix: str) -> dict[tuple[Any, ...], tuple[Any, ...]]:
-    found = {}
-    for way, place, tls in (("tcp", tcp, False), ("tls", tcp, True), ("unix", unix, False)):
-        for user in USERS:
-            for database in DATABASES:
-                found[way, user, database] = first_words(place, tls, user=user, database=database)
-            found[way, user] = first_words(place, tls, user=user, replication="true")
-    return found
-
-
-def test_rules_in_force_let_in_and_refuse_as_postgresqls(
-    pg_tls: PostgresWithTls, start_pgweir: Callable[..., Pgweir], tmp_path: Path
-) -> None:
-    (tmp_path / "hba.conf").write_text(IN_FORCE)
-    tls = {
-        "mode": "allow",
-        "cert": str(pg_tls.certificates.server_cert),
-        "key": str(pg_tls.certificates.server_key),
-    }
-    weir = start_pgweir(
-        pg_tls,
-        listen={"tls": tls, "unix_socket_dir": str(tmp_path)},
-        auth={
-            "method": "hba",
-            "failure_delay": 0,
-            "hba_file": "hba.conf",
-            "users": {each.name: {"password": each.password} for each in (MD5_USER, PLAIN_USER)},
-        },
-    )
-    ours = all_first_words(("127.0.0.1", weir.port), f"{tmp_path}/.s.PGSQL.{weir.port}")
-    folder = pg_tls.socket_dir
-    with laid_out(pg_tls, "hba_file", KEEP_OURSELVES + IN_FORCE):
-        reload(pg_tls)
-        theirs = all_first_words((pg_tls.host, pg_tls.port), f"{folder}/.s.PGSQL.{pg_tls.port}")
-    reload(pg_tls)
-    assert ours == theirs
-    assert {answer[:2] for answer in ours.values()} == {
-        (b"R", 3),
-        (b"R", 5),
-        (b"R", 10),
-        ("FATAL", "28000"),
-    }

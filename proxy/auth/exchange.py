@@ -118,7 +118,7 @@ def begin(
     *,
     verifiers: Verifiers,
     random_bytes: Callable[[int], bytes] = os.urandom,
-    allow_unknown: bool = False,
+    is_listed: bool = False,
     endpoint: bytes | None = None,
 ) -> Exchange:
     """Begin the login of one client.
@@ -126,13 +126,13 @@ def begin(
     method: one of METHODS. user: the name in the startup packet, decoded as UTF-8 with
     `surrogateescape`. known: the user's secret, None when there is no such user.
     random_bytes: gives that many unpredictable bytes.
-    allow_unknown: under trust, let in users that are not known, as PgBouncer's `any` does.
+    is_listed: the user exists, even where there is no secret of theirs; decides under trust alone.
     endpoint: the hash of the certificate that the client was shown (`tls-server-end-point`), which
     it may bind its SCRAM login to; None without TLS.
     """
     match method:
         case "trust":
-            return _TrustExchange(user, known is not None or allow_unknown)
+            return _TrustExchange(user, known is not None or is_listed)
         case "password":
             return _PasswordExchange(user, *verifiers.secret_for(user, known), verifiers)
         case "md5":

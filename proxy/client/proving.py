@@ -119,7 +119,7 @@ async def _by_exchange(attempt: Attempt) -> Proved:
         startup.user,
         known,
         verifiers=attempt.verifiers,
-        allow_unknown=startup.user in terms.roster,
+        is_listed=startup.user in terms.roster,
         endpoint=None if startup.tls is None else startup.tls.endpoint,
     )
     try:

@@ -166,14 +166,14 @@ def test_under_trust_a_stranger_is_refused(verifiers: Verifiers) -> None:
     assert caught.value.sqlstate == "28P01"
 
 
-def test_under_trust_strangers_are_let_in_where_the_operator_says_so(verifiers: Verifiers) -> None:
-    exchange = begin("trust", "ghost", None, verifiers=verifiers, allow_unknown=True)
+def test_under_trust_who_is_listed_without_a_secret_is_let_in(verifiers: Verifiers) -> None:
+    exchange = begin("trust", "ghost", None, verifiers=verifiers, is_listed=True)
     assert (exchange.start(), exchange.done) == (OK, True)
 
 
 @pytest.mark.parametrize("method", ["password", "md5", "scram-sha-256"])
-def test_letting_strangers_in_is_for_trust_only(verifiers: Verifiers, method: str) -> None:
-    exchange = begin(method, "ghost", None, verifiers=verifiers, allow_unknown=True)
+def test_being_listed_is_enough_for_trust_only(verifiers: Verifiers, method: str) -> None:
+    exchange = begin(method, "ghost", None, verifiers=verifiers, is_listed=True)
     exchange.start()
     assert not exchange.done
 

@@ -136,6 +136,7 @@ def _learn(node: NodeView, told: Sample, rules: Rules) -> NodeView:
         server_version_num=told.server_version_num,
         system_identifier=node.system_identifier if identifier is None else identifier,
         max_connections=told.max_connections,
+        reserved_connections=told.reserved_connections,
         round_trip_s=told.round_trip_s,
         slow=told.round_trip_s > patience_s,
         sampled_at=told.at,

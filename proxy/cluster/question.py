@@ -49,6 +49,9 @@ SELECT n.in_recovery,
        pg_catalog.current_setting('default_transaction_read_only') = 'on' AS read_only,
        pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS server_version_num,
        pg_catalog.current_setting('max_connections')::pg_catalog.int4 AS max_connections,
+       pg_catalog.current_setting('superuser_reserved_connections')::pg_catalog.int4
+         + coalesce(pg_catalog.current_setting('reserved_connections', true)::pg_catalog.int4, 0)
+         AS reserved_connections,
        pg_catalog.current_setting('wal_block_size')::pg_catalog.int8 AS wal_block_size,
        {system_identifier} AS system_identifier
   FROM (SELECT pg_catalog.pg_is_in_recovery() AS in_recovery OFFSET 0) n
@@ -88,6 +91,7 @@ def read_answer(row: Mapping[str, Any], at: float, round_trip_s: float) -> Sampl
         server_version_num=row["server_version_num"],
         system_identifier=row["system_identifier"],
         max_connections=row["max_connections"],
+        reserved_connections=row["reserved_connections"],
     )
 
 

@@ -73,6 +73,7 @@ class Sample:
     streaming: whether a WAL receiver is connected to its upstream; None on a primary.
     receiver_silent_s: seconds since the WAL receiver heard from its upstream, None if unknown.
     read_only: `default_transaction_read_only` as the probe's session has it.
+    max_connections: its setting. reserved_connections: those of them kept from ordinary users.
     """
 
     at: float
@@ -91,6 +92,7 @@ class Sample:
     server_version_num: int | None = None
     system_identifier: int | None = None
     max_connections: int | None = None
+    reserved_connections: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -142,6 +144,7 @@ class NodeView:
     server_version_num: int | None = None
     system_identifier: int | None = None
     max_connections: int | None = None
+    reserved_connections: int | None = None
     round_trip_s: float | None = None
     sampled_at: float | None = None
     caught_up_at: float | None = None
@@ -150,6 +153,13 @@ class NodeView:
     def name(self) -> str:
         """The name the operator gave it."""
         return self.address.name
+
+    @property
+    def common_connections(self) -> int | None:
+        """Connections it grants ordinary users, None when unknown."""
+        if self.max_connections is None:
+            return None
+        return self.max_connections - (self.reserved_connections or 0)
 
     @property
     def lsn(self) -> int | None:

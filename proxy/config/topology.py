@@ -37,6 +37,12 @@ class Node(Section):
         default=1, description="Share of the reads it gets beside other replicas; 0 is none."
     )
     zone: str | None = Field(default=None, description="Where it stands, for the operator.")
+    max_connections: Count | None = Field(
+        default=None,
+        description="Most server connections to this node over all pools; 0 is no limit. When "
+        "absent, what the node grants ordinary users (its own `max_connections` less what it "
+        "reserves) less the cluster's `spare_connections`.",
+    )
     roles: tuple[str, ...] = Field(
         default=(), description="Words of your choice that `routes` may send statements `to`."
     )
@@ -171,6 +177,11 @@ class Cluster(Section):
         default="session",
         description="Read-your-writes: not at all, within a session, or for everybody. Not "
         "enforced in this version when statements are sent to replicas.",
+    )
+    spare_connections: Count = Field(
+        default=5,
+        description="Connections of each node that are left to others: the monitor, migrations, "
+        "`psql`. It counts for nodes without `max_connections` here.",
     )
     failover: Failover = Field(
         default_factory=Failover, description="What happens when the primary is gone."

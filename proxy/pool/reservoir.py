@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from proxy.auth import Credential, DerivedKeys, Md5Secret, PlainSecret
 from proxy.config import Policy
 from proxy.errors import ClientError, PeerError
+from proxy.pool.caps import Caps
+from proxy.pool.caps import Key as CapKey
 from proxy.pool.welcome import Welcome, write_welcome
 from proxy.relay import (
     SESSION_MODE,
@@ -44,6 +46,11 @@ _LIFETIME_SPREAD = 0.1
 _MOST_WELCOMES = 1000
 
 
+_LIMIT_NAMES = {
+    "database": "max_db_connections",
+    "user": "max_user_connections",
+    "node": "max_connections of the node",
+}
 _QUEUED = messages.notice_response(
     "00000",
     "waiting in line for a server connection",
@@ -53,13 +60,18 @@ _QUEUED = messages.notice_response(
 
 @dataclass(frozen=True, slots=True)
 class NodePlace:
-    """A node as pools see it. role: primary or replica. roles: the operator's words for it."""
+    """A node as pools see it.
+
+    role: primary or replica. roles: the operator's words for it. max_connections: server
+    connections it takes from us, 0 when that is not known.
+    """
 
     name: str
     place: Place
     role: str
     roles: tuple[str, ...] = ()
     is_up: bool = True
+    max_connections: int = 0
 
 
 @dataclass(slots=True)
@@ -112,6 +124,16 @@ class Reservoir:
         self._clock = clock
         self._derived = DerivedKeys()
         self._basins: dict[tuple[str, str], _Basin] = {}
+        self._caps = Caps(
+            limits_of=self._limits_of,
+            wants=self._wants,
+            grant=self._grant,
+            on_full=self._note_full,
+            clock=clock,
+            call_soon=relay.loop.call_soon,
+        )
+        # Pools of one connection that somebody waits for who is in no line.
+        self._lone: dict[Pool, asyncio.Future[None]] = {}
         self._nodes: dict[str, tuple[NodePlace, ...]] = {}
         self._welcomes: dict[tuple[object, ...], Welcome] = {}
         # These connections are beside the pools: few at a time, whatever clients make up.
@@ -259,14 +281,17 @@ class Reservoir:
         """
         shared = self._basin(database, user)
         source = await self._any_pool(shared)
+        pool = Pool(source.cluster, source.node, source.role, database, user, 1, 0)
         spring: _Spring = source.owner
-        spring = _Spring(shared.policy, spring.node, {**spring.startup, **startup})
+        spring = pool.owner = _Spring(shared.policy, spring.node, {**spring.startup, **startup})
+        await self._seat(pool, shared.policy)
         try:
             dialled = await self._dial(spring, spring.startup)
-        except (Unreachable, PeerError) as failed:
-            raise ClientError("08001", str(failed)) from None
-        pool = Pool(source.cluster, source.node, source.role, database, user, 1, 0)
-        pool.owner = spring
+        except BaseException as failed:
+            self._caps.release(pool)
+            if isinstance(failed, Unreachable | PeerError):
+                raise ClientError("08001", str(failed)) from None
+            raise
         line = Line(database, user, source.role, BUCKET_BOUNDS_S)
         apply_policy(line, shared.policy)
         line.mode = SESSION_MODE
@@ -275,6 +300,26 @@ class Reservoir:
         dialled.link.enter(pool, dialled.pid, dialled.secret, settings)
         line.serve_from([pool])
         return line, write_welcome(dialled.parameters, settings)
+
+    async def _seat(self, pool: Pool, policy: Policy) -> None:
+        """Wait until the limits allow a connection that is in no line's pool."""
+        granted = self._lone[pool] = asyncio.get_running_loop().create_future()
+        is_taken = False
+        try:
+            self._caps.ask(pool, lasting=True)
+            async with asyncio.timeout(policy.query_wait_timeout or None):
+                await granted
+            is_taken = True
+        except TimeoutError:
+            raise ClientError(
+                "53300",
+                "no server connection became available within query_wait_timeout",
+                hint="A limit on server connections is reached; the proxy's log says which.",
+            ) from None
+        finally:
+            del self._lone[pool]
+            if granted.done() and not granted.cancelled() and not is_taken:
+                self._caps.release(pool)
 
     # --- nodes ---------------------------------------------------------------------------------
 
@@ -287,6 +332,7 @@ class Reservoir:
         for basin in list(self._basins.values()):
             if basin.policy.cluster == cluster:
                 self._serve(basin)
+        self._caps.refresh()
 
     def adopt(self) -> None:
         """The configuration has changed: go over to what holds now.
@@ -312,6 +358,7 @@ class Reservoir:
                 spring: _Spring = pool.owner
                 spring.policy = policy
             self._serve(basin)
+        self._caps.refresh()
 
     def _count_ended(self, pool: Pool) -> None:
         if pool.query_count:
@@ -360,14 +407,71 @@ class Reservoir:
     # --- growth --------------------------------------------------------------------------------
 
     def grow(self, pool: Pool) -> None:
-        """Open one more connection; `pool.connecting` counts it already."""
+        """Open one more connection as soon as the limits allow it.
+
+        `pool.connecting` counts it already; until it is granted it does so no more.
+        """
+        pool.connecting -= 1
+        self._caps.ask(pool)
+
+    def _grant(self, pool: Pool) -> None:
+        if (lone := self._lone.get(pool)) is not None and not lone.done():
+            lone.set_result(None)
+            return
+        pool.connecting += 1
         task = asyncio.get_running_loop().create_task(self._open(pool))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def server_gone(self, pool: Pool) -> None:
+        """A connection of the pool is closed."""
+        self._caps.release(pool)
+
+    def _limits_of(self, pool: Pool) -> Mapping[CapKey, int]:
+        spring: _Spring = pool.owner
+        policy = self._policy_of(pool.database, pool.user) or spring.policy
+        return {
+            ("database", pool.database): policy.max_db_connections,
+            ("user", pool.user): policy.max_user_connections,
+            ("node", pool.cluster, pool.node): self._room_of(pool.cluster, spring.node),
+        }
+
+    def _room_of(self, cluster: str, node: NodePlace) -> int:
+        """How many connections a node takes, as last published; 0 when that is not known."""
+        known = (each for each in self._nodes.get(cluster, ()) if each.name == node.name)
+        return next(known, node).max_connections
+
+    def _wants(self, pool: Pool) -> int:
+        if (lone := self._lone.get(pool)) is not None:
+            return int(not lone.done())
+        basin = self._basins.get((pool.database, pool.user))
+        if self._closing or basin is None or pool not in basin.line.pools:
+            return 0
+        wanted = pool.wanted
+        opened = len(pool.servers) + pool.connecting
+        if basin.welcomed and not opened:
+            wanted = max(wanted, 1)
+        size = pool.size + (basin.policy.reserve_pool_size if is_overdue(pool, basin.policy) else 0)
+        return min(wanted, size - opened)
+
+    def _note_full(self, pool: Pool, key: CapKey, limit: int) -> None:
+        self._refusals.log(
+            logging.WARNING,
+            "a limit on server connections is reached",
+            {
+                "limit": _LIMIT_NAMES[key[0]],
+                "value": limit,
+                "cluster": pool.cluster,
+                "node": pool.node,
+                "database": pool.database,
+                "user": pool.user,
+            },
+        )
+
     async def _open(self, pool: Pool) -> None:
         """Task: dial until the pool has its connection, or nobody wants it any more."""
         spring: _Spring = pool.owner
+        is_there = False
         try:
             while not (pool.retired or self._closing):
                 pause_s = spring.waits_until_s - self._clock()
@@ -387,10 +491,13 @@ class Reservoir:
                 else:
                     spring.failures = 0
                     spring.waits_until_s = 0.0
+                    is_there = True
                     self._enter(pool, spring, dialled)
                     return
         finally:
             pool.connecting -= 1
+            if not is_there:
+                self._caps.release(pool)
 
     def _is_wanted(self, pool: Pool) -> bool:
         basin = self._basins.get((pool.database, pool.user))
@@ -535,6 +642,7 @@ class Reservoir:
             self._relay.check_times()
         for basin in self._basins.values():
             self._tick_line(basin.line, basin.policy, now_s)
+        self._caps.tick()
 
     def _tick_line(self, line: Line, policy: Policy, now_s: float) -> None:
         line.expire(now_s)
@@ -557,7 +665,7 @@ class Reservoir:
                 tidy_pool(pool, policy, now_s)
                 missing = policy.min_pool_size - len(pool.servers) - pool.connecting
                 spring: _Spring = pool.owner
-                if spring.waits_until_s > now_s:
+                if spring.waits_until_s > now_s or not self._caps.has_room(pool):
                     continue
                 for _ in range(missing):
                     pool.connecting += 1
@@ -643,14 +751,18 @@ def apply_to_pool(pool: Pool, policy: Policy) -> None:
     pool.fresh_s = policy.server_check_delay if policy.server_check_query else math.inf
 
 
-def may_use_reserve(pool: Pool, policy: Policy) -> bool:
+def is_overdue(pool: Pool, policy: Policy) -> bool:
     """Whether a client has waited long enough for a connection beyond `pool_size`."""
     if not (policy.reserve_pool_size and policy.reserve_pool_timeout and pool.wanted):
         return False
-    opened = len(pool.servers) + pool.connecting
-    if not pool.size <= opened < pool.size + policy.reserve_pool_size:
-        return False
     return pool.longest_wait_s >= policy.reserve_pool_timeout
+
+
+def may_use_reserve(pool: Pool, policy: Policy) -> bool:
+    """Whether the pool is to open a connection of its reserve."""
+    opened = len(pool.servers) + pool.connecting
+    in_reserve = pool.size <= opened < pool.size + policy.reserve_pool_size
+    return in_reserve and not pool.capped and is_overdue(pool, policy)
 
 
 def pick_nodes(nodes: tuple[NodePlace, ...], target: str) -> list[NodePlace]:

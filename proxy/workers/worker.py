@@ -24,7 +24,7 @@ from proxy.auth import (
 )
 from proxy.client import Directory, Door, DoorTerms, Inquiry
 from proxy.client.door import facts_of
-from proxy.cluster import ClusterView, Monitor, NodeAddress, ProbeLogin
+from proxy.cluster import ClusterView, Monitor, NodeAddress, NodeView, ProbeLogin
 from proxy.config import (
     DEFAULT_QUERY,
     Cluster,
@@ -340,6 +340,7 @@ class Worker:
         if view.name not in self._places:
             return
         make_place = self._places[view.name]
+        cluster = self._config.clusters[view.name]
         nodes = tuple(
             NodePlace(
                 node.name,
@@ -347,6 +348,7 @@ class Worker:
                 "primary" if node.name == view.primary else "replica",
                 node.address.roles,
                 node.state in ("up", "suspect") and not node.stale,
+                room_of(node, cluster),
             )
             for node in view.nodes
             if node.name == view.primary or node.role == "replica"
@@ -399,6 +401,7 @@ class Worker:
     def server_gone(self, server: Server, reason: str) -> None:
         """A server's connection is over."""
         pool = server.pool
+        self._reservoir.server_gone(pool)
         if reason:
             self._poke(pool.cluster, pool.node)
         level = logging.WARNING if reason else logging.DEBUG
@@ -435,6 +438,15 @@ class Worker:
     def bug(self, link: Link, error: Exception) -> None:
         """Handling a link raised."""
         self._bugs.log(logging.ERROR, "a bug closed a connection", {"addr": link.address}, error)
+
+
+def room_of(node: NodeView, cluster: Cluster) -> int:
+    """Most server connections to a node; 0 is no limit, or that none is known yet."""
+    declared = next((each for each in cluster.nodes if each.name == node.name), None)
+    if declared is not None and declared.max_connections is not None:
+        return declared.max_connections
+    common = node.common_connections
+    return 0 if common is None else max(1, common - cluster.spare_connections)
 
 
 def read_roster(config: Config) -> Roster:

@@ -19,6 +19,7 @@ ON_PRIMARY = {
     "read_only": False,
     "server_version_num": 180000,
     "max_connections": 100,
+    "reserved_connections": 3,
     "wal_block_size": PAGE,
     "system_identifier": 7,
 }

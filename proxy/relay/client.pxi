@@ -22,7 +22,7 @@ cdef class Client(Link):
         """
         self.side = CLIENT_SIDE
         self.line = line
-        self.settings = settings
+        self.settings = self.startup = settings
         self.pid = pid
         self.secret = secret
         self.status = b'I'
@@ -315,25 +315,6 @@ cdef int client_attach(Client c) except -1:
     return TAKEN
 
 
-cdef int client_bring_settings(Client c, Server s) except -1:
-    """Give the server the client's settings, in front of its statement."""
-    cdef Relay relay = c.relay
-    cdef bytes text
-    pair = (s.settings, c.settings)
-    text = relay.switches.get(pair)
-    if text is None:
-        text = relay.control.settings_switch(s.settings, c.settings)
-        if len(relay.switches) >= 4096:
-            relay.switches.clear()
-        relay.switches[pair] = text
-    if text:
-        s.pending_settings = c.settings
-        server_inject(s, text, TO_SET)
-    else:
-        s.settings = c.settings
-    return 0
-
-
 cdef int client_says_other(Client c, char kind, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
     """Close, Flush, COPY data, function calls, the end; and what must not be said."""
     cdef Server s = c.server
@@ -385,7 +366,7 @@ cdef int client_check_time(Client c, double now_s) except -1:
     if line.transaction_timeout_s and client_transacts_s(c, now_s) > line.transaction_timeout_s:
         return client_refuse_fatally(c, '25P04', 'transaction timeout')
     if s is not None and s.ledger.count:
-        if line.query_timeout_s and not c.overdue and now_s - c.began_s > line.query_timeout_s:
+        if line.query_timeout_s and c.began_s and not c.overdue and now_s - c.began_s > line.query_timeout_s:
             # The server's own error, 57014, tells the client.
             c.overdue = True
             c.cancel()
@@ -511,7 +492,7 @@ cdef int client_gone(Client c, str reason, bint polite) except -1:
         return server_close(s, b'its client left in the middle of a request')
     if s.ledger.count:
         s.orphaned = True
-        if not polite:
+        if not polite and s.asked is None:
             server_cancel(s)
         return 0
     return server_settle(s)

@@ -23,6 +23,10 @@ cdef enum Effect:
     ENDS_WITH_TRANSACTION = 8
     # Set for what an aborted transaction still accepts: COMMIT, ROLLBACK TO a savepoint and such.
     LEAVES_ABORTED = 16
+    # Set for a text that may say which settings it touches: it is read before it is sent.
+    NAMES_SETTINGS = 32
+    # Set for a text that may take settings back to their defaults.
+    GOES_BACK = 64
 
 
 cdef struct Words:
@@ -188,14 +192,26 @@ cdef bint has_word(const char *text, Py_ssize_t length, const char *word, Py_ssi
 cdef uint8_t effect_of(const char *text, Py_ssize_t length) noexcept nogil:
     """ENDS_WITH_TRANSACTION when the text is one SET LOCAL, SET TRANSACTION or SET CONSTRAINTS;
     LEAVES_ABORTED for a text that an aborted transaction accepts; SETTINGS_TOUCHED for one that
-    calls set_config() with what may be is_local = false."""
+    calls set_config() with what may be is_local = false, or has a block of code that may SET;
+    NAMES_SETTINGS for those, for SET, RESET and DISCARD, and for a SET among several statements."""
     cdef Words w
+    cdef const char *semicolon
     if has_word(text, length, b'set_config', 10) and not (
             has_word(text, length, b'true', 4) and not has_word(text, length, b'false', 5)):
-        return SETTINGS_TOUCHED
+        return SETTINGS_TOUCHED | NAMES_SETTINGS
     w.p = text
     w.end = text + length
     next_word(&w)
+    if w.length == 0:
+        # A comment in front, most often.
+        return NAMES_SETTINGS if has_word(text, length, b'set', 3) else 0
+    if is_word(&w, b'DO'):
+        return SETTINGS_TOUCHED | NAMES_SETTINGS if has_word(text, length, b'set', 3) else 0
+    if is_word(&w, b'RESET') or is_word(&w, b'DISCARD'):
+        return NAMES_SETTINGS | GOES_BACK
+    semicolon = <const char *>memchr(text, 59, length)
+    if semicolon != NULL and has_word(semicolon, text + length - semicolon, b'set', 3):
+        return NAMES_SETTINGS
     if not is_word(&w, b'SET'):
         if is_word(&w, b'ROLLBACK') or is_word(&w, b'COMMIT') or is_word(&w, b'END') \
                 or is_word(&w, b'ABORT') or is_word(&w, b'PREPARE'):
@@ -203,11 +219,11 @@ cdef uint8_t effect_of(const char *text, Py_ssize_t length) noexcept nogil:
         return 0
     next_word(&w)
     if not (is_word(&w, b'LOCAL') or is_word(&w, b'TRANSACTION') or is_word(&w, b'CONSTRAINTS')):
-        return 0
+        return NAMES_SETTINGS | (GOES_BACK if has_word(text, length, b'default', 7) else 0)
     # A semicolon may begin a second statement: then nothing is known.
     while w.p < w.end:
         if w.p[0] == 59:
-            return ENDS_WITH_TRANSACTION if at_end(&w) else 0
+            return ENDS_WITH_TRANSACTION if at_end(&w) else NAMES_SETTINGS
         w.p += 1
     return ENDS_WITH_TRANSACTION
 

@@ -36,5 +36,31 @@ class Control(Protocol):
     def settings_switch(self, have: Any, want: Any) -> bytes:
         """SQL that turns a session in settings `have` into one in `want`; empty when they agree."""
 
+    def settings_touched(self, text: bytes | None, values: bytes | None) -> Any:
+        """What a statement says of settings, before it is sent; equal ones compare equal.
+
+        text: the statement, with what follows its NUL ignored; None when it is not all known.
+        values: the body of its Bind, None in the simple protocol.
+        """
+
+    def settings_of(self, settings: Any) -> Any:
+        """What a statement says that touches just these settings; see `settings_touched`."""
+
+    def settings_question(
+        self, server: Server, believed: Any, startup: Any, touched: list[Any]
+    ) -> tuple[bytes, Any]:
+        """SQL that asks a server for its session's settings, and what to read its answer by.
+
+        believed, startup: the client's settings, now and at its login. touched: as above, of all
+        its statements since it was asked last. Without SQL, what to read no rows by.
+        """
+
+    def settings_answered(self, asked: Any, rows: list[bytes]) -> tuple[Any, Any, bytes]:
+        """Read the answer. rows: bodies of DataRow.
+
+        Result: the server's settings, the client's, and ParameterStatus messages for the client
+        where what it is to believe differs from what it was told. Raises PeerError.
+        """
+
     def bug(self, link: Link, error: Exception) -> None:
         """Handling the link raised: it is being closed."""

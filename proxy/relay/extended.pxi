@@ -253,6 +253,9 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     if command == DEALLOCATE or command == DISCARD:
         c.unsettled = True
     c.bound_effect = effect
+    if effect & NAMES_SETTINGS:
+        c.bound_text = statement.key if statement is not None else c.unnamed
+        c.bound_values = p[5:size] if have == size and size <= MOST_RETAINED_BYTES else None
     c.bound_commit = command == COMMIT
     s = c.server
     client_begin_unit(c, s, p, have, size, statement is not None)
@@ -307,6 +310,8 @@ cdef int client_says_execute(Client c, char *p, Py_ssize_t have, Py_ssize_t size
         return STOPPED
     s = c.server
     client_begin_unit(c, s, p, have, size, False)
+    if c.bound_effect & NAMES_SETTINGS:
+        server_notes_settings(s, c.bound_text, c.bound_values)
     ledger_push(&s.ledger, kinds.EXECUTE, FORWARD, c.bound_effect)
     if c.bound_commit and c.status != 73:
         s.committing = True

@@ -8,6 +8,7 @@
 #   line.pxi       the line in which clients wait, and the pools that serve it
 #   server.pxi     what PostgreSQL says, checked against the ledger and passed on
 #   replan.pxi     a unit whose plan is out of date, run once more
+#   settings.pxi   a client's settings follow it from server to server
 #   client.pxi     what a client says, one message after another; its coming and leaving
 #   simple.pxi     ... Query
 #   extended.pxi   ... Parse, Bind, Describe, Execute, Close, Sync
@@ -124,6 +125,9 @@ cdef class Client(Link):
     cdef bint bound_commit
     cdef Statement shared_unnamed   # set while the unnamed statement is a shared one
     cdef public object settings     # the interned Settings it believes in
+    cdef readonly object startup    # ... and those it came with
+    cdef bytes bound_text           # key of the statement bound last, if it names settings
+    cdef bytes bound_values         # ... and its Bind
     cdef public object login        # whatever the control plane keeps with it
     cdef readonly int pid           # its cancel key
     cdef readonly bytes secret
@@ -159,6 +163,10 @@ cdef class Server(Link):
     cdef public object settings     # interned Settings in force on it
     cdef public object defaults     # interned Settings it had when it was new
     cdef object pending_settings    # ... and those that an injected SET will bring
+    cdef list touched               # what its client's statements said of settings, until read back
+    cdef bint went_back             # a RESET went to the server's defaults, within a transaction
+    cdef object asked               # the question about them that is under way
+    cdef list answer                # ... and the rows that have come
     cdef readonly int pid
     cdef readonly bytes secret
     cdef readonly double idle_since_s

@@ -39,6 +39,7 @@ class Link:
 class Client(Link):
     line: Line
     settings: Any
+    startup: Any
     login: Any
     pid: int
     secret: bytes

@@ -7,6 +7,7 @@ cdef enum Injected:
     TO_BEGIN = 32
     TO_ROLL_BACK = 64
     TO_RESET = 128
+    TO_READ = 144
 
 cdef enum Retain:
     RETAIN_NO = 0
@@ -186,6 +187,13 @@ cdef Py_ssize_t server_process(Server s, char *p, Py_ssize_t n) except -1:
             if forward:
                 sink_put(out, p + pos, k)
                 s.replied = True
+            elif head.action == SWALLOW and head.effect == TO_READ:
+                if k < size and size <= MOST_READ_BYTES:
+                    break
+                if k < size or len(s.answer) > MOST_SETTINGS_READ:
+                    server_violates(s, 'settings beyond measure')
+                    return pos
+                s.answer.append(p[pos + 5:pos + size])
             s.passing = size - k
             s.discarding = not forward
             pos += k
@@ -327,6 +335,7 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
             pass    # what our own statements do is known
         elif effect and not (effect == SETTINGS_TOUCHED and head.effect & ENDS_WITH_TRANSACTION):
             s.dirt |= effect
+            s.went_back = p[5] == 82 or head.effect & GOES_BACK
         elif p[5] == 68 and have >= 16:
             server_forgets(s, c, p + 5, have - 6)
     elif kind == kinds.COPY_IN_RESPONSE or kind == kinds.COPY_BOTH_RESPONSE:
@@ -477,6 +486,8 @@ cdef int server_injected_done(Server s, uint8_t why) except -1:
     if why == TO_SET:
         s.settings = s.pending_settings
         s.pending_settings = None
+    elif why == TO_READ:
+        server_told_settings(s, s.client)
     elif why == TO_RESET:
         s.settings = s.defaults
         s.dirt = 0
@@ -648,12 +659,20 @@ cdef int server_settle(Server s) except -1:
         if c is None:
             server_inject(s, b'ROLLBACK', TO_ROLL_BACK)
             server_flush(s)
+        elif s.went_back and s.status == 84 and c.line.mode != SESSION_MODE:
+            s.went_back = False
+            if server_asks_settings(s, c):
+                return 0
         return client_resume(c)
     if c is not None:
         if c.line.mode == SESSION_MODE:
             return client_resume(c)
+        if s.dirt & SETTINGS_TOUCHED and server_asks_settings(s, c):
+            return 0
         s.client = None
         c.server = None
+    s.touched = None
+    s.went_back = False
     s.orphaned = False
     s.cancel_wanted = False
     s.aliases = None
@@ -725,7 +744,7 @@ cdef int server_lost(Server s, bytes reason) except -1:
     cdef Relay relay = s.relay
     cdef Client c = s.client
     cdef bint midway = s.passing > 0 and not s.discarding
-    cdef bint running = s.ledger.count > 0 or s.open_unit
+    cdef bint running = s.ledger.count > 0 and s.asked is None or s.open_unit
     cdef bint open_unit = s.open_unit
     cdef bint committing = s.committing
     cdef list ends = []
@@ -751,7 +770,7 @@ cdef int server_lost(Server s, bytes reason) except -1:
     if midway:
         return client_gone(c, 'server lost in the middle of a row', False)
     if not running:
-        if c.status != 73 or c.line.mode == SESSION_MODE:
+        if c.status != 73 or c.line.mode == SESSION_MODE or s.dirt & SETTINGS_TOUCHED:
             c.lost = reason
             c.aborted = c.status != 73
         return client_read(c)

@@ -25,6 +25,8 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         # The request that waited in vain is answered at its next reading.
         return STOPPED
     s = c.server
+    if effect & NAMES_SETTINGS:
+        server_notes_settings(s, p[5:size - 1] if have == size else None, None)
     ledger_push(&s.ledger, kinds.QUERY, FORWARD, effect)
     s.retain = RETAIN_OVER
     if not c.began_s:

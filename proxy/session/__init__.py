@@ -1,6 +1,7 @@
 """What does this statement do to the session? Pure.
 
-So far: the settings a session is in, and how to bring another server connection into them.
+So far: the settings a session is in, how to bring another server connection into them, and what a
+transaction left of them.
 """
 
 from proxy.session.settings import FOLLOWED, Settings, SettingsBook

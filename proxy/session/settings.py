@@ -43,13 +43,22 @@ _QUOTED_LISTS = frozenset(
 )
 
 
+# Settings of a kind of their own: whom a session acts as. In the order in which one may be set.
+ROLES = ("session_authorization", "role")
+
+
 class Settings(Mapping[str, str]):
-    """Names and values, immutable. Equal ones made by one `SettingsBook` are one object."""
+    """Names and values, immutable. Equal ones made by one `SettingsBook` are one object.
 
-    __slots__ = ("__weakref__", "_values")
+    explicit: reported settings, lower case, that are in force because somebody SET them. Where the
+    same value is a server's default, RESET would otherwise not show.
+    """
 
-    def __init__(self, values: Mapping[str, str]) -> None:
+    __slots__ = ("__weakref__", "_values", "explicit")
+
+    def __init__(self, values: Mapping[str, str], explicit: frozenset[str] = frozenset()) -> None:
         self._values = dict(values)
+        self.explicit = explicit
 
     def __getitem__(self, name: str) -> str:
         return self._values[name]
@@ -72,16 +81,16 @@ class SettingsBook:
     """Makes `Settings`, one object for equal values, as long as somebody holds it."""
 
     def __init__(self) -> None:
-        self._known: WeakValueDictionary[frozenset[tuple[str, str]], Settings] = (
-            WeakValueDictionary()
-        )
+        self._known: WeakValueDictionary[
+            tuple[frozenset[tuple[str, str]], frozenset[str]], Settings
+        ] = WeakValueDictionary()
 
-    def of(self, values: Mapping[str, str]) -> Settings:
+    def of(self, values: Mapping[str, str], explicit: frozenset[str] = frozenset()) -> Settings:
         """Give the Settings with these values."""
-        key = frozenset(values.items())
+        key = frozenset(values.items()), explicit
         settings = self._known.get(key)
         if settings is None:
-            settings = self._known[key] = Settings(values)
+            settings = self._known[key] = Settings(values, explicit)
         return settings
 
     def of_reported(self, reported: Mapping[str, str]) -> Settings:
@@ -94,17 +103,26 @@ class SettingsBook:
         """Give the settings after a ParameterStatus; the same object when nothing changes."""
         if name.lower() not in _FOLLOWED_WHEN_SET or settings.get(name) == value:
             return settings
-        return self.of({**settings, name: value})
+        return self.of({**settings, name: value}, settings.explicit)
 
 
 def switch(have: Settings, want: Settings) -> str:
     """Write the SQL that takes a session from `have` to `want`; "" when they agree.
 
-    What is in `have` alone goes back to the session's own default.
+    What is in `have` alone goes back to the session's own default. Everything is done as the user
+    of the login, who may set what a client was once allowed to.
     """
-    statements = [f"RESET {quote_name(name)}" for name in have if name not in want]
-    for name, value in want.items():
-        if have.get(name) == value:
+    if have is want:
+        return ""
+    statements = [f"RESET {quote_name(name)}" for name in ROLES if name in have]
+    statements += [
+        f"RESET {quote_name(name)}" for name in have if name not in want and name not in ROLES
+    ]
+    others = [(name, value) for name, value in want.items() if name not in ROLES]
+    roles = [(name, want[name]) for name in ROLES if name in want]
+    for name, value in (*others, *roles):
+        is_explicit = name.lower() not in want.explicit or name.lower() in have.explicit
+        if have.get(name) == value and is_explicit and name not in ROLES:
             continue
         if name.lower() in _QUOTED_LISTS:
             statements.append(

@@ -38,7 +38,8 @@ def read_startup_settings(parameters: Mapping[str, str]) -> StartupSettings:
     for name, value in parameters.items():
         if name not in _NOT_SETTINGS and not name.startswith("_pq_."):
             asked[name] = value
-    settings = {FOLLOWED.get(name.lower(), name): value for name, value in asked.items()}
+    # PostgreSQL compares names without regard to case.
+    settings = {FOLLOWED.get(name.lower(), name.lower()): value for name, value in asked.items()}
     application_name = settings.pop("application_name", None)
     if application_name is not None:
         application_name = clean_application_name(application_name)

@@ -214,6 +214,34 @@ def read_parameter_status(bytes body not None):
     return _decoded(texts[0]), _decoded(texts[1])
 
 
+def read_data_row(bytes body not None):
+    """The columns of a DataRow, None for NULL. Raises PeerError when counts and lengths disagree."""
+    cdef const char *p = body
+    cdef Py_ssize_t left = len(body) - 2, length
+    cdef int i
+    columns = []
+    if left < 0:
+        raise PeerError('malformed DataRow')
+    p += 2
+    for i in range(int16_at(<const char *>body)):
+        if left < 4:
+            raise PeerError('malformed DataRow')
+        length = int32_at(p)
+        p += 4
+        left -= 4
+        if length < 0:
+            columns.append(None)
+            continue
+        if length > left:
+            raise PeerError('malformed DataRow')
+        columns.append(p[:length])
+        p += length
+        left -= length
+    if left:
+        raise PeerError('malformed DataRow')
+    return columns
+
+
 def read_backend_key_data(bytes body not None):
     """(process id, secret) of a BackendKeyData. Raises PeerError on a wrong length."""
     if not 8 <= len(body) <= 260:

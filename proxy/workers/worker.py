@@ -39,6 +39,15 @@ from proxy.pool import NodePlace, Reservoir
 from proxy.relay import Client, Link, Pool, Relay, Server
 from proxy.server import Place
 from proxy.session import Settings, SettingsBook
+from proxy.session.following import (
+    Question,
+    Touched,
+    merge,
+    read_answer,
+    read_touched,
+    write_question,
+    write_reports,
+)
 from proxy.session.settings import switch
 from proxy.tcp import TcpOptions
 from proxy.telemetry import (
@@ -434,6 +443,34 @@ class Worker:
     def settings_switch(self, have: Settings, want: Settings) -> bytes:
         """SQL between two settings."""
         return switch(have, want).encode("utf-8", "surrogateescape")
+
+    def settings_touched(self, text: bytes | None, values: bytes | None) -> Touched:
+        """What a statement may do to settings."""
+        return read_touched(text, values)
+
+    def settings_of(self, settings: Settings) -> Touched:
+        """What touches just these settings."""
+        return Touched(frozenset(name.lower() for name in settings), True)
+
+    def settings_question(
+        self, server: Server, believed: Settings, startup: Settings, touched: list[Touched]
+    ) -> tuple[bytes, Question]:
+        """SQL that asks for a session's settings."""
+        question = Question(
+            believed,
+            startup,
+            merge(touched),
+            login=server.pool.owner.policy.server_user or server.pool.user,
+            reported=frozenset(name.lower() for name in server.defaults),
+        )
+        return write_question(question).encode("utf-8", "surrogateescape"), question
+
+    def settings_answered(
+        self, asked: Question, rows: list[bytes]
+    ) -> tuple[Settings, Settings, bytes]:
+        """The settings of the session and of its client."""
+        of_server, of_client = read_answer(asked, rows, self._book)
+        return of_server, of_client, write_reports(asked, of_client)
 
     def bug(self, link: Link, error: Exception) -> None:
         """Handling a link raised."""

@@ -403,7 +403,6 @@ def test_a_statement_timeout_of_the_startup_packet_strikes(weir: Pgweir) -> None
         assert wire.value("SELECT 1") == "1"
 
 
-@pytest.mark.xfail(reason="RESET goes to the server's default: docs/session-safety.md")
 def test_reset_goes_back_to_what_the_startup_packet_said(weir: Pgweir) -> None:
     with Wire.connect(address_of(weir, "transaction"), TimeZone="Asia/Tokyo") as wire:
         wire.ask(query("SET TimeZone = 'UTC'"))
@@ -489,13 +488,7 @@ def test_search_path_of_one_client_is_not_seen_by_the_next_on_postgresql_16(
         ("SET SESSION work_mem = '99MB'", "work_mem"),
         ("SET my.own = 'theirs'", "my.own"),
         ("SELECT set_config('statement_timeout', '99', false)", "statement_timeout"),
-        pytest.param(
-            "DO $$ BEGIN SET statement_timeout = 99; END $$",
-            "statement_timeout",
-            marks=pytest.mark.xfail(
-                reason="a SET inside a function is not seen: docs/session-safety.md"
-            ),
-        ),
+        ("DO $$ BEGIN SET statement_timeout = 99; END $$", "statement_timeout"),
         ("SET default_transaction_read_only = on", "default_transaction_read_only"),
         ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "default_transaction_read_only"),
         ("BEGIN; SET statement_timeout = 99; COMMIT", "statement_timeout"),
@@ -503,9 +496,7 @@ def test_search_path_of_one_client_is_not_seen_by_the_next_on_postgresql_16(
         ("SET ROLE pg_monitor", "role"),
     ],
 )
-def test_a_setting_that_does_not_follow_is_not_seen_by_the_next_client(
-    weir: Pgweir, sql: str, name: str
-) -> None:
+def test_a_setting_is_not_seen_by_the_next_client(weir: Pgweir, sql: str, name: str) -> None:
     with (
         Wire.connect(address_of(weir, "transaction")) as first,
         Wire.connect(address_of(weir, "transaction")) as second,

@@ -1,0 +1,222 @@
+"""What did a transaction leave of a client's settings?
+
+A statement is read before it is sent, for the names it may touch (`read_touched`). When its
+transaction is over the session itself is asked what they are now (`write_question`), so nothing has
+to be known of ROLLBACK, savepoints, errors or the order of statements. `read_answer` gives what the
+client has from then on. Pure.
+
+Asking for known names costs PostgreSQL 30 µs, looking through all of pg_settings 700 µs: that is
+done only where the names do not tell, as after RESET, which goes back to what the client came with.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from proxy.errors import PeerError
+from proxy.session.settings import ROLES, Settings, SettingsBook, quote_text
+from proxy.sql import GrammarError, Touch, read_facts
+from proxy.sql.grammar import parse
+from proxy.wire import messages
+
+_CHARACTERISTICS = (
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "default_transaction_deferrable",
+)
+# They end with their transaction, whichever way they were set.
+_OF_TRANSACTIONS = frozenset(
+    {"transaction_isolation", "transaction_read_only", "transaction_deferrable"}
+)
+# Values of a Bind that are looked at when set_config()'s name is among them.
+_MOST_NAME_BYTES = 128
+# Beyond this many settings of its own a client is not followed.
+MOST_SETTINGS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What statements may have done to settings.
+
+    names: of settings, lower case. anything: others, too, or some went back to their defaults.
+    """
+
+    names: frozenset[str]
+    anything: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked of a session.
+
+    believed, startup: the client's settings, now and at login. login: the user of the session's
+    own login. reported: settings that the server reports of itself, lower case.
+    """
+
+    believed: Settings
+    startup: Settings
+    touched: Touched
+    login: str
+    reported: frozenset[str]
+
+
+_ANYTHING = Touched(frozenset(), True)
+
+
+def read_touched(text: bytes | None, bind: bytes | None) -> Touched:
+    """Read which settings a statement may touch.
+
+    text: what follows a NUL is ignored; None when it is not all known. bind: the body of the Bind
+    that gave it its values.
+    """
+    if text is None:
+        return _ANYTHING
+    try:
+        statements = [read_facts(tree) for tree in parse(text.partition(b"\0")[0])]
+    except GrammarError:
+        return _ANYTHING
+    names: set[str] = set()
+    anything = False
+    for facts in statements:
+        anything = anything or facts.kind in ("RESET", "DISCARD", "DO")
+        anything = anything or (facts.kind == "SET" and b"default" in text.lower())
+        for effect in facts.effects:
+            if effect.touch is Touch.ROLE:
+                names.update(ROLES)
+            elif effect.touch is not Touch.SETTING:
+                continue
+            elif effect.subject == "session characteristics":
+                names.update(_CHARACTERISTICS)
+            elif effect.subject:
+                names.add(effect.subject.lower())
+            else:
+                # set_config() of a name that is computed, or given by a value.
+                names.update(_read_custom_names(bind or b""))
+                anything = True
+    return Touched(frozenset(names - _OF_TRANSACTIONS), anything)
+
+
+def _read_custom_names(bind: bytes) -> Iterable[str]:
+    """Those values of a Bind that read as the name of a custom setting."""
+    portal_end = bind.find(b"\0")
+    at = bind.find(b"\0", portal_end + 1) + 1
+    formats = int.from_bytes(bind[at : at + 2])
+    at += 2 + 2 * formats
+    for _ in range(int.from_bytes(bind[at : at + 2])):
+        length = int.from_bytes(bind[at + 2 : at + 6], signed=True)
+        value = bind[at + 6 : at + 6 + max(0, length)]
+        at += 4 + max(0, length)
+        if at > len(bind):
+            return
+        words = value.decode("ascii", "replace").split(".")
+        if len(value) <= _MOST_NAME_BYTES and len(words) > 1 and all(map(str.isidentifier, words)):
+            yield value.decode("ascii").lower()
+
+
+def merge(touched: Iterable[Touched]) -> Touched:
+    """Put together what several statements may have done; without any, anything is possible."""
+    several = list(touched)
+    if not several:
+        return _ANYTHING
+    return Touched(
+        frozenset().union(*(each.names for each in several)),
+        any(each.anything for each in several),
+    )
+
+
+def write_question(question: Question) -> str:
+    """Write the SQL that asks; "" when what the server reported of itself is the answer.
+
+    Its rows are names and values.
+    """
+    touched, believed = question.touched, question.believed
+    names = {name for name in touched.names if name not in question.reported}
+    if touched.anything:
+        # What pg_settings does not show.
+        names = {name for name in (*names, *believed) if "." in name or name in ROLES}
+        names.update(ROLES)
+    asked = []
+    if touched.anything:
+        asked.append(
+            "SELECT name, setting FROM pg_catalog.pg_settings"
+            " WHERE source OPERATOR(pg_catalog.=) 'session'"
+        )
+    if names:
+        listed = ", ".join(quote_text(name) for name in sorted(names))
+        asked.append(
+            "SELECT name, pg_catalog.current_setting(name, true)"  # noqa: S608 -- it is quoted
+            f" FROM pg_catalog.unnest(ARRAY[{listed}]::pg_catalog.text[]) AS name"
+        )
+    return " UNION ALL ".join(asked)
+
+
+def read_answer(
+    question: Question, rows: Sequence[bytes], book: SettingsBook
+) -> tuple[Settings, Settings]:
+    """Read the rows (bodies of DataRow).
+
+    Result: the server's settings, and the client's. They differ where a RESET went back to the
+    server's default while the client came with another value. Raises PeerError.
+    """
+    told = dict(_read_row(row) for row in rows)
+    if len(told) > MOST_SETTINGS:
+        raise PeerError("too many settings")
+    touched, reported = question.touched, question.reported
+    kept = {
+        name: value
+        for name, value in question.believed.items()
+        if name.lower() in reported or not (touched.anything or name in told)
+    }
+    others = {
+        name: value
+        for name, value in told.items()
+        if value is not None
+        and name.lower() not in reported
+        and not _is_absent(name, value, question.login)
+    }
+    server = {**kept, **others}
+    if not touched.anything:
+        settings = book.of(server, question.believed.explicit | touched.names & reported)
+        return settings, settings
+    explicit = frozenset(name.lower() for name in told) & reported
+    client = {**server, **_gone_back(question.startup, told)}
+    return book.of(server, explicit), book.of(client, explicit)
+
+
+def _read_row(row: bytes) -> tuple[str, str | None]:
+    columns = messages.read_data_row(row)
+    if len(columns) != 2 or columns[0] is None:
+        raise PeerError("an answer about settings has other columns")
+    name, value = (
+        None if each is None else each.decode("utf-8", "surrogateescape") for each in columns
+    )
+    return name or "", value
+
+
+def _is_absent(name: str, value: str, login: str) -> bool:
+    """Whether a session has this setting only by default."""
+    if name in _OF_TRANSACTIONS:
+        return True
+    if name == "role":
+        return value == "none"
+    if name == "session_authorization":
+        return value == login
+    # A custom setting, once made, never goes again: it is empty then.
+    return not value and "." in name
+
+
+def _gone_back(startup: Settings, told: Mapping[str, str | None]) -> dict[str, str]:
+    """Settings that the client came with, and that are no longer set."""
+    return {
+        name: value
+        for name, value in startup.items()
+        if name not in told or ("." in name and not told[name])
+    }
+
+
+def write_reports(question: Question, settings: Settings) -> bytes:
+    """Write what a client has to be told when these are its settings: ParameterStatus messages."""
+    return b"".join(
+        messages.parameter_status(name, value)
+        for name, value in settings.items()
+        if name.lower() in question.reported and question.believed.get(name) != value
+    )

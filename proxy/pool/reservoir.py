@@ -11,7 +11,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from proxy.auth import Credential, DerivedKeys, Md5Secret, PlainSecret
 from proxy.config import Policy
@@ -102,6 +102,7 @@ class Reservoir:
 
     policy_of: what holds for a user in a database, None when there is no such database.
     credential_of: the secret of a client's user that can log in to a server, None when unknown.
+    place_of: a node's place with the TLS that a policy asks for.
     on_unreachable: called with cluster and node name when a connection to a node failed.
     clock: monotonic seconds.
     """
@@ -113,6 +114,7 @@ class Reservoir:
         *,
         policy_of: Callable[[str, str], Policy | None],
         credential_of: Callable[[str], Credential | None],
+        place_of: Callable[[Place, Policy], Place],
         on_unreachable: Callable[[str, str], None],
         clock: Callable[[], float],
     ) -> None:
@@ -120,6 +122,7 @@ class Reservoir:
         self._book = book
         self._policy_of = policy_of
         self._credential_of = credential_of
+        self._place_of = place_of
         self._on_unreachable = on_unreachable
         self._clock = clock
         self._derived = DerivedKeys()
@@ -373,7 +376,10 @@ class Reservoir:
         basin.line.serve_from([])
 
     def _serve(self, basin: _Basin) -> None:
-        nodes = pick_nodes(self._nodes.get(basin.policy.cluster, ()), basin.policy.target)
+        nodes = [
+            replace(node, place=self._place_of(node.place, basin.policy))
+            for node in pick_nodes(self._nodes.get(basin.policy.cluster, ()), basin.policy.target)
+        ]
         for name, pool in list(basin.pools.items()):
             node = next((node for node in nodes if node.name == name), None)
             if node is None or pool.owner.node.place != node.place or pool.role != node.role:

@@ -7,8 +7,8 @@ from functools import partial
 from proxy.config import Config, ServerTls
 from proxy.tls import Offer, Renewed, context_for_servers, offer_to_clients
 
-Contexts = Mapping[str, Renewed[ssl.SSLContext] | None]
-"""For nodes, by cluster; None where there is no TLS."""
+Contexts = Mapping[ServerTls, Renewed[ssl.SSLContext] | None]
+"""For nodes, by what is asked of them; None where there is no TLS."""
 
 
 def read_offer(config: Config) -> Renewed[Offer] | None:
@@ -22,22 +22,22 @@ def read_offer(config: Config) -> Renewed[Offer] | None:
     )
 
 
-def read_contexts(config: Config, kept: Contexts, before: Config | None = None) -> Contexts:
-    """The TLS contexts for the nodes, by cluster; None where there is no TLS.
-
-    kept: those in use. before: their configuration. What it says already is not made anew, because
-    a server reached with another context counts as another place.
-    """
-    sections = {} if before is None else _tls_of(before)
-    return {
-        name: kept[name] if tls == sections.get(name) else _read_context(tls)
-        for name, tls in _tls_of(config).items()
+def asked_of_nodes(config: Config) -> set[ServerTls]:
+    """All TLS that is asked of nodes, by clusters or by single databases."""
+    asked = {cluster.server.tls for cluster in config.clusters.values()}
+    return asked | {
+        each.server.tls for each in config.databases.values() if each.server is not None
     }
 
 
-def _tls_of(config: Config) -> Mapping[str, ServerTls]:
-    """What is asked of the nodes, by cluster."""
-    return {name: cluster.server.tls for name, cluster in config.clusters.items()}
+def read_contexts(config: Config, kept: Contexts) -> Contexts:
+    """The TLS contexts for the nodes.
+
+    kept: those made before. They are not made anew, because a server reached with another context
+    counts as another place; and who is in a database that is gone is still served by them.
+    """
+    asked = asked_of_nodes(config) - kept.keys()
+    return {**kept, **{tls: _read_context(tls) for tls in asked}}
 
 
 def _read_context(tls: ServerTls) -> Renewed[ssl.SSLContext] | None:

@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import proxy
 from proxy.auth import (
@@ -58,7 +59,7 @@ from proxy.telemetry import (
     build_registry,
     configure,
 )
-from proxy.workers.encryption import Contexts, read_contexts, read_offer
+from proxy.workers.encryption import Contexts, asked_of_nodes, read_contexts, read_offer
 from proxy.workers.reading import read_figures
 from proxy.workers.watch import Watch
 
@@ -94,6 +95,7 @@ class Worker:
             self._book,
             policy_of=self._policy_of,
             credential_of=self._credential_of,
+            place_of=self._place_of,
             on_unreachable=self._poke,
             clock=clock,
         )
@@ -178,7 +180,7 @@ class Worker:
         if (inquiry := read_inquiry(config)) != (directory and directory.inquiry):
             directory = self._new_directory(inquiry)
         terms = read_terms(config, roster, admission, directory)
-        contexts = read_contexts(config, self._contexts, self._config)
+        contexts = read_contexts(config, self._contexts)
         places = read_places(config, contexts)
         await self._prepare(config, terms)
         before, self._config = self._config, config
@@ -306,7 +308,8 @@ class Worker:
             await asyncio.sleep(_TICK_S)
 
     def _look_at_files(self) -> None:
-        for each in (self._terms.tls, *self._contexts.values()):
+        asked = (self._contexts[tls] for tls in asked_of_nodes(self._config))
+        for each in (self._terms.tls, *asked):
             if each is not None:
                 each.look()
         if self._secrets.has_changed() and not self._adopting.locked():
@@ -340,6 +343,10 @@ class Worker:
         if isinstance(secret, PlainSecret | Md5Secret):
             return secret
         return self._door.proof_of(user) or secret
+
+    def _place_of(self, place: Place, policy: Policy) -> Place:
+        tls = policy.server_tls
+        return place if tls == place.tls else replace(place, tls=tls, context=self._contexts[tls])
 
     def _poke(self, cluster: str, node: str) -> None:
         if cluster in self._monitors:
@@ -548,11 +555,11 @@ def read_places(config: Config, contexts: Contexts) -> Mapping[str, Callable[[No
     """How to make places of nodes, by cluster; those of one share a context."""
     tcp = read_tcp(config)
 
-    def maker(name: str, cluster: Cluster) -> Callable[[NodeAddress], Place]:
-        tls, context = cluster.server.tls, contexts[name]
-        return lambda address: Place(address.host, address.port, tls, context, tcp)
+    def maker(cluster: Cluster) -> Callable[[NodeAddress], Place]:
+        tls = cluster.server.tls
+        return lambda address: Place(address.host, address.port, tls, contexts[tls], tcp)
 
-    return {name: maker(name, cluster) for name, cluster in config.clusters.items()}
+    return {name: maker(cluster) for name, cluster in config.clusters.items()}
 
 
 def new_monitor(name: str, cluster: Cluster, publish: Callable[[ClusterView], None]) -> Monitor:

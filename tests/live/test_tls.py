@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import ssl
 import struct
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -196,6 +198,29 @@ def test_a_server_connection_is_encrypted_as_the_mode_says(
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
         sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
         assert client.value(sql) == ("t" if encrypted else "f")
+
+
+def test_a_database_has_tls_of_its_own(
+    start_pgweir: StartPgweir, pg_tls: PostgresWithTls, tmp_path: Path
+) -> None:
+    tls = {"mode": "verify-full", "ca": str(pg_tls.certificates.ca)}
+    weir = start_pgweir(
+        pg_tls,
+        auth={"method": "trust"},
+        clusters={"main": {"server": {"tls": {"mode": "disable"}}}},
+        databases={"safe": {"cluster": "main", "dbname": DATABASE, "server": {"tls": tls}}},
+    )
+    sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    with (
+        RawClient.logged_in(weir.port, APP.name, DATABASE) as plain,
+        RawClient.logged_in(weir.port, APP.name, "safe") as safe,
+    ):
+        assert (plain.value(sql), safe.value(sql)) == ("f", "t")
+        file = next(tmp_path.glob("pgweir-*.yaml"))
+        file.write_text(file.read_text().replace("mode: verify-full", "mode: disable"))
+        weir.send(signal.SIGHUP)
+        weir.wait_for_log(" reloaded")
+        assert (plain.value(sql), safe.value(sql)) == ("f", "f")
 
 
 def test_mode_allow_turns_to_tls_when_the_server_insists(

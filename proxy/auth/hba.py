@@ -18,15 +18,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from proxy.auth.hba_text import Fault, Field, Line, UnreadableLineError, Word
-from proxy.auth.names import (
-    Entry,
-    Groups,
-    Kind,
-    names_database,
-    names_user,
-    read_databases,
-    read_users,
-)
+from proxy.auth.names import Entry, Groups, Kind, Names, read_databases, read_users
 from proxy.auth.places import Address, Interface, Place, Where, read_place, wants_mask
 from proxy.errors import ClientError
 
@@ -57,8 +49,8 @@ class Rule:
     """
 
     type: str
-    databases: tuple[Entry, ...]
-    users: tuple[Entry, ...]
+    databases: Names
+    users: Names
     place: Place | None
     method: str
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -102,8 +94,8 @@ class Rules:
     @classmethod
     def always(cls, method: str, options: Mapping[str, str] | None = None) -> "Rules":
         """One method for everybody, whichever way they come."""
-        everybody = (Entry(Kind.ALL),)
-        everything = (*everybody, Entry(Kind.REPLICATION))
+        everything = Names((Entry(Kind.ALL), Entry(Kind.REPLICATION)))
+        everybody = Names((Entry(Kind.ALL),))
         rule = Rule("any", everything, everybody, Place(Where.ALL), method, options or {})
         return cls((rule,), Groups())
 
@@ -124,10 +116,12 @@ class Rules:
             if (
                 rule.is_about(facts)
                 and _is_there(rule.place, facts.peer, own)
-                and names_database(
-                    rule.databases, facts.database, facts.user, facts.replicates, self._groups
+                and (
+                    rule.databases.has_replication
+                    if facts.replicates
+                    else rule.databases.has_database(facts.database, facts.user, self._groups)
                 )
-                and names_user(rule.users, facts.user, self._groups)
+                and rule.users.has_user(facts.user, self._groups)
             ):
                 return rule
         return None

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from proxy.auth.hba_text import Fault, Line, UnreadableLineError
-from proxy.auth.names import Entry, Groups, Kind, names_user, read_user
+from proxy.auth.names import Entry, Groups, Kind, is_user, read_user
 from proxy.auth.patterns import Pattern
 
 
@@ -24,11 +24,11 @@ class Mapped:
     def allows(self, known_as: str, user: str, groups: Groups) -> bool:
         """Whether who is known by that name outside may be this user."""
         if isinstance(self.outside, str):
-            return self.outside == known_as and names_user((self.inside,), user, groups)
+            return self.outside == known_as and is_user(self.inside, user, groups)
         if not self.outside.matches(known_as):
             return False
         if self.inside.kind is not Kind.NAME or "\\1" not in self.inside.text:
-            return names_user((self.inside,), user, groups)
+            return is_user(self.inside, user, groups)
         held = self.outside.first_group(known_as)
         return held is not None and self.inside.text.replace("\\1", held, 1) == user
 

@@ -42,9 +42,9 @@ _DATABASE_KEYWORDS = {
 }
 
 
-def read_users(field: Field, groups: "Groups") -> tuple[Entry, ...]:
+def read_users(field: Field, groups: "Groups") -> "Names":
     """Read a list of users. Raises UnreadableLineError, also for a group nobody has described."""
-    return tuple(read_user(word, groups) for word in field)
+    return Names(read_user(word, groups) for word in field)
 
 
 def read_user(word: Word, groups: "Groups") -> Entry:
@@ -61,9 +61,9 @@ def read_user(word: Word, groups: "Groups") -> Entry:
     return _read_name(word, _USER_KEYWORDS)
 
 
-def read_databases(field: Field) -> tuple[Entry, ...]:
+def read_databases(field: Field) -> "Names":
     """Read a list of databases. Raises UnreadableLineError."""
-    return tuple(_read_name(word, _DATABASE_KEYWORDS) for word in field)
+    return Names(_read_name(word, _DATABASE_KEYWORDS) for word in field)
 
 
 def _read_name(word: Word, keywords: Mapping[str, Kind]) -> Entry:
@@ -115,12 +115,37 @@ def _resolve(name: str, given: Mapping[str, Sequence[str]]) -> set[str]:
     return users
 
 
-def names_user(entries: Iterable[Entry], user: str, groups: Groups) -> bool:
-    """Whether a list of users has this one."""
-    return any(_is_user(entry, user, groups) for entry in entries)
+class Names:
+    """A list of users or of databases. Does not change.
+
+    Names that stand for themselves are found at once: a file of thousands of users is one list.
+    """
+
+    __slots__ = ("_plain", "_rest", "entries")
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries = tuple(entries)
+        self._plain = frozenset(each.text for each in self.entries if each.kind is Kind.NAME)
+        self._rest = tuple(each for each in self.entries if each.kind is not Kind.NAME)
+
+    def has_user(self, user: str, groups: Groups) -> bool:
+        """Whether it has this user."""
+        return user in self._plain or any(is_user(each, user, groups) for each in self._rest)
+
+    def has_database(self, database: str, user: str, groups: Groups) -> bool:
+        """Whether it has this database for this user."""
+        return database in self._plain or any(
+            _is_database(each, database, user, groups) for each in self._rest
+        )
+
+    @property
+    def has_replication(self) -> bool:
+        """Whether it has physical replication, which has no database."""
+        return any(each.kind is Kind.REPLICATION for each in self._rest)
 
 
-def _is_user(entry: Entry, user: str, groups: Groups) -> bool:
+def is_user(entry: Entry, user: str, groups: Groups) -> bool:
+    """Whether one element of a list of users means this one."""
     match entry.kind:
         case Kind.ALL:
             return True
@@ -130,18 +155,6 @@ def _is_user(entry: Entry, user: str, groups: Groups) -> bool:
             return entry.pattern is not None and entry.pattern.matches(user)
         case _:
             return entry.text == user
-
-
-def names_database(
-    entries: Iterable[Entry], database: str, user: str, replicates: bool, groups: Groups
-) -> bool:
-    """Whether a list of databases has this one for this user.
-
-    replicates: asked for by a connection for physical replication, which has no database.
-    """
-    if replicates:
-        return any(entry.kind is Kind.REPLICATION for entry in entries)
-    return any(_is_database(entry, database, user, groups) for entry in entries)
 
 
 def _is_database(entry: Entry, database: str, user: str, groups: Groups) -> bool:

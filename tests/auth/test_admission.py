@@ -84,7 +84,7 @@ def test_a_file_that_is_gone_by_now_is_told(tmp_path: Path) -> None:
 def test_a_name_in_another_encoding_is_a_name(tmp_path: Path) -> None:
     (tmp_path / "hba.conf").write_bytes(b"local all j\xf6rg trust\n")
     [rule] = read_admission(read(tmp_path, HBA, ident="")).rules
-    assert rule.users[0].text == "j\udcf6rg"
+    assert rule.users.entries[0].text == "j\udcf6rg"
 
 
 def test_a_rule_that_is_dead_without_tls_is_warned_of(tmp_path: Path) -> None:

@@ -225,8 +225,8 @@ def as_shown(rule: Rule) -> tuple[Any, ...]:
         mask = None if rule.place.mask is None else str(rule.place.mask)
     return (
         rule.type,
-        [shown(entry) for entry in rule.databases],
-        [shown(entry) for entry in rule.users],
+        [shown(entry) for entry in rule.databases.entries],
+        [shown(entry) for entry in rule.users.entries],
         address,
         mask,
         rule.method,

@@ -2,7 +2,12 @@
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.pgweir", "tests.fixtures.node"]
+pytest_plugins = [
+    "tests.fixtures.postgres",
+    "tests.fixtures.pgweir",
+    "tests.fixtures.node",
+    "tests.fixtures.issuer",
+]
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("pgweir", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,6 +8,12 @@ callers, and only `admission` touches the disk.
 """
 
 from proxy.auth.admission import Admission, read_admission
+from proxy.auth.delegated import (
+    BearerExchange,
+    ClearPasswordExchange,
+    DelegatedExchange,
+    Signpost,
+)
 from proxy.auth.exchange import METHODS, Exchange, Reply, begin
 from proxy.auth.found import USUAL_SECRET, FoundSecrets, read_found
 from proxy.auth.hba import Facts, NotAllowedError, Rule, Rules, refusal
@@ -29,8 +35,11 @@ __all__ = [
     "METHODS",
     "USUAL_SECRET",
     "Admission",
+    "BearerExchange",
     "Channel",
+    "ClearPasswordExchange",
     "Credential",
+    "DelegatedExchange",
     "DerivedKeys",
     "Exchange",
     "Facts",
@@ -48,6 +57,7 @@ __all__ = [
     "Secret",
     "SecretError",
     "ServerLogin",
+    "Signpost",
     "Verifiers",
     "begin",
     "parse_secret",

@@ -8,14 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from proxy.auth.hba import Rule, Rules, read_rules
 from proxy.auth.hba_text import Fault, Line, read_lines
 from proxy.auth.ident import UserMaps, read_maps
 from proxy.auth.names import Groups
-from proxy.config import Config, ConfigError, Problem
-
-NOT_YET = ("ldap", "pam", "oauth")
-"""Methods of rules that are understood, and that nobody carries out."""
+from proxy.config import Auth, Config, ConfigError, Ldap, Oauth, Pam, Problem, missing_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +106,7 @@ def _find_faults(rules: Iterable[Rule], maps: UserMaps, config: Config) -> Itera
         name = rule.options.get("map")
         if rule.file is None:
             continue
-        if rule.method in NOT_YET:
-            text = f"{rule.method} is not available in this version"
+        if (text := _fault_of_judge(rule, config.auth)) is not None:
             yield Fault(rule.file, rule.line, text)
         if name and name not in maps:
             text = f'there is no map "{name}"; describe it in the file under auth.ident_file'
@@ -116,3 +114,21 @@ def _find_faults(rules: Iterable[Rule], maps: UserMaps, config: Config) -> Itera
         if rule.certificate is not None and config.listen.tls.ca is None:
             text = "nothing to check certificates against; name authorities under listen.tls.ca"
             yield Fault(rule.file, rule.line, text)
+
+
+def _fault_of_judge(rule: Rule, auth: Auth) -> str | None:
+    """What keeps the judge of a rule, where somebody else judges, from being asked."""
+    if rule.method not in ("ldap", "pam", "oauth"):
+        return None
+    if (missing := missing_part(rule.method)) is not None:
+        return missing
+    section: Ldap | Pam | Oauth = getattr(auth, rule.method)
+    try:
+        asked = section.for_rule(rule.options)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        return ": ".join([*map(str, wrong["loc"]), wrong["msg"]])
+    lack = None if isinstance(asked, Pam) else asked.lack
+    if lack is not None:
+        return f"{rule.method} needs {lack}, here or under auth.{rule.method}"
+    return None

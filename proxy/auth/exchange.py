@@ -27,7 +27,7 @@ documentation, `auth_type`.
 
 import hmac
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -178,7 +178,7 @@ class _PasswordExchange(Exchange):
         return CLEARTEXT_BODY
 
     def _answer(self, body: bytes) -> Reply:
-        raw = _read_password(body)
+        raw = read_password(body)
         if not raw:
             raise self._refuse(self._genuine, "the password sent is empty")
         password = raw.decode("utf-8", "surrogateescape")
@@ -219,7 +219,7 @@ class _Md5Exchange(Exchange):
         return MD5_PREFIX + self._salt
 
     def _answer(self, body: bytes) -> Reply:
-        answer = _read_password(body)
+        answer = read_password(body)
         secret = self._secret
         is_right = [
             is_right_answer(each, self.user, self._salt, answer)
@@ -267,9 +267,7 @@ class _ScramExchange(Exchange):
         return _SCRAM_STEPS[self._awaiting](self, body)
 
     def _choose_mechanism(self, body: bytes) -> Reply:
-        self._mechanism, client_first = _read_initial_response(body)
-        if self._mechanism not in self._offered:
-            raise PeerError("the client selected a SASL mechanism that was not offered")
+        self._mechanism, client_first = read_initial_response(body, self._offered)
         if client_first is None:
             self._awaiting = _Awaiting.CLIENT_FIRST
             return Reply((SASL_CONTINUE_PREFIX,), False)
@@ -296,7 +294,7 @@ _SCRAM_STEPS: dict[_Awaiting, Callable[[_ScramExchange, bytes], Reply]] = {
 }
 
 
-def _read_password(body: bytes) -> bytes:
+def read_password(body: bytes) -> bytes:
     """Read PasswordMessage: one string and the NUL that ends it."""
     end = body.find(0)
     if end < 0:
@@ -306,21 +304,22 @@ def _read_password(body: bytes) -> bytes:
     return body[:end]
 
 
-def _read_initial_response(body: bytes) -> tuple[bytes, bytes | None]:
+def read_initial_response(body: bytes, offered: Collection[bytes]) -> tuple[bytes, bytes | None]:
     """Read SASLInitialResponse: mechanism, then data or None where there is none (length -1)."""
     end = body.find(0)
     if end < 0:
         raise PeerError("malformed SASLInitialResponse: the mechanism is not ended by a NUL")
-    mechanism = body[:end]
+    if body[:end] not in offered:
+        raise PeerError("the client selected a SASL mechanism that was not offered")
     if len(body) < end + 5:
         raise PeerError("malformed SASLInitialResponse: the length of its data is missing")
     announced = int.from_bytes(body[end + 1 : end + 5], signed=True)
     response = body[end + 5 :]
     if announced == -1 and not response:
-        return mechanism, None
+        return body[:end], None
     if announced != len(response):
         raise PeerError(
             f"malformed SASLInitialResponse: it announces {announced} bytes of data"
             f" and holds {len(response)}"
         )
-    return mechanism, response
+    return body[:end], response

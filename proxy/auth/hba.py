@@ -204,6 +204,9 @@ _OPTIONS: Mapping[str, tuple[str, ...] | None] = {
     "ldapsuffix": ("ldap",),
     "issuer": ("oauth",),
     "scope": ("oauth",),
+    "audience": ("oauth",),
+    "claim": ("oauth",),
+    "algorithms": ("oauth",),
     "validator": ("oauth",),
     "delegate_ident_mapping": ("oauth",),
 }
@@ -322,8 +325,8 @@ def _check_certificate(method: str, options: Mapping[str, str]) -> str | None:
 
 
 def _check_ldap(method: str, options: Mapping[str, str]) -> str | None:
-    if method != "ldap":
-        return None
+    if method != "ldap" or not any(name.startswith("ldap") for name in options):
+        return None  # what auth.ldap says holds
     searches = (
         "ldapbasedn",
         "ldapbinddn",
@@ -342,8 +345,8 @@ def _check_ldap(method: str, options: Mapping[str, str]) -> str | None:
 
 
 def _check_oauth(method: str, options: Mapping[str, str]) -> str | None:
-    if method == "oauth" and "map" in options and "delegate_ident_mapping" in options:
-        return "map and delegate_ident_mapping do not go together"
+    if method == "oauth" and options.get("delegate_ident_mapping", "0") != "0":
+        return "delegate_ident_mapping is not known here; name a map"
     return None
 
 

@@ -2,8 +2,9 @@
 
 from proxy.client.directory import Directory, Inquiry
 from proxy.client.door import Door
+from proxy.client.judged import Judges
 from proxy.client.keys import Keys
 from proxy.client.startup import Startup, read_startup
 from proxy.client.terms import DoorTerms
 
-__all__ = ["Directory", "Door", "DoorTerms", "Inquiry", "Keys", "Startup", "read_startup"]
+__all__ = ["Directory", "Door", "DoorTerms", "Inquiry", "Judges", "Keys", "Startup", "read_startup"]

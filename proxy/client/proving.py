@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from proxy.auth import (
     METHODS,
-    Credential,
-    Exchange,
     Facts,
     Interface,
     Md5Secret,
@@ -25,22 +23,18 @@ from proxy.auth import (
 )
 from proxy.auth.authentication import OK_BODY
 from proxy.client.address import ip_of
+from proxy.client.converse import converse
 from proxy.client.interfaces import own_interfaces
+from proxy.client.judged import JUDGES, Case, Proved
 from proxy.client.startup import Startup
 from proxy.client.terms import DoorTerms
-from proxy.errors import ClientError, PeerError
-from proxy.relay import Client, next_message
+from proxy.errors import ClientError
+from proxy.relay import Client
 from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.client")
 
-# PostgreSQL: PG_MAX_AUTH_TOKEN_LENGTH.
-_MOST_PASSWORD_BYTES = 65_535
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
-
-Proved = tuple[list[bytes], Credential | None]
-"""The last messages of a login, still to be sent, and what the client gave away that can log in to
-a server as the same user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +117,7 @@ async def _by_exchange(attempt: Attempt) -> Proved:
         endpoint=None if startup.tls is None else startup.tls.endpoint,
     )
     try:
-        answer = await _converse(attempt.client, exchange, attempt.before)
+        answer = await converse(attempt.client, exchange, attempt.before)
     except ClientError as refused:
         if terms.directory is not None:
             terms.directory.doubt(terms.cluster_of(startup.database), startup.user)
@@ -205,21 +199,25 @@ async def _account_of(client: Client) -> str:
     return entry.pw_name
 
 
-async def _converse(client: Client, exchange: Exchange, before: Iterable[bytes]) -> list[bytes]:
-    pending = [messages.authentication(exchange.start())]
-    while not exchange.done:
-        client.write(b"".join([*before, *pending]))
-        before = ()
-        kind, body = await next_message(client, _MOST_PASSWORD_BYTES)
-        if kind != b"p":
-            raise PeerError(f"expected a password message, got {kind!r}")
-        pending = [messages.authentication(each) for each in exchange.receive(body).send]
-    return [*before, *pending]
+async def _by_judge(attempt: Attempt) -> Proved:
+    """By the word of somebody else."""
+    admission, rule, user = attempt.terms.admission, attempt.rule, attempt.startup.user
+    case = Case(
+        attempt.client,
+        attempt.startup,
+        attempt.terms.judges,
+        attempt.before,
+        rule.options,
+        lambda known_as: admission.allows(rule, known_as, user),
+        attempt.refuse,
+    )
+    return await JUDGES[rule.method](case)
 
 
 WAYS: Mapping[str, Callable[[Attempt], Awaitable[Proved]]] = {
     **dict.fromkeys(METHODS, _by_exchange),
     "cert": _by_certificate,
     "peer": _by_peer,
+    **dict.fromkeys(JUDGES, _by_judge),
 }
 """How each method is carried out; `reject` is none."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from proxy.auth import Admission, Roster
 from proxy.client.address import IpNetwork
 from proxy.client.directory import Directory
+from proxy.client.judged import Judges
 from proxy.tls import Offer, Renewed
 
 
@@ -14,6 +15,7 @@ class DoorTerms:
     """On which terms clients come in.
 
     admission: by which method who may. roster: the users that are listed.
+    judges: who is asked where logins are judged elsewhere.
     directory: where users that the roster does not have are looked up, by cluster, or None.
     cluster_of: the cluster a database of this name is in.
     tls: what clients are offered, None for no TLS.
@@ -32,5 +34,6 @@ class DoorTerms:
     balancers: tuple[IpNetwork, ...]
     max_strangers: int
     failure_delay_s: float
+    judges: Judges
     directory: Directory | None = None
     cluster_of: Callable[[str], str] = str

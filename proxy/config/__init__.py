@@ -7,7 +7,9 @@ Only `load` touches the disk.
 """
 
 from proxy.config.access import DEFAULT_QUERY, Auth, User
+from proxy.config.availability import missing_part
 from proxy.config.databases import Database, Match, Route
+from proxy.config.elsewhere import Ldap, Oauth, Pam, is_private_url
 from proxy.config.environment import from_environment
 from proxy.config.limits import Limits, Overrides
 from proxy.config.listening import ClientTls, Http, Listen, Log
@@ -39,14 +41,17 @@ __all__ = [
     "Database",
     "Failover",
     "Http",
+    "Ldap",
     "Limits",
     "Listen",
     "Log",
     "Match",
     "Monitor",
     "Node",
+    "Oauth",
     "Origin",
     "Overrides",
+    "Pam",
     "Policy",
     "PoolMode",
     "Problem",
@@ -60,8 +65,10 @@ __all__ = [
     "format_duration",
     "format_size",
     "from_environment",
+    "is_private_url",
     "json_schema",
     "load",
+    "missing_part",
     "parse",
     "parse_duration",
     "parse_size",

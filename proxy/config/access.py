@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from proxy.config.elsewhere import Ldap, Oauth, Pam
 from proxy.config.limits import UserOverrides
 from proxy.config.quantities import Duration
 from proxy.config.secret import ClientSecret, Secret
@@ -43,10 +44,13 @@ class User(UserOverrides):
 class Auth(Section):
     """How clients prove who they are."""
 
-    method: Literal["trust", "password", "md5", "scram-sha-256", "cert", "hba"] = Field(
+    method: Literal[
+        "trust", "password", "md5", "scram-sha-256", "cert", "hba", "ldap", "pam", "oauth"
+    ] = Field(
         default="scram-sha-256",
         description="What a client is asked for. `cert` is a certificate in the user's name; "
-        "with `hba` the first rule of `hba_file` that matches a connection says.",
+        "with `ldap`, `pam` and `oauth` somebody else judges what it shows; with `hba` the first "
+        "rule of `hba_file` that matches a connection says.",
     )
     hba_file: FilePath | None = Field(
         default=None,
@@ -59,8 +63,8 @@ class Auth(Section):
     map: str | None = Field(
         default=None,
         min_length=1,
-        description="The map of `ident_file` that `method: cert` uses; without it a certificate's "
-        "common name is the user.",
+        description="The map of `ident_file` that `method: cert` and `method: oauth` use; without "
+        "it a certificate's common name, or a token's claim, is the user.",
     )
     groups: Mapping[str, tuple[str, ...]] = Field(
         default_factory=dict,
@@ -114,12 +118,27 @@ class Auth(Section):
         "with 100ms; one failure is forgotten every ten seconds. Logins that succeed are never "
         "delayed. 0 is off.",
     )
+    ldap: Ldap = Field(
+        default_factory=Ldap, description="The directory that judges passwords, for `ldap`."
+    )
+    pam: Pam = Field(default_factory=Pam, description="The service that judges them, for `pam`.")
+    oauth: Oauth = Field(default_factory=Oauth, description="Which tokens are good, for `oauth`.")
+    allow_cleartext: bool = Field(
+        default=False,
+        description="With `ldap`, `pam` and `oauth`, ask for passwords and tokens on connections "
+        "without TLS, too, and not only on those from this machine.",
+    )
     admins: tuple[str, ...] = Field(
         default=(), description="Users who may use the admin console in full."
     )
     stats: tuple[str, ...] = Field(
         default=(), description="Users who may only `SHOW` in the admin console."
     )
+
+    @property
+    def is_judged_elsewhere(self) -> bool:
+        """Whether it takes no list of users to let one in."""
+        return self.method in ("ldap", "pam", "oauth")
 
     @property
     def has_query(self) -> bool:

@@ -5,6 +5,7 @@ leaves the program correct without it. Each line goes when the thing arrives.
 """
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from proxy.config.contradictions import Contradiction
 from proxy.config.model import Config
@@ -12,14 +13,28 @@ from proxy.config.policy import find_database
 from proxy.config.section import KeyPath
 from proxy.config.topology import Cluster
 
+# Method -> what it is done with; an extra of the same name has it.
+_MODULES = {"ldap": "ldap", "pam": "pam", "oauth": "jwt"}
 _NOT_HERE = "not available in this version"
 _WITHOUT_EFFECT = (
     "without effect in this version: a node's weight, zone and lag decide nothing yet."
 )
 
 
+def missing_part(method: str) -> str | None:
+    """Say which optional part a way to log in needs that is not installed, or None."""
+    needed = _MODULES.get(method)
+    if needed is None or find_spec(needed) is not None:
+        return None
+    return f"{method} needs a part that is not installed; pip install 'pgweir[{method}]'"
+
+
 def find_unavailable(config: Config) -> Iterator[Contradiction]:
     """Values that cannot be obeyed, and with which the program does not start."""
+    auth = config.auth
+    missing = missing_part(auth.method)
+    if missing is not None:
+        yield Contradiction(("auth", "method"), missing)
     for name, cluster in config.clusters.items():
         if cluster.failover.mode == "promote":
             yield Contradiction(
@@ -32,7 +47,8 @@ def find_warnings(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Values that are accepted and have no effect yet, with a sentence each."""
     if config.workers != 1:
         yield ("workers",), "this version always runs one process."
-    if config.auth.method != "trust" and not config.auth.users and not config.auth.has_query:
+    auth = config.auth
+    if not (auth.users or auth.method == "trust" or auth.is_judged_elsewhere or auth.has_query):
         yield ("auth", "users"), "nobody can log in, because no user is listed."
     for name, cluster in config.clusters.items():
         yield from _find_cluster_warnings(config, name, cluster)

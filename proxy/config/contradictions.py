@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from proxy.config.access import User
+from proxy.config.access import Auth, User
+from proxy.config.elsewhere import Ldap, Oauth
 from proxy.config.listening import ClientTls
 from proxy.config.model import Config
 from proxy.config.problems import suggest
@@ -100,6 +101,7 @@ def _in_auth(config: Config) -> Iterator[Contradiction]:
                 )
     yield from _in_rules(config)
     yield from _in_old_passwords(auth.users)
+    yield from _in_judges(auth)
     users: KeyPath = ("auth", "users")
     userlist: KeyPath = ("auth", "userlist_file")
     if auth.method == "trust" and not auth.users:
@@ -134,7 +136,7 @@ def _in_rules(config: Config) -> Iterator[Contradiction]:
             "cert needs TLS and authorities; write listen.tls with mode: require and ca",
             (("listen", "tls"),),
         )
-    if auth.map is not None and auth.method != "cert":
+    if auth.map is not None and auth.method not in ("cert", "oauth"):
         yield Contradiction(
             ("auth", "map"),
             f"nobody asks for it with method {auth.method}"
@@ -178,6 +180,18 @@ def _form_of(secret: Secret) -> str:
     if secret.startswith("SCRAM-SHA-256$"):
         return secret.rpartition("$")[0]
     return "md5" if _MD5.fullmatch(secret) else "plain"
+
+
+def _in_judges(auth: Auth) -> Iterator[Contradiction]:
+    """What a method needs so that somebody else can judge."""
+    sections: dict[str, Ldap | Oauth] = {"ldap": auth.ldap, "oauth": auth.oauth}
+    section = sections.get(auth.method)
+    if section is not None and (lack := section.lack) is not None:
+        yield Contradiction(
+            ("auth", "method"),
+            f"{auth.method} needs auth.{auth.method}.{lack}",
+            (("auth", auth.method),),
+        )
 
 
 def _in_clusters(config: Config) -> Iterator[Contradiction]:

@@ -24,6 +24,9 @@ from proxy.config.section import KeyPath
 from proxy.config.userlist import read_userlist
 from proxy.errors import ProxyBug
 
+# Keys that name a file with the secret of the key without `_file`.
+_SECRET_FILES = ("password_file", "passwd_file")
+
 
 def load(
     path: Path,
@@ -176,7 +179,7 @@ class _Reading:
             return
         for key, value in list(tree.items()):
             password = str(key).removesuffix("_file")
-            if not str(key).endswith("password_file") or not isinstance(value, str):
+            if not str(key).endswith(_SECRET_FILES) or not isinstance(value, str):
                 self._fill_passwords(value, (*path, key))
             elif tree.get(password) is not None:
                 self._report((*path, key), f"given together with {password}; keep one of the two")
@@ -246,7 +249,7 @@ class _Reading:
 
 
 def _holds_secrets(path: KeyPath) -> bool:
-    return str(path[-1]).endswith(("password_file", "userlist_file"))
+    return str(path[-1]).endswith((*_SECRET_FILES, "userlist_file"))
 
 
 def _with_password(user: User, password: Secret) -> User:

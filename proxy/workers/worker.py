@@ -23,7 +23,7 @@ from proxy.auth import (
     Verifiers,
     read_admission,
 )
-from proxy.client import Directory, Door, DoorTerms, Inquiry
+from proxy.client import Directory, Door, DoorTerms, Inquiry, Judges
 from proxy.client.door import facts_of
 from proxy.cluster import ClusterView, Monitor, NodeAddress, NodeView, ProbeLogin
 from proxy.config import (
@@ -532,6 +532,7 @@ def read_terms(
         tls=read_offer(config),
         tls_required=tls.mode in ("require", "verify-ca", "verify-full"),
         balancers=tuple(map(ipaddress.ip_network, config.listen.proxy_protocol_from)),
+        judges=Judges(config.auth, time.monotonic),
         directory=directory,
         cluster_of=config.cluster_of,
         max_strangers=config.listen.max_login_conn or config.listen.max_client_conn,

@@ -263,7 +263,7 @@ def test_one_method_for_everybody_is_a_rule_that_always_holds(peer: str, tls: bo
         ("hostssl all all all md5 clientcert=1", "clientcert is verify-ca or verify-full"),
         ("hostssl all all all cert clientname=UID", "clientname is CN or DN"),
         ("hostssl all all all cert clientcert=verify-ca", "cert is always clientcert=verify-full"),
-        ("host all all all ldap", "ldap needs ldapbasedn, ldapprefix, ldapsuffix or ldapurl"),
+        ("host all all all ldap ldapserver=x", "ldap needs ldapbasedn, ldapprefix, ldapsuffix or"),
         (
             "host all all all ldap ldapprefix=x ldapbasedn=y",
             "ldapprefix and ldapsuffix make a name to log in with; they do not go with a search",

@@ -59,9 +59,9 @@ from proxy.telemetry import (
     build_registry,
     configure,
 )
+from proxy.watch import Watch
 from proxy.workers.encryption import Contexts, asked_of_nodes, read_contexts, read_offer
 from proxy.workers.reading import read_figures
-from proxy.workers.watch import Watch
 
 _log = logging.getLogger("pgweir")
 _client_log = logging.getLogger("pgweir.client")

@@ -1,5 +1,6 @@
 """Certificates that are replaced while the proxy runs."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,7 @@ def test_new_connections_see_the_new_certificate_and_open_ones_go_on(
     cert, key, ca = (tmp_path / name for name in ("cert.pem", "key.pem", "ca.pem"))
     for file, source in ((cert, old.server_cert), (key, old.server_key), (ca, old.ca)):
         shutil.copy(source, file)
+        os.utime(file, (1_000_000_000, 1_000_000_000))
     weir = start_pgweir(
         pg_tls,
         listen={"tls": {"mode": "require", "cert": str(cert), "key": str(key)}},

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.workers.watch import Watch
+from proxy.watch import Watch
 
 
 @pytest.fixture

@@ -220,15 +220,28 @@ _VALUES = {
 
 
 def read_rules(lines: Iterable[Line], groups: Groups) -> tuple[list[Rule], list[Fault]]:
-    """Read the lines of an HBA file."""
+    """Read the lines of an HBA file.
+
+    What is no rule as PostgreSQL cuts the line may be one as PgBouncer does. It is never both: the
+    latter has fewer fields, and what stands where the method should is none.
+    """
     rules: list[Rule] = []
     faults: list[Fault] = []
     for line in lines:
         try:
-            rules.append(_read_rule(line, groups))
+            rules.append(_read_line(line, groups))
         except UnreadableLineError as wrong:
             faults.append(Fault(line.file, line.number, str(wrong)))
     return rules, faults
+
+
+def _read_line(line: Line, groups: Groups) -> Rule:
+    try:
+        return _read_rule(line, groups)
+    except UnreadableLineError:
+        if (joined := line.joined()) is None:
+            raise
+    return _read_rule(joined, groups)
 
 
 def _read_rule(line: Line, groups: Groups) -> Rule:
@@ -289,8 +302,11 @@ def _read_method(method: str, kind: str) -> str:
         raise UnreadableLineError(f'"{method}" is no method; it is one of {", ".join(METHODS)}')
     if method == "peer" and kind != "local":
         raise UnreadableLineError("peer is for local connections alone: it asks the kernel")
-    if method == "cert" and kind != "hostssl":
-        raise UnreadableLineError("cert is for hostssl alone: without TLS there is no certificate")
+    # PostgreSQL wants hostssl. PgBouncer takes host; who comes without TLS has no certificate.
+    if method == "cert" and kind not in ("hostssl", "host"):
+        raise UnreadableLineError(
+            "cert is for hostssl or host: without TLS there is no certificate"
+        )
     return method
 
 

@@ -7,7 +7,7 @@ Source: PostgreSQL documentation, "The pg_hba.conf File".
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -31,10 +31,14 @@ class Files(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One element of a field. quoted: it began with a quote, so that it is no keyword."""
+    """One element of a field. quoted: it began with a quote, so that it is no keyword.
+
+    is_led: a comma stands before it.
+    """
 
     text: str
     quoted: bool = False
+    is_led: bool = False
 
     def is_keyword(self, *keywords: str) -> bool:
         """Whether it is one of these, and not in quotes."""
@@ -52,6 +56,19 @@ class Line:
     file: Path
     number: int
     fields: tuple[Field, ...]
+
+    def joined(self) -> "Line | None":
+        """The line as PgBouncer cuts it, None where it cuts as PostgreSQL does.
+
+        There, a list goes on behind a comma whatever blanks are before it: `a , b` is one field.
+        """
+        fields: list[Field] = []
+        for field in self.fields:
+            if fields and field[0].is_led:
+                fields[-1] += field
+            else:
+                fields.append(field)
+        return None if len(fields) == len(self.fields) else replace(self, fields=tuple(fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +205,10 @@ def _words(line: str) -> Iterator[tuple[Word, bool]]:
     A quote may begin anywhere in a word; written twice within quotes it stands for itself.
     """
     at, end = 0, len(line)
+    is_led = False
     while at < end:
         if line[at] in _BLANKS or line[at] == ",":
+            is_led = is_led or line[at] == ","
             at += 1
             continue
         letters: list[str] = []
@@ -211,4 +230,5 @@ def _words(line: str) -> Iterator[tuple[Word, bool]]:
             at += 1
         comma = at < end and line[at] == ","
         if letters or was_quoted:
-            yield Word("".join(letters), begins_quoted), comma
+            yield Word("".join(letters), begins_quoted, is_led), comma
+        is_led = False

@@ -253,7 +253,9 @@ def test_one_method_for_everybody_is_a_rule_that_always_holds(peer: str, tls: bo
         ("host all all all gss", "gss is not available: GSSAPI is not spoken here"),
         ("host all all all ident", "ident is not available: ident believes what the client's"),
         ("host all all all peer", "peer is for local connections alone: it asks the kernel"),
-        ("host all all all cert", "cert is for hostssl alone: without TLS there is no certificate"),
+        ("local all all cert", "cert is for hostssl or host: without TLS there is no certificate"),
+        ("hostnossl all all all cert", "cert is for hostssl or host: without TLS there is no"),
+        ("host all a , b , c 10.0.0.0 md5", '"md5" is no mask for the address before it; write'),
         ("host all all all trust,md5", "the method is one word, not a list"),
         ("host all all all md5 secret", "behind the method stand options as name=value; one of"),
         ("host all all all md5 colour=red", '"colour" is no option'),
@@ -301,8 +303,35 @@ def test_a_fault_does_not_tell_a_secret() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "databases", "users"),
+    [
+        ("host one , two ann all md5", "one two", "ann"),
+        ("host one ann , bob\t,carl 10.0.0.0/8 md5", "one", "ann bob carl"),
+        (
+            "host one,two , three ann ,bob, carl 10.0.0.0 255.0.0.0 md5",
+            "one two three",
+            "ann bob carl",
+        ),
+        ("local one ann , bob md5", "one", "ann bob"),
+        # As PostgreSQL reads it, because so it is a rule.
+        ("local one , two md5", "one", "two"),
+        ("host one , two all md5", "one", "two"),
+    ],
+)
+def test_a_list_may_have_blanks_before_its_commas_as_in_pgbouncer(
+    line: str, databases: str, users: str
+) -> None:
+    [rule], faults = read(line)
+    assert faults == []
+    assert [entry.text for entry in rule.databases.entries] == databases.split()
+    assert [entry.text for entry in rule.users.entries] == users.split()
+    assert rule.method == "md5"
+
+
+@pytest.mark.parametrize(
     ("line", "expected"),
     [
+        ("host all all all cert", "verify-full"),
         ("hostssl all all all cert", "verify-full"),
         ("hostssl all all all cert clientcert=verify-full", "verify-full"),
         ("hostssl all all all md5 clientcert=verify-full", "verify-full"),

@@ -76,7 +76,6 @@ host all all ::1/129 md5
 host all all 10.0.0.0/8,11.0.0.0/8 md5
 host all all 256.0.0.0/8 md5
 host all all 10.0.0.0/8 peer
-host all all 10.0.0.0/8 cert
 host all all 10.0.0.0/8 nonsense
 host all all 10.0.0.0/8 md5 colour=red
 host all all 10.0.0.0/8 md5 clientcert=verify-ca

@@ -23,6 +23,8 @@ _RECENT_S = 1.0
 # With fewer connections than pools each keeps its own for so long at least, if it uses it all the
 # time: opening another costs PostgreSQL more than most transactions do.
 _TURN_S = 0.2
+# How long a limit that was met unawares holds before more is tried again.
+_MET_S = 10.0
 
 
 @dataclass(slots=True, eq=False)
@@ -47,11 +49,21 @@ class _Party:
 
 @dataclass(slots=True)
 class _Cap:
-    """One limit, 0 for none, and who has seats under it or wants one."""
+    """One limit, and who has seats under it or wants one.
 
-    limit: int = 0
+    declared: as we know it, 0 for none. met: as it has shown itself lately, 0 when it has not.
+    """
+
+    declared: int = 0
     taken: int = 0
     parties: dict[Pool, _Party] = field(default_factory=dict)
+    met: int = 0
+    met_until_s: float = 0.0
+
+    @property
+    def limit(self) -> int:
+        """What holds now, 0 for none."""
+        return min(self.declared or self.met, self.met or self.declared)
 
     @property
     def room(self) -> int:
@@ -91,6 +103,7 @@ class Caps:
         self._hungry: dict[_Party, None] = {}
         self._vacant: set[_Party] = set()
         self._yielding: set[Pool] = set()
+        self._met: set[Key] = set()
         self._is_due = False
 
     # --- asking and giving back ------------------------------------------------------------------
@@ -110,7 +123,7 @@ class Caps:
             self._hungry[party] = None
             pool.capped = True
             if full is not None:
-                self._on_full(pool, full, party.limits[full])
+                self._on_full(pool, full, self._caps[full].limit)
         self._later()
 
     def release(self, pool: Pool) -> None:
@@ -123,6 +136,18 @@ class Caps:
             self._vacant.add(party)
         self._later()
 
+    def meet(self, key: Key) -> bool:
+        """A limit lies lower than we knew: whoever else draws on it has taken all that we have not.
+
+        For a while our pools share what they have. False when they have nothing to share.
+        """
+        cap = self._caps[key]
+        held = sum(len(pool.servers) for pool in cap.parties)
+        if held:
+            cap.met, cap.met_until_s = held, self._clock() + _MET_S
+            self._met.add(key)
+        return held > 0
+
     def has_room(self, pool: Pool) -> bool:
         """Whether a connection could be granted at once."""
         return all(
@@ -134,11 +159,18 @@ class Caps:
         for party in self._parties.values():
             party.limits = self._limits_of(party.pool)
             for key, limit in party.limits.items():
-                self._caps[key].limit = limit
+                self._caps[key].declared = limit
         self._later()
 
     def tick(self) -> None:
         """Now and then: who waits at a limit may have left, or be entitled to more by now."""
+        now_s = self._clock()
+        for key in list(self._met):
+            if key not in self._caps:
+                self._met.discard(key)
+            elif self._caps[key].met_until_s <= now_s:
+                self._caps[key].met = 0
+                self._met.discard(key)
         if self._yielding or self._hungry:
             self.settle()
 
@@ -227,7 +259,7 @@ class Caps:
             party = self._parties[pool] = _Party(pool, self._limits_of(pool))
             for key, limit in party.limits.items():
                 cap = self._caps.setdefault(key, _Cap())
-                cap.limit = limit
+                cap.declared = limit
                 cap.parties[pool] = party
         return party
 

@@ -28,7 +28,7 @@ from proxy.relay import (
     Relay,
     Server,
 )
-from proxy.server import Dialled, LoginRefused, Place, Unreachable, dial, send_cancel
+from proxy.server import Dialled, LoginRefused, NodeFull, Place, Unreachable, dial, send_cancel
 from proxy.session import FOLLOWED, SettingsBook, StartupSettings
 from proxy.telemetry import BUCKET_BOUNDS_S, LimitedLog, Tally
 from proxy.wire import messages
@@ -477,7 +477,7 @@ class Reservoir:
     async def _open(self, pool: Pool) -> None:
         """Task: dial until the pool has its connection, or nobody wants it any more."""
         spring: _Spring = pool.owner
-        is_there = False
+        is_there = asks_again = False
         try:
             while not (pool.retired or self._closing):
                 pause_s = spring.waits_until_s - self._clock()
@@ -490,6 +490,10 @@ class Reservoir:
                     self._note_failure(pool, spring, failed)
                     if not self._is_wanted(pool):
                         return
+                    if isinstance(failed, NodeFull):
+                        asks_again = self._caps.meet(("node", pool.cluster, pool.node))
+                        if asks_again:
+                            return
                 except ClientError as refused:
                     self._note_failure(pool, spring, refused)
                     self._refuse_waiting(pool, refused)
@@ -504,6 +508,8 @@ class Reservoir:
             pool.connecting -= 1
             if not is_there:
                 self._caps.release(pool)
+            if asks_again:
+                self._caps.ask(pool)
 
     def _is_wanted(self, pool: Pool) -> bool:
         basin = self._basins.get((pool.database, pool.user))
@@ -794,3 +800,6 @@ def tidy_pool(pool: Pool, policy: Policy, now_s: float) -> None:
         is_unused = 0 < policy.server_idle_timeout < now_s - server.idle_since_s
         if is_old or count > policy.pool_size or (is_unused and count > policy.min_pool_size):
             server.retire()
+    # It has been made smaller: busy ones go as they become free.
+    excess = len(pool.servers) - policy.pool_size - policy.reserve_pool_size
+    pool.yields = max(pool.yields, excess)

@@ -25,9 +25,19 @@ _SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 # SQLSTATEs of a login refused by the server that may well be accepted in a moment.
 _PASSING = frozenset({"53300", "57P03", "57P01", "57P02", "53400", "53200", "53000"})
 
+# Where PostgreSQL raises 53300 when all its connections are in use, or all but reserved ones. It
+# raises the same about one role or one database elsewhere; the texts are translated.
+_FULL_ROUTINES = frozenset(
+    {"InitProcess", "InitPostgres", "BackendInitialize", "ProcessStartupPacket"}
+)
+
 
 class Unreachable(Exception):  # noqa: N818 -- a fact about the server, not an error of ours
     """The server could not be reached, or not in time; trying again may help."""
+
+
+class NodeFull(Unreachable):
+    """The node has no connection left for anybody, whichever the user or the database."""
 
 
 class LoginRefused(ClientError):  # noqa: N818 -- as Unreachable
@@ -151,6 +161,8 @@ def _refusal(fields: Mapping[str, str]) -> Exception:
     if not _SQLSTATE.fullmatch(sqlstate):
         sqlstate = "08004"
     text = fields.get("M") or "the server refused the login without a reason"
+    if sqlstate == "53300" and fields.get("R") in _FULL_ROUTINES:
+        return NodeFull(f"{text} ({sqlstate})")
     if sqlstate in _PASSING:
         return Unreachable(f"{text} ({sqlstate})")
     return LoginRefused(sqlstate, text, detail=fields.get("D"), hint=fields.get("H"))

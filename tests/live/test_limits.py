@@ -107,7 +107,7 @@ class Rivals(NamedTuple):
 RIVALS = {
     "max_db_connections": Rivals(("by_database", APP.name), ("by_database", PLAIN_USER.name)),
     "max_user_connections": Rivals(("user_one", TRUST_USER.name), ("user_two", TRUST_USER.name)),
-    "declared max_connections": Rivals(("declared_one", APP.name), ("declared_two", APP.name)),
+    "declared max_connections": Rivals(("declared", APP.name), ("declared", PLAIN_USER.name)),
     "discovered max_connections": Rivals(("found_one", APP.name), ("found_two", APP.name)),
 }
 
@@ -133,8 +133,7 @@ def shared(pg18: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "user_one": {"cluster": "main"},
         "user_two": {"cluster": "main"},
         "missing": {"cluster": "main", "dbname": "there_is_no_such_database"},
-        "declared_one": {"cluster": "declared"},
-        "declared_two": {"cluster": "declared"},
+        "declared": {"cluster": "declared"},
         "found_one": {"cluster": "found"},
         "found_two": {"cluster": "found"},
     }
@@ -252,6 +251,40 @@ def test_a_connection_that_never_came_takes_no_room(shared: Pgweir) -> None:
         assert client.value("SELECT 'in'") == "in"
 
 
+def reload(weir: Pgweir, folder: Path, config: dict[str, Any]) -> None:
+    next(folder.glob("pgweir-*.yaml")).write_text(yaml.safe_dump(config))
+    seen = len(weir.log)
+    weir.send(signal.SIGHUP)
+    weir.wait_for_log(" reloaded ", since=seen)
+
+
+def test_a_pool_made_smaller_by_a_reload_closes_what_it_has_too_many(
+    pg18: Postgres, tmp_path: Path
+) -> None:
+    """Although its clients never leave a connection idle."""
+    config = configuration(pg18, auth={"method": "trust"}, databases={DATABASE: {"pool_size": 3}})
+    with running(config, tmp_path) as weir:
+        over = threading.Event()
+
+        def work() -> None:
+            with login(weir) as client:
+                while not over.is_set():
+                    client.value("SELECT pg_sleep(0.01)")
+
+        threads = [threading.Thread(target=work) for _ in range(9)]
+        for each in threads:
+            each.start()
+        try:
+            weir.wait_until(lambda: servers(weir, state="active") == 3)
+            config["databases"][DATABASE]["pool_size"] = 1
+            reload(weir, tmp_path, config)
+            weir.wait_until(lambda: servers(weir) == 1)
+        finally:
+            over.set()
+            for each in threads:
+                each.join()
+
+
 def test_limits_that_are_raised_or_lowered_hold_after_a_reload(
     pg18: Postgres, tmp_path: Path
 ) -> None:
@@ -259,22 +292,17 @@ def test_limits_that_are_raised_or_lowered_hold_after_a_reload(
         pg18, auth={"method": "trust"}, databases={DATABASE: {"max_db_connections": 1}}
     )
 
-    def reload(limit: int) -> None:
-        config["databases"][DATABASE]["max_db_connections"] = limit
-        next(tmp_path.glob("pgweir-*.yaml")).write_text(yaml.safe_dump(config))
-        seen = len(weir.log)
-        weir.send(signal.SIGHUP)
-        weir.wait_for_log(" reloaded ", since=seen)
-
     with contextlib.ExitStack() as stack:
         weir = stack.enter_context(running(config, tmp_path))
         clients = [stack.enter_context(login(weir)) for _ in range(3)]
         hold(clients[0])
         clients[1].send(query("BEGIN") + query("SELECT 'raised'"))
         weir.wait_until(lambda: waiting(weir) == 1)
-        reload(2)
+        config["databases"][DATABASE]["max_db_connections"] = 2
+        reload(weir, tmp_path, config)
         clients[1].read_until(b"Z")
         assert answer(clients[1]) == b"raised"
-        reload(1)
+        config["databases"][DATABASE]["max_db_connections"] = 1
+        reload(weir, tmp_path, config)
         clients[0].ask("COMMIT")
         weir.wait_until(lambda: servers(weir) == 1)

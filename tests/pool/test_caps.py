@@ -311,3 +311,25 @@ def test_pools_that_are_over_leave_nothing_behind() -> None:
     town.pass_time(1)
     assert not town.caps._parties
     assert not town.caps._caps
+
+
+def test_a_limit_met_unawares_is_shared_and_tried_again_later() -> None:
+    """Somebody else has connections to the node: fewer are left than it should have."""
+    town = Town(db=10)
+    one, two = town.pool("one", "db"), town.pool("two", "db")
+    one.want(4)
+    assert town.caps.meet(("node", "db"))
+    two.want(4)
+    town.pass_time(1, one, two)
+    assert (one.busy, two.busy) == (2, 2)
+    town.pass_time(10, one, two)
+    assert (one.busy, two.busy) == (4, 4)
+
+
+def test_a_limit_met_by_one_who_is_alone_is_for_others_to_lift() -> None:
+    town = Town(db=10)
+    one = town.pool("one", "db")
+    one.want(1)
+    one.lose(next(iter(one.servers)))
+    one.servers.clear()
+    assert not town.caps.meet(("node", "db"))

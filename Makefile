@@ -15,7 +15,7 @@ PYTHON ?= python3
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
-FUZZ_ARGS ?= --seconds 60
+FUZZ_ARGS ?= --seconds 300
 
 VENV := .venv
 RUN := $(VENV)/bin/python

@@ -12,6 +12,8 @@ from proxy.errors import ClientError
 from proxy.session.settings import FOLLOWED
 
 _NOT_SETTINGS = frozenset({"user", "database", "replication", "options"})
+# isspace() in C: Unicode has more of them.
+_BLANKS = " \t\n\v\f\r"
 # NAMEDATALEN - 1: PostgreSQL cuts application_name there.
 _MOST_NAME_BYTES = 63
 
@@ -87,7 +89,7 @@ def _split(options: str) -> list[str]:
     word: list[str] | None = None
     letters = iter(options)
     for letter in letters:
-        if letter.isspace():
+        if letter in _BLANKS:
             if word is not None:
                 words.append("".join(word))
                 word = None

@@ -1,11 +1,16 @@
 """Fuzz each target with atheris, in a process of its own: `python -m tests.fuzz --seconds 60`.
 
-What breaks an invariant is written to `crash-…` in the current folder and ends the run with 1.
+Each begins with what the corpus keeps for it. What breaks an invariant, takes more than ten seconds
+or a gigabyte is written to `crash-…` (`timeout-…`, `oom-…`) in the current folder and ends the run
+with 1: once it is understood, it belongs into the corpus.
 """
 
 import argparse
 import subprocess
 import sys
+import tempfile
+
+from tests.fuzz import CORPUS
 
 
 def fuzz(name: str, seconds: int) -> None:
@@ -15,9 +20,17 @@ def fuzz(name: str, seconds: int) -> None:
     # Instrumented while it is imported, so nothing of ours may be imported before.
     with atheris.instrument_imports(include=["proxy"]):
         from tests.fuzz.targets import TARGETS
-    limits = [f"-max_total_time={seconds}", "-max_len=512", "-verbosity=0"]
-    atheris.Setup([sys.argv[0], *limits], TARGETS[name])
-    atheris.Fuzz()
+    limits = [
+        f"-max_total_time={seconds}",
+        "-max_len=2048",
+        "-timeout=10",
+        "-rss_limit_mb=1024",
+        "-verbosity=0",
+    ]
+    # The first folder is where it puts what it finds on its way.
+    with tempfile.TemporaryDirectory() as found:
+        atheris.Setup([sys.argv[0], *limits, found, str(CORPUS / name)], TARGETS[name])
+        atheris.Fuzz()
 
 
 def main() -> int:

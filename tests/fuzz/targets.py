@@ -6,11 +6,36 @@ A target takes bytes; it returns when the invariant held and raises when it did 
 import contextlib
 from collections.abc import Callable
 
+from proxy.auth import (
+    METHODS,
+    DerivedKeys,
+    Roster,
+    ScramKeys,
+    SecretError,
+    ServerLogin,
+    Verifiers,
+    begin,
+    parse_secret,
+)
+from proxy.auth.scram_messages import (
+    MAX_ITERATIONS,
+    MAX_NONCE_BYTES,
+    MAX_SALT_BYTES,
+    read_client_final,
+    read_client_first,
+    read_server_final,
+    read_server_first,
+)
 from proxy.client import read_startup
+from proxy.client.address import ip_of
+from proxy.client.proxy_header import HeaderReader
+from proxy.config import ConfigError, parse
+from proxy.config.userlist import read_userlist
 from proxy.errors import ClientError, PeerError
 from proxy.session import read_startup_settings
 from proxy.session.settings import quote_name, quote_text
 from proxy.wire import messages
+from tests.fuzz.both_ends import BothEnds, whole_messages
 from tests.fuzz.wire_end import read_all
 
 Target = Callable[[bytes], None]
@@ -129,6 +154,162 @@ def typed_messages(octets: bytes) -> None:
     )
 
 
+def client_bytes(octets: bytes) -> None:
+    """Whatever a client says, its server gets whole messages of a client and it gets whole ones."""
+    ends = BothEnds()
+    try:
+        # In two pieces, and the second in small ones.
+        half = len(octets) // 2
+        for piece in (octets[:half], *(octets[at : at + 7] for at in range(half, len(octets), 7))):
+            ends.client_says(piece)
+        for kind, _ in whole_messages(ends.said_to_server):
+            assert kind in b"QPBDECFHSdcfX", kind
+        for kind, _ in whole_messages(ends.said_to_client):
+            assert kind in b"123CEZtnVG", kind
+    finally:
+        ends.close()
+
+
+def server_bytes(octets: bytes) -> None:
+    """Whatever a server says, its client gets whole messages of a server and an end to its wait."""
+    ends = BothEnds()
+    try:
+        ends.client_says(b"")
+        for asked in (messages.query("SELECT 1"), _EXTENDED):
+            ends.client.sendall(asked)
+            ends.turn()
+            ends.server_says(octets)
+        for kind, _ in whole_messages(ends.said_to_client):
+            assert kind in b"123ACDEGHINSTVWZcdnst", kind
+    finally:
+        ends.close()
+
+
+# Parse, Bind, Describe, Execute, Sync.
+_EXTENDED = (
+    b"P\0\0\0\x10\0SELECT 1\0\0\0"
+    b"B\0\0\0\x0c\0\0\0\0\0\0\0\0"
+    b"D\0\0\0\6P\0"
+    b"E\0\0\0\x09\0\0\0\0\0"
+    b"S\0\0\0\4"
+)
+
+
+def client_login(octets: bytes) -> None:
+    """A client is let in by a right answer alone, and nobody who does not exist ever is.
+
+    The first byte chooses the method and the user, each line behind it is a message of the client.
+    """
+    choice, *bodies = octets[:1], *octets[1:].split(b"\n")
+    number = choice[0] if choice else 0
+    method, user = METHODS[number % len(METHODS)], _USERS[number // 8 % len(_USERS)]
+    exchange = begin(method, user, _ROSTER.lookup(user), verifiers=_VERIFIERS, random_bytes=bytes)
+    try:
+        exchange.start()
+        for body in bodies:
+            reply = exchange.receive(body)
+            assert reply.done == exchange.done
+    except (PeerError, ClientError):
+        pass
+    # Only these let anybody in without knowing a secret, or with the one that stands here.
+    if exchange.done and method != "trust":
+        assert user != "ghost"
+        assert _PASSWORD.encode() in octets or b"md5" in octets or b"p=" in octets
+
+
+_PASSWORD = "correct horse"
+_USERS = ("app", "hashed", "ghost")
+_ROSTER = Roster.from_texts({"app": _PASSWORD, "hashed": "md5" + "0" * 32})
+_VERIFIERS = Verifiers(b"a secret of the process, 32 byte")
+_ROSTER.prepare(_VERIFIERS)
+
+
+def server_login(octets: bytes) -> None:
+    """A server that began SCRAM and does not know the password is never taken for logged in to.
+
+    Each line is an Authentication message of the server.
+    """
+    # Keys and no password: a stranger's number of iterations must not cost the fuzz its time.
+    login = ServerLogin(
+        "app", ScramKeys(b"c" * 32, b"s" * 32), derived=DerivedKeys(), random_bytes=bytes
+    )
+    began = False
+    try:
+        for body in octets.split(b"\n"):
+            answer = login.receive(body)
+            began |= answer is not None
+    except (PeerError, ClientError):
+        pass
+    assert not (began and login.done)
+
+
+def scram_messages(octets: bytes) -> None:
+    """Each of SCRAM's messages is read within its bounds, or is the peer's fault."""
+    with contextlib.suppress(PeerError):
+        first = read_client_first(octets)
+        assert first.gs2_header + first.bare == octets
+    with contextlib.suppress(PeerError):
+        assert len(read_client_final(octets).proof) == 32
+    with contextlib.suppress(PeerError):
+        challenge = read_server_first(octets, b"r")
+        assert 1 <= challenge.iterations <= MAX_ITERATIONS
+        assert len(challenge.nonce) <= MAX_NONCE_BYTES
+        assert 1 <= len(challenge.salt) <= MAX_SALT_BYTES
+    with contextlib.suppress(PeerError):
+        assert len(read_server_final(octets)) == 32
+
+
+def secret(octets: bytes) -> None:
+    """A text is a password, a hash or a verifier, or is refused without being repeated."""
+    text = octets.decode("utf-8", "surrogateescape")
+    # The refusal says how a verifier begins, and a short text is part of many.
+    telling = text.removeprefix("SCRAM-SHA-256$")
+    try:
+        found = parse_secret(text)
+    except SecretError as refused:
+        assert len(telling) < 8 or telling not in str(refused)
+        return
+    assert len(telling) < 8 or telling not in repr(found)
+
+
+def userlist(octets: bytes) -> None:
+    """Every line of a userlist is a user, nothing, or a complaint that names it."""
+    text = octets.decode("utf-8", "surrogateescape")
+    users, wrong = read_userlist(text)
+    lines = text.count("\n") + 1
+    assert len(users) <= lines
+    assert all(1 <= number <= lines for number, _ in wrong)
+
+
+def configuration(octets: bytes) -> None:
+    """A configuration is read, or every complaint names its file and a line of it."""
+    text = octets.decode("utf-8", "surrogateescape")
+    try:
+        parse(text, {"PW": "hunter2"}, file="f.yaml")
+    except ConfigError as refused:
+        assert refused.problems
+        for problem in refused.problems:
+            assert problem.file == "f.yaml"
+            assert 1 <= problem.line <= text.count("\n") + 2
+
+
+def proxy_header(octets: bytes) -> None:
+    """A PROXY header is read by as many bytes as it has, or is the peer's fault."""
+    reader = HeaderReader()
+    at = 0
+    try:
+        while at < len(octets):
+            wants = reader.wants
+            assert wants > 0
+            header = reader.feed(octets[at : at + wants])
+            at += wants
+            if header is not None:
+                assert header.address is None or ip_of(header.address) is not None
+                return
+    except PeerError:
+        pass
+
+
 TARGETS: dict[str, Target] = {
     each.__name__: each
     for each in (
@@ -144,5 +325,14 @@ TARGETS: dict[str, Target] = {
         quoting,
         packets,
         typed_messages,
+        client_bytes,
+        server_bytes,
+        client_login,
+        server_login,
+        scram_messages,
+        secret,
+        userlist,
+        configuration,
+        proxy_header,
     )
 }

@@ -437,7 +437,8 @@ def test_databases_that_do_not_exist_leave_no_pools_behind(
 def test_users_that_do_not_exist_leave_no_pools_behind(
     start_pgweir: Callable[..., Pgweir], pg18: Postgres
 ) -> None:
-    weir = start_pgweir(pg18, auth={"method": "trust"}, log={"level": "info"})
+    auth = {"method": "trust", "failure_delay": 0}
+    weir = start_pgweir(pg18, auth=auth, log={"level": "info"})
     for number in range(40):
         with RawClient(weir.port) as client:
             client.send(startup(user=f"nobody{number}", database=DATABASE))

@@ -9,7 +9,18 @@ import contextlib
 import socket
 import struct
 
-from proxy.relay import TRANSACTION_MODE, Line, Pool, Relay
+from proxy.relay import TRANSACTION_MODE, Line, Pool, Relay, Server
+from proxy.session import Settings, SettingsBook
+from proxy.session.following import (
+    Question,
+    Touched,
+    merge,
+    read_answer,
+    read_touched,
+    write_question,
+    write_reports,
+)
+from proxy.session.settings import switch
 from proxy.wire import messages
 from tests.fuzz.wire_end import NoControl
 
@@ -62,12 +73,45 @@ class _HonestServer:
         return said
 
 
+class _SettingsControl(NoControl):
+    """As the worker does it."""
+
+    def __init__(self) -> None:
+        self.book = SettingsBook()
+
+    def settings_reported(self, settings: Settings, name: str, value: str) -> Settings:
+        return self.book.reported(settings, name, value)
+
+    def settings_switch(self, have: Settings, want: Settings) -> bytes:
+        return switch(have, want).encode("utf-8", "surrogateescape")
+
+    def settings_touched(self, text: bytes | None, values: bytes | None) -> Touched:
+        return read_touched(text, values)
+
+    def settings_of(self, settings: Settings) -> Touched:
+        return Touched(frozenset(name.lower() for name in settings), True)
+
+    def settings_question(
+        self, server: Server, believed: Settings, startup: Settings, touched: list[Touched]
+    ) -> tuple[bytes, Question]:
+        reported = frozenset(name.lower() for name in server.defaults)
+        question = Question(believed, startup, merge(touched), login="u", reported=reported)
+        return write_question(question).encode("utf-8", "surrogateescape"), question
+
+    def settings_answered(
+        self, asked: Question, rows: list[bytes]
+    ) -> tuple[Settings, Settings, bytes]:
+        of_server, of_client = read_answer(asked, rows, self.book)
+        return of_server, of_client, write_reports(asked, of_client)
+
+
 class BothEnds:
     """said_to_client, said_to_server: all that the relay has passed on to each."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.relay = Relay(self.loop, NoControl(), [1.0])
+        control = _SettingsControl()
+        self.relay = Relay(self.loop, control, [1.0])
         self.line = Line("d", "u", "primary", [1.0])
         self.line.mode = TRANSACTION_MODE
         self.line.tracks_statements = True
@@ -80,7 +124,7 @@ class BothEnds:
         near, self.server = socket.socketpair()
         near.setblocking(False)
         self.server.setblocking(False)
-        settings = object()
+        settings = control.book.of({"TimeZone": "UTC", "client_encoding": "UTF8"})
         link = self.relay.dial(near.detach(), "server")
         link.enter(self.pool, 1, b"0000", settings)
         with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -7,6 +7,7 @@ pytest_plugins = [
     "tests.fixtures.pgweir",
     "tests.fixtures.node",
     "tests.fixtures.issuer",
+    "tests.fixtures.slapd",
 ]
 
 # How long an example takes says more about the machine than about the code.

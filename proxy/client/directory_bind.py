@@ -10,7 +10,8 @@ without a password succeeds as nobody), 4514 and 4515 (escaping).
 
 import contextlib
 import secrets
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import ldap
@@ -44,6 +45,8 @@ def ask_directory(options: Ldap, user: str, password: str) -> str | None:
         return "its name or password is not UTF-8"
     if not secret:
         return "the password sent is empty"
+    if not _is_itself(name):
+        return "a directory would take its name for another one"
     failed = DirectoryError("no LDAP server is named")
     for server in options.servers:
         try:
@@ -53,6 +56,19 @@ def ask_directory(options: Ldap, user: str, password: str) -> str | None:
         except ldap.LDAPError as error:
             raise DirectoryError(f"{server}: {_say(error)}") from None
     raise failed
+
+
+def _is_itself(name: str) -> bool:
+    """Whether a directory can take this name for no other one, as far as it is not about case.
+
+    It ignores spaces around a name and doubled ones within, and characters that are not seen; here
+    each of these would be a user of its own, with limits of its own. Source: RFC 4518.
+    """
+    return (
+        name.isprintable()
+        and " ".join(name.split()) == name
+        and unicodedata.normalize("NFKC", name) == name
+    )
 
 
 def _ask_server(server: str, options: Ldap, user: str, password: str) -> str | None:
@@ -87,10 +103,12 @@ def _bind(server: str, options: Ldap, name: str, password: str) -> str | None:
 def _search(server: str, options: Ldap, user: str) -> list[str]:
     """The names of those who are that user; two are as many as are asked for."""
     escaped = escape_filter_chars(user)
+    attribute = options.ldapsearchattribute or "uid"
+    by_attribute = options.ldapsearchfilter is None
     if options.ldapsearchfilter is not None:
         condition = options.ldapsearchfilter.replace("$username", escaped)
     else:
-        condition = f"({options.ldapsearchattribute or 'uid'}={escaped})"
+        condition = f"({attribute}={escaped})"
 
     def search(connection: Any) -> list[str]:
         try:
@@ -99,7 +117,7 @@ def _search(server: str, options: Ldap, user: str) -> list[str]:
                 options.ldapbasedn,
                 _SCOPES[options.ldapscope],
                 condition,
-                _NO_ATTRIBUTES,
+                [attribute] if by_attribute else _NO_ATTRIBUTES,
                 sizelimit=2,
             )
         except ldap.SIZELIMIT_EXCEEDED:
@@ -107,9 +125,23 @@ def _search(server: str, options: Ldap, user: str) -> list[str]:
         except ldap.INVALID_CREDENTIALS:
             raise DirectoryError(f"{server}: it refuses ldapbinddn and ldapbindpasswd") from None
         # Referrals come without a name; they are not followed.
-        return [name for name, _ in rows if name]
+        entries = [(name, said) for name, said in rows if name]
+        if by_attribute:
+            # Directories mostly ignore case, and users do not.
+            entries = [each for each in entries if user.encode() in _values(each[1], attribute)]
+        return [name for name, _ in entries]
 
     return _with_connection(server, options, search)
+
+
+def _values(entry: Mapping[str, list[bytes]], attribute: str) -> list[bytes]:
+    """An attribute's values; the server may write its name in another case."""
+    return [
+        value
+        for name, values in entry.items()
+        if name.lower() == attribute.lower()
+        for value in values
+    ]
 
 
 def _with_connection(server: str, options: Ldap, work: Callable[[Any], T]) -> T:

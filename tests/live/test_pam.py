@@ -1,0 +1,101 @@
+"""Logins that PAM judges, by real services in /etc/pam.d."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures.pgweir import Pgweir, configuration
+from tests.fixtures.postgres import APP, Postgres
+from tests.live.test_login import connect, refusal
+
+StartPgweir = Callable[..., Pgweir]
+MakeService = Callable[[str], str]
+
+PERMIT = "account required pam_permit.so\n"
+CHECK = """\
+#!/bin/sh
+password=$(tr -d '\\0')
+[ "$PAM_USER:$password" = "%s:%s" ] && [ "$PAM_SERVICE" = "%s" ]
+"""
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[MakeService]:
+    """Make services of PAM: `service("auth required …")` gives the name."""
+    folder = Path("/etc/pam.d")
+    if os.geteuid() != 0 or not folder.is_dir():
+        reason = "services of PAM can be made by root alone, in /etc/pam.d"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    pytest.importorskip("pam", reason="pip install pgweir[pam]")
+    made: list[Path] = []
+
+    def make(lines: str) -> str:
+        name = f"pgweir-test-{os.getpid()}-{len(made)}"
+        made.append(folder / name)
+        made[-1].write_text(lines.replace("%SERVICE", name))
+        return name
+
+    yield make
+    for each in made:
+        each.unlink()
+
+
+def judged(node: Postgres, service: str, **pam: Any) -> dict[str, Any]:
+    """A configuration in which no user is listed."""
+    config = configuration(node)
+    config["auth"] = {"method": "pam", "pam": {"pamservice": service, **pam}}
+    return config
+
+
+def test_the_password_that_pam_accepts_opens_the_server_too(
+    start_pgweir: StartPgweir, pg18: Postgres, service: MakeService, tmp_path: Path
+) -> None:
+    script = tmp_path / "check"
+    name = service(f"auth required pam_exec.so quiet expose_authtok {script}\n{PERMIT}")
+    script.write_text(CHECK % (APP.name, APP.password, name))
+    script.chmod(0o755)
+    weir = start_pgweir(judged(pg18, name))
+    assert connect(weir) == APP.name
+    for user, password in ((APP.name, "wrong"), ("nobody", APP.password)):
+        seen = len(weir.log)
+        assert f'PAM authentication failed for user "{user}"' in refusal(weir, password, user)
+        weir.wait_for_log("login refused.*PAM refuses", since=seen)
+    everything = "\n".join((*weir.log, weir.http("/metrics")[1]))
+    assert APP.password not in everything
+
+
+def test_an_account_that_is_closed_does_not_come_in_by_its_password(
+    start_pgweir: StartPgweir, pg18: Postgres, service: MakeService
+) -> None:
+    name = service("auth required pam_permit.so\naccount required pam_deny.so\n")
+    assert "PAM authentication failed" in refusal(start_pgweir(judged(pg18, name)), APP.password)
+
+
+def test_a_service_that_is_not_there_lets_nobody_in(
+    start_pgweir: StartPgweir, pg18: Postgres, service: MakeService
+) -> None:
+    weir = start_pgweir(judged(pg18, "pgweir-not-there"))
+    assert "PAM authentication failed" in refusal(weir, APP.password)
+
+
+def test_a_rule_names_its_service_and_one_that_hangs_holds_up_nobody_else(
+    start_pgweir: StartPgweir, pg18: Postgres, service: MakeService, tmp_path: Path
+) -> None:
+    script = tmp_path / "hang"
+    script.write_text("#!/bin/sh\nexec sleep 30\n")
+    script.chmod(0o755)
+    hanging = service(f"auth required pam_exec.so quiet {script}\n{PERMIT}")
+    permitting = service(f"auth required pam_permit.so\n{PERMIT}")
+    rules = f"host all app all pam pamservice={permitting}\nhost all all all pam\n"
+    (tmp_path / "hba.conf").write_text(rules)
+    config = judged(pg18, hanging, timeout="300ms")
+    config["auth"] |= {"method": "hba", "hba_file": str(tmp_path / "hba.conf")}
+    weir = start_pgweir(config)
+    assert "cannot be judged" in refusal(weir, "any", "ann")
+    assert "no answer in time" in weir.wait_for_log("a login cannot be judged")
+    assert connect(weir) == APP.name

@@ -14,6 +14,7 @@ import asyncpg
 
 from proxy.cluster.view import NodeAddress
 from proxy.config import ServerTls
+from proxy.server import AskedPassword, PasswordUnavailable
 from proxy.tls import context_for_servers
 
 APPLICATION_NAME = "pgweir monitor"
@@ -21,10 +22,13 @@ APPLICATION_NAME = "pgweir monitor"
 
 @dataclass(frozen=True, slots=True)
 class ProbeLogin:
-    """How the monitor logs in to every node of a cluster. password: plain, empty for none."""
+    """How the monitor logs in to every node of a cluster.
+
+    password: plain, empty for none, or where it is asked for at each login.
+    """
 
     user: str
-    password: str = field(default="", repr=False)
+    password: str | AskedPassword = field(default="", repr=False)
     database: str = "postgres"
     tls: ServerTls = field(default_factory=ServerTls)
 
@@ -42,6 +46,20 @@ async def dial(
     Raises what asyncpg and the socket raise: `diagnose` knows them. Cancelled, it leaves no
     connection behind.
     """
+    try:
+        return await _dial_some_way(address, login, settings)
+    except PasswordUnavailable as missing:
+        # A node that we cannot log in to is no dead node.
+        raise asyncpg.InterfaceError(str(missing)) from None
+    except asyncpg.InvalidAuthorizationSpecificationError:
+        if not isinstance(login.password, str):
+            await login.password.doubt()
+        raise
+
+
+async def _dial_some_way(
+    address: NodeAddress, login: ProbeLogin, settings: Mapping[str, str]
+) -> Any:
     ways = tls_ways(login.tls, address.host)
     for way in ways[:-1]:
         try:

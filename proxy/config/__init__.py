@@ -15,7 +15,7 @@ from proxy.config.limits import Limits, Overrides
 from proxy.config.listening import ClientTls, Http, Listen, Log
 from proxy.config.load import load, parse, reload, reload_secrets, secret_files
 from proxy.config.model import Config, Origin
-from proxy.config.policy import Policy
+from proxy.config.policy import PasswordSource, Policy, source_of
 from proxy.config.problems import ConfigError, Problem
 from proxy.config.quantities import format_duration, format_size, parse_duration, parse_size
 from proxy.config.schema import json_schema
@@ -52,6 +52,7 @@ __all__ = [
     "Origin",
     "Overrides",
     "Pam",
+    "PasswordSource",
     "Policy",
     "PoolMode",
     "Problem",
@@ -75,4 +76,5 @@ __all__ = [
     "reload",
     "reload_secrets",
     "secret_files",
+    "source_of",
 ]

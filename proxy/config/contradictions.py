@@ -16,7 +16,7 @@ from proxy.config.model import Config
 from proxy.config.problems import suggest
 from proxy.config.secret import Secret
 from proxy.config.section import KeyPath
-from proxy.config.topology import ServerTls
+from proxy.config.topology import ServerLogin, ServerTls
 
 _CONSOLE_NAMES = ("pgweir", "pgbouncer")
 _DISCOVERED = ("primary", "replica")
@@ -220,7 +220,24 @@ def _in_clusters(config: Config) -> Iterator[Contradiction]:
                         (*nodes, index, "roles", role_index),
                         f"which node is {role} is discovered, never declared; use another word",
                     )
-        yield from _in_server_tls((*path, "server", "tls"), cluster.server.tls)
+        yield from _in_login((*path, "server"), cluster.server, cluster.server.user)
+
+
+def _in_login(path: KeyPath, login: ServerLogin, user: str | None) -> Iterator[Contradiction]:
+    """How the proxy logs in to nodes. user: who the password is for."""
+    yield from _in_server_tls((*path, "tls"), login.tls)
+    if not login.password_command:
+        return
+    command = (*path, "password_command")
+    if login.password is not None:
+        # Also that of a password_file, which has taken its place by now.
+        yield Contradiction(
+            command, "given together with a password; keep one of the two", ((*path, "password"),)
+        )
+    if user is None:
+        yield Contradiction(
+            command, "a password, but for nobody; write the user under user", ((*path, "user"),)
+        )
 
 
 def _in_databases(config: Config) -> Iterator[Contradiction]:
@@ -241,7 +258,9 @@ def _in_databases(config: Config) -> Iterator[Contradiction]:
                 (("clusters", database.cluster),),
             )
         if database.server is not None:
-            yield from _in_server_tls((*path, "server", "tls"), database.server.tls)
+            cluster = config.clusters.get(database.cluster)
+            user = database.server.user or (cluster.server.user if cluster is not None else "")
+            yield from _in_login((*path, "server"), database.server, user)
 
 
 def _in_sizes(config: Config) -> Iterator[Contradiction]:

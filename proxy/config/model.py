@@ -20,6 +20,7 @@ from proxy.config.policy import (
     pick_target,
     resolve_limits,
     resolve_login,
+    resolve_password_source,
 )
 from proxy.config.section import Count, Section
 from proxy.config.topology import Cluster
@@ -119,6 +120,9 @@ class Config(Section):
             share_unnamed=entry.share_unnamed,
             server_user=login[0],
             server_password=login[1],
+            server_password_source=resolve_password_source(
+                self.clusters[entry.cluster].server, entry.server
+            ),
             server_tls=login[2],
             **resolve_limits(self.limits, entry, self.auth.users.get(user)),
         )

@@ -6,6 +6,7 @@ once per new (database, user), so nobody else has to know which of three places 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from proxy.config.access import User
@@ -17,13 +18,25 @@ from proxy.config.topology import ServerLogin, ServerTls
 
 
 @dataclass(frozen=True, slots=True)
+class PasswordSource:
+    """Where a password for the nodes comes from at each login: a file, else what a command prints.
+
+    ttl_s: how long what it printed is used.
+    """
+
+    file: Path | None
+    command: tuple[str, ...] = ()
+    ttl_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What holds for one user in one database.
 
     database, user: as the client asked. dbname: the database's name on the nodes.
     target: `primary`, `replica`, or a role some node has.
     server_user, server_password: log in to the node as them; None means as the client's user,
-    with what the client proved.
+    with what the client proved. server_password_source: asked before server_password.
     Durations are float seconds, sizes int bytes; what 0 means stands with each key in `Limits`.
     """
 
@@ -36,6 +49,7 @@ class Policy:
     share_unnamed: bool
     server_user: str | None
     server_password: Secret | None
+    server_password_source: PasswordSource | None
     server_tls: ServerTls
     pool_mode: PoolMode
     pool_size: int
@@ -103,6 +117,25 @@ def resolve_login(
         password = of_cluster.password
     tls = of_database.tls if "tls" in of_database.model_fields_set else of_cluster.tls
     return user, password, tls
+
+
+def resolve_password_source(
+    of_cluster: ServerLogin, of_database: ServerLogin | None
+) -> PasswordSource | None:
+    """Where the password of `resolve_login` comes from, None when it stands in the file itself."""
+    if of_database is not None:
+        if of_database.password is not None or of_database.password_command:
+            return source_of(of_database)
+        if of_database.user not in (None, of_cluster.user):
+            return None
+    return source_of(of_cluster)
+
+
+def source_of(login: ServerLogin) -> PasswordSource | None:
+    """Where a login's password comes from, None when it stands in the file itself."""
+    if login.password_file is None and not login.password_command:
+        return None
+    return PasswordSource(login.password_file, login.password_command, login.password_ttl)
 
 
 def pick_target(routes: Sequence[Route], database: str, user: str) -> str:

@@ -102,7 +102,20 @@ class ServerLogin(Section):
     )
     password: Secret | None = Field(default=None, description="The password, in plain.")
     password_file: FilePath | None = Field(
-        default=None, description="A file that holds the password, in place of `password`."
+        default=None,
+        description="A file that holds the password, in place of `password`; it is read at each "
+        "login.",
+    )
+    password_command: tuple[str, ...] = Field(
+        default=(),
+        description="A command that prints the password, in place of `password`: program and "
+        "arguments, run without a shell, for 15s at most. For passwords that live for minutes, "
+        "such as the tokens of a cloud's IAM.",
+    )
+    password_ttl: Duration = Field(
+        default=600.0,
+        description="How long what the command printed is used; when a node refuses it, the "
+        "command is run again at once.",
     )
     tls: ServerTls = Field(
         default_factory=ServerTls, description="TLS between the proxy and the nodes."

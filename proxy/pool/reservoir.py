@@ -28,7 +28,17 @@ from proxy.relay import (
     Relay,
     Server,
 )
-from proxy.server import Dialled, LoginRefused, NodeFull, Place, Unreachable, dial, send_cancel
+from proxy.server import (
+    Dialled,
+    LoginRefused,
+    NodeFull,
+    Passwords,
+    PasswordUnavailable,
+    Place,
+    Unreachable,
+    dial,
+    send_cancel,
+)
 from proxy.session import FOLLOWED, SettingsBook, StartupSettings
 from proxy.telemetry import BUCKET_BOUNDS_S, LimitedLog, Tally
 from proxy.wire import messages
@@ -103,6 +113,7 @@ class Reservoir:
     policy_of: what holds for a user in a database, None when there is no such database.
     credential_of: the secret of a client's user that can log in to a server, None when unknown.
     place_of: a node's place with the TLS that a policy asks for.
+    passwords: where those come from that are not in the configuration itself.
     on_unreachable: called with cluster and node name when a connection to a node failed.
     clock: monotonic seconds.
     """
@@ -115,6 +126,7 @@ class Reservoir:
         policy_of: Callable[[str, str], Policy | None],
         credential_of: Callable[[str], Credential | None],
         place_of: Callable[[Place, Policy], Place],
+        passwords: Passwords,
         on_unreachable: Callable[[str, str], None],
         clock: Callable[[], float],
     ) -> None:
@@ -123,6 +135,7 @@ class Reservoir:
         self._policy_of = policy_of
         self._credential_of = credential_of
         self._place_of = place_of
+        self._passwords = passwords
         self._on_unreachable = on_unreachable
         self._clock = clock
         self._derived = DerivedKeys()
@@ -520,14 +533,7 @@ class Reservoir:
     async def _dial(self, spring: _Spring, startup: Mapping[str, str]) -> Dialled:
         policy = spring.policy
         node = (policy.cluster, spring.node.name)
-        if policy.server_user is not None:
-            user = policy.server_user
-            credential: Credential | None = (
-                None if policy.server_password is None else PlainSecret(str(policy.server_password))
-            )
-        else:
-            user = policy.user
-            credential = self._credential_of(user)
+        user = policy.user if policy.server_user is None else policy.server_user
 
         def attempt(credential: Credential | None) -> Awaitable[Dialled]:
             return dial(
@@ -541,14 +547,16 @@ class Reservoir:
             )
 
         try:
+            credential = await self._credential(policy)
             try:
                 dialled = await attempt(credential)
             except LoginRefused as refused:
-                # The server may not know the new password yet.
-                old = credential.old if isinstance(credential, PlainSecret | Md5Secret) else None
-                if old is None or not refused.sqlstate.startswith("28"):
+                if not refused.sqlstate.startswith("28"):
                     raise
-                dialled = await attempt(old)
+                other = await self._other_credential(policy, credential)
+                if other is None:
+                    raise
+                dialled = await attempt(other)
         except Unreachable:
             self.connects.add((*node, "refused"))
             raise
@@ -560,6 +568,31 @@ class Reservoir:
             raise
         self.connects.add((*node, "ok"))
         return dialled
+
+    async def _credential(self, policy: Policy) -> Credential | None:
+        """What to log in with. Raises Unreachable when a command does not say."""
+        if policy.server_user is None:
+            return self._credential_of(policy.user)
+        if policy.server_password_source is not None:
+            try:
+                return PlainSecret(await self._passwords.current(policy.server_password_source))
+            except PasswordUnavailable as missing:
+                # What a file had when it could be read is better than nothing.
+                if policy.server_password is None:
+                    raise Unreachable(str(missing)) from None
+        return None if policy.server_password is None else PlainSecret(str(policy.server_password))
+
+    async def _other_credential(
+        self, policy: Policy, refused: Credential | None
+    ) -> Credential | None:
+        """What else to log in with, now that a server has refused this."""
+        if policy.server_user is None or policy.server_password_source is None:
+            # The server may not know the new password yet.
+            return refused.old if isinstance(refused, PlainSecret | Md5Secret) else None
+        if isinstance(refused, PlainSecret):
+            self._passwords.doubt(policy.server_password_source, refused.password)
+        renewed = await self._credential(policy)
+        return None if renewed == refused else renewed
 
     def _enter(self, pool: Pool, spring: _Spring, dialled: Dialled) -> None:
         settings = self._book.of_reported(dialled.parameters)
@@ -736,7 +769,8 @@ def login_of(policy: Policy) -> tuple[object, ...]:
         policy.cluster,
         policy.dbname,
         policy.server_user,
-        None if policy.server_password is None else str(policy.server_password),
+        # One that is meant to change ends no connection that was opened with another.
+        policy.server_password_source or str(policy.server_password),
     )
 
 

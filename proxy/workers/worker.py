@@ -34,11 +34,12 @@ from proxy.config import (
     Policy,
     reload_secrets,
     secret_files,
+    source_of,
 )
 from proxy.console import HttpEndpoint
 from proxy.pool import NodePlace, Reservoir
 from proxy.relay import Client, Link, Pool, Relay, Server
-from proxy.server import Place
+from proxy.server import AskedPassword, Passwords, Place
 from proxy.session import Settings, SettingsBook
 from proxy.session.following import (
     Question,
@@ -82,13 +83,14 @@ class Worker:
         self._loop = loop
         clock = time.monotonic
         self._book = SettingsBook()
+        self._passwords = Passwords(clock)
         self._relay = Relay(loop, self, BUCKET_BOUNDS_S)
         self._roster = read_roster(config)
         self._verifiers = Verifiers(os.urandom(32))
         admission = read_admission(config)
         self._contexts = read_contexts(config, {})
         self._places = read_places(config, self._contexts)
-        self._directory = self._new_directory(read_inquiry(config))
+        self._directory = self._new_directory(read_inquiry(config, self._passwords))
         self._terms = read_terms(config, self._roster, admission, self._directory)
         self._reservoir = Reservoir(
             self._relay,
@@ -96,6 +98,7 @@ class Worker:
             policy_of=self._policy_of,
             credential_of=self._credential_of,
             place_of=self._place_of,
+            passwords=self._passwords,
             on_unreachable=self._poke,
             clock=clock,
         )
@@ -109,7 +112,7 @@ class Worker:
         self._monitors: dict[str, Monitor] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
         for name, cluster in config.clusters.items():
-            self._monitors[name] = new_monitor(name, cluster, self._publish)
+            self._monitors[name] = new_monitor(name, cluster, self._passwords, self._publish)
         self._clock_task: asyncio.Task[None] | None = None
         self._loop_lag = LoopLag(loop)
         self._bugs = LimitedLog(_log, clock)
@@ -177,7 +180,7 @@ class Worker:
         roster = read_roster(config)
         admission = await asyncio.to_thread(read_admission, config)
         directory = self._directory
-        if (inquiry := read_inquiry(config)) != (directory and directory.inquiry):
+        if (inquiry := read_inquiry(config, self._passwords)) != (directory and directory.inquiry):
             directory = self._new_directory(inquiry)
         terms = read_terms(config, roster, admission, directory)
         contexts = read_contexts(config, self._contexts)
@@ -237,7 +240,7 @@ class Worker:
         """Another monitor for a cluster that has changed; lines keep their pools until it knows."""
         if name in self._watching:
             self._watching[name].cancel()
-        self._monitors[name] = new_monitor(name, cluster, self._publish)
+        self._monitors[name] = new_monitor(name, cluster, self._passwords, self._publish)
         self._watching[name] = self._loop.create_task(self._monitors[name].run())
 
     async def stop(self, *, patience_s: float | None) -> None:
@@ -263,6 +266,7 @@ class Worker:
             await asyncio.wait(tasks)
         if self._directory is not None:
             self._directory.close()
+        self._passwords.close()
         await self._reservoir.close()
         if self._http is not None:
             await self._http.stop()
@@ -507,15 +511,20 @@ def read_roster(config: Config) -> Roster:
     return Roster.from_texts(texts, old)
 
 
-def read_inquiry(config: Config) -> Inquiry | None:
+def read_inquiry(config: Config, passwords: Passwords) -> Inquiry | None:
     """How users are looked up in the databases, or None when they are not."""
     auth = config.auth
     if not auth.has_query:
         return None
-    logins = {
-        name: ProbeLogin(*auth.query_login(cluster), auth.query_database, cluster.server.tls)
-        for name, cluster in config.clusters.items()
-    }
+    logins = {}
+    for name, cluster in config.clusters.items():
+        user, password = auth.query_login(cluster)
+        logins[name] = ProbeLogin(
+            user,
+            password or ask_password(cluster, user, passwords) or "",
+            auth.query_database,
+            cluster.server.tls,
+        )
     return Inquiry(auth.query or DEFAULT_QUERY, logins, auth.query_ttl)
 
 
@@ -563,12 +572,22 @@ def read_places(config: Config, contexts: Contexts) -> Mapping[str, Callable[[No
     return {name: maker(cluster) for name, cluster in config.clusters.items()}
 
 
-def new_monitor(name: str, cluster: Cluster, publish: Callable[[ClusterView], None]) -> Monitor:
+def ask_password(cluster: Cluster, user: str, passwords: Passwords) -> AskedPassword | None:
+    """Where the password of a node's user is asked for; None where it is known beforehand."""
+    source = source_of(cluster.server)
+    if user != cluster.server.user or source is None or source.file is not None:
+        return None
+    return AskedPassword(passwords, source)
+
+
+def new_monitor(
+    name: str, cluster: Cluster, passwords: Passwords, publish: Callable[[ClusterView], None]
+) -> Monitor:
     """The monitor of one cluster."""
     user, password = cluster.monitor_login
     login = ProbeLogin(
         user,
-        "" if password is None else str(password),
+        str(password or "") or ask_password(cluster, user, passwords) or "",
         cluster.monitor.dbname,
         cluster.server.tls,
     )

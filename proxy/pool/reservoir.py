@@ -724,6 +724,16 @@ class Reservoir:
         return [basin.line for basin in self._basins.values()]
 
     @property
+    def node_limits(self) -> dict[tuple[str, str], int]:
+        """Server connections that nodes take, by cluster and node, of those with a limit."""
+        return {
+            (cluster, node.name): node.max_connections
+            for cluster, nodes in self._nodes.items()
+            for node in nodes
+            if node.max_connections
+        }
+
+    @property
     def policies(self) -> list[tuple[Policy, Line]]:
         """All lines with what holds for them."""
         return [(basin.policy, basin.line) for basin in self._basins.values()]

@@ -106,6 +106,7 @@ class Figures:
     server_connections: (cluster, node, database, user, state) with state active, idle, login or
         closing.
     pools: (cluster, node, database, user).
+    server_limits: (cluster, node), the server connections it takes from us; absent when unlimited.
     pool_wait: how long clients waited for a server connection, of those that got one or gave up.
     queries: (database, node, role). query_duration: (database, role).
     transactions: database. bytes_received, bytes_sent: as the proxy sees its clients.
@@ -124,6 +125,7 @@ class Figures:
     client_limit: int = 0
     server_connections: Mapping[tuple[str, str, str, str, str], int] = field(default_factory=dict)
     pools: Mapping[tuple[str, str, str, str], PoolFigures] = field(default_factory=dict)
+    server_limits: Mapping[tuple[str, str], int] = field(default_factory=dict)
     pool_wait: Histogram = EMPTY_HISTOGRAM
     queries: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     query_duration: Mapping[tuple[str, str], Histogram] = field(default_factory=dict)

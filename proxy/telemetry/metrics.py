@@ -111,6 +111,14 @@ METRICS: tuple[MetricRow, ...] = (
         lambda figures: figures.server_connections.items(),
     ),
     MetricRow(
+        "pgweir_server_connections_limit",
+        "gauge",
+        ("cluster", "node"),
+        "",
+        "Server connections allowed to the node over all pools; missing when there is no limit.",
+        lambda figures: figures.server_limits.items(),
+    ),
+    MetricRow(
         "pgweir_pool_size_limit",
         "gauge",
         ("cluster", "node", "database", "user"),

@@ -56,6 +56,7 @@ def read_figures(
         client_limit=client_limit,
         server_connections=servers,
         pools=pools,
+        server_limits=reservoir.node_limits,
         pool_wait=read_histogram(relay.waits),
         queries=queries,
         query_duration=durations,

@@ -130,6 +130,7 @@ def shared(pg18: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     }
     places: dict[str, dict[str, Any]] = {
         "by_database": {"cluster": "main", "max_db_connections": LIMIT},
+        "replicated": {"cluster": "main", "max_db_connections": 1, "query_wait_timeout": "1s"},
         "user_one": {"cluster": "main"},
         "user_two": {"cluster": "main"},
         "missing": {"cluster": "main", "dbname": "there_is_no_such_database"},
@@ -190,6 +191,14 @@ def test_at_a_limit_an_idle_connection_of_another_pool_makes_room(
         assert servers(shared, **of(rivals.one)) == LIMIT - 1
 
 
+@pytest.mark.parametrize("cluster", ["declared", "found"])
+def test_the_limit_of_a_node_is_a_metric(shared: Pgweir, cluster: str) -> None:
+    # Known as soon as the node has been probed.
+    shared.wait_until(
+        lambda: shared.metric("pgweir_server_connections_limit", cluster=cluster) == LIMIT
+    )
+
+
 def test_a_greedy_pool_leaves_the_other_its_share(shared: Pgweir, rivals: Rivals) -> None:
     """Fifty clients that never pause, against two: they share by halves."""
     with contextlib.ExitStack() as stack:
@@ -240,6 +249,29 @@ def test_more_pools_than_connections_take_turns(shared: Pgweir) -> None:
         over.set()
         for each in threads:
             each.join()
+
+
+def test_a_replication_connection_counts_and_is_refused_at_a_limit(
+    pg18: Postgres, shared: Pgweir
+) -> None:
+    pg18.execute(f"ALTER ROLE {PLAIN_USER.name} REPLICATION")
+
+    def begin() -> RawClient:
+        client = RawClient(shared.port)
+        client.send(startup(user=PLAIN_USER.name, database="replicated", replication="database"))
+        return client
+
+    try:
+        with begin() as first:
+            first.read_welcome()
+            with begin() as second:
+                *_, last = second.read_to_end()
+                assert last.fields["C"] == "53300"
+            assert first.ask("IDENTIFY_SYSTEM")[-1].kind == b"Z"
+        with begin() as third:
+            third.read_welcome()
+    finally:
+        pg18.execute(f"ALTER ROLE {PLAIN_USER.name} NOREPLICATION")
 
 
 def test_a_connection_that_never_came_takes_no_room(shared: Pgweir) -> None:

@@ -17,10 +17,13 @@ from proxy.config.availability import find_unavailable, find_warnings
 from proxy.config.contradictions import Contradiction, find_contradictions
 from proxy.config.document import Document, UnreadableError, read_document
 from proxy.config.environment import apply_flags, from_environment
+from proxy.config.listening import ClientTls
 from proxy.config.model import Config, Origin
+from proxy.config.pem import find_unusable
 from proxy.config.problems import ConfigError, Problem, describe, write_path
 from proxy.config.secret import Secret
 from proxy.config.section import KeyPath
+from proxy.config.topology import ServerTls
 from proxy.config.userlist import read_userlist
 from proxy.errors import ProxyBug
 
@@ -158,7 +161,11 @@ class _Reading:
             # Stable: what was found on the same line stays in the order it was found.
             raise ConfigError(sorted(self._problems, key=lambda problem: problem.line))
         return config.noting(
-            tuple(str(self._at(path, text)) for path, text in find_warnings(config)), Origin()
+            tuple(
+                str(self._at(path, text))
+                for path, text in (*find_warnings(config), *_unusable_files(config))
+            ),
+            Origin(),
         )
 
     def _at(self, path: KeyPath, text: str) -> Problem:
@@ -246,6 +253,25 @@ class _Reading:
                 yield Contradiction(path, f"there is no file {file}; name one that exists")
             elif not os.access(file, os.R_OK):
                 yield Contradiction(path, f"{file} cannot be read; allow this user to read it")
+
+
+def _unusable_files(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Certificates, keys and authorities with which the program will not start.
+
+    Told as warnings: where a file is judged, they need not be those of the machine it will run on.
+    """
+    for path, tls in _tls_sections_in(config):
+        for key, text in find_unusable(tls):
+            yield (*path, key), text
+
+
+def _tls_sections_in(config: Config) -> Iterator[tuple[KeyPath, ClientTls | ServerTls]]:
+    yield ("listen", "tls"), config.listen.tls
+    for name, cluster in config.clusters.items():
+        yield ("clusters", name, "server", "tls"), cluster.server.tls
+    for name, database in config.databases.items():
+        if database.server is not None:
+            yield ("databases", name, "server", "tls"), database.server.tls
 
 
 def _holds_secrets(path: KeyPath) -> bool:

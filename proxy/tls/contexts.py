@@ -1,6 +1,7 @@
 """The contexts: what clients are offered, and what is asked of servers."""
 
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,14 +37,14 @@ def offer_to_clients(tls: ClientTls, *, ask_for_certificate: bool) -> Offer:
     _bound(context, tls)
     # A session ticket per connection costs as much as it saves to clients that never resume.
     context.num_tickets = 0
-    context.load_cert_chain(tls.cert, tls.key)
+    _load_pair(context, tls.cert, tls.key)
     if tls.mode in ("verify-ca", "verify-full"):
         context.verify_mode = ssl.CERT_REQUIRED
     elif ask_for_certificate and tls.ca is not None:
         context.verify_mode = ssl.CERT_OPTIONAL
     if context.verify_mode != ssl.CERT_NONE and tls.ca is not None:
         context.load_verify_locations(tls.ca)
-    return Offer(context, _own_endpoint(tls.cert))
+    return Offer(context, _own_endpoint(context))
 
 
 def context_for_servers(tls: ServerTls) -> ssl.SSLContext:
@@ -64,7 +65,7 @@ def context_for_servers(tls: ServerTls) -> ssl.SSLContext:
     else:
         context.verify_mode = ssl.CERT_NONE
     if tls.cert is not None:
-        context.load_cert_chain(tls.cert, tls.key)
+        _load_pair(context, tls.cert, tls.key)
     return context
 
 
@@ -81,9 +82,21 @@ def _bound(context: ssl.SSLContext, tls: ClientTls | ServerTls) -> None:
     context.set_alpn_protocols([ALPN])
 
 
-def _own_endpoint(cert: Path) -> bytes | None:
-    """Of the first certificate in the file: that is the one OpenSSL shows."""
-    text = cert.read_text("ascii", "replace")
-    start = text.index(ssl.PEM_HEADER)
-    end = text.index(ssl.PEM_FOOTER, start) + len(ssl.PEM_FOOTER)
-    return hash_endpoint(ssl.PEM_cert_to_DER_cert(text[start:end]))
+def _load_pair(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
+    # The empty passphrase keeps OpenSSL from asking for one at the terminal.
+    context.load_cert_chain(cert, key, password="")
+
+
+def _own_endpoint(context: ssl.SSLContext) -> bytes | None:
+    """Of the certificate that clients are shown: we look at it as one of them."""
+    looking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    looking.check_hostname = False
+    looking.verify_mode = ssl.CERT_NONE
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = looking.wrap_bio(back, there)
+    server = context.wrap_bio(there, back, server_side=True)
+    for end in (client, server, client):
+        with suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    certificate = client.getpeercert(binary_form=True)
+    return None if certificate is None else hash_endpoint(certificate)

@@ -4,6 +4,7 @@ The handshake is the control plane's: a coroutine that carries records between a
 SSLObject. Afterwards the relay reads and writes through the finished session.
 """
 
+import asyncio
 import ssl
 
 from proxy.errors import PeerError
@@ -40,7 +41,7 @@ async def shake_hands(
             session.do_handshake()
         except ssl.SSLWantReadError:
             link.write(outgoing.read())
-            incoming.write(await next_bytes(link, _RECORD_BYTES))
+            incoming.write(await _next_record(link))
         except ssl.SSLError as failed:
             link.write(outgoing.read())  # the alert says why
             raise HandshakeFailed(f"TLS handshake failed: {_reason_of(failed)}") from None
@@ -49,6 +50,15 @@ async def shake_hands(
     link.write(outgoing.read())
     link.start_tls(session, incoming, outgoing)
     return session
+
+
+async def _next_record(link: Link) -> bytes:
+    try:
+        return await next_bytes(link, _RECORD_BYTES)
+    except asyncio.CancelledError:
+        # Out of time, or shutting down: no words in clear may follow.
+        link.abandon()
+        raise
 
 
 def _reason_of(failed: ssl.SSLError) -> str:

@@ -207,3 +207,17 @@ def test_reload_reads_the_file_again_and_keeps_the_flags(tmp_path: Path) -> None
     write(tmp_path, "auth: {users: {a: {password: two}}}\n")
     again = reload(config, {})
     assert (users_of(again), again.limits.pool_size) == ({"a": "two"}, 3)
+
+
+def test_certificates_that_are_no_use_are_warned_of(tmp_path: Path) -> None:
+    """And not refused: they may be stand-ins for those of another machine."""
+    for name in ("server.crt", "server.key", "ca.crt"):
+        (tmp_path / name).write_text("not PEM")
+    tls = "mode: verify-ca, cert: server.crt, key: server.key, ca: ca.crt"
+    file = write(tmp_path, f"listen: {{tls: {{{tls}}}}}\n")
+    cert, ca = load(file, {}).warnings[-2:]
+    assert cert.startswith(f"{file}:3: listen.tls.cert: no use with {tmp_path}/server.key (")
+    assert ca == (
+        f"{file}:3: listen.tls.ca: {tmp_path}/ca.crt holds no certificate; name a PEM file of "
+        "authorities"
+    )

@@ -97,7 +97,9 @@ routes:
     nothing_yet = (
         "without effect in this version: a node's weight, zone and lag decide nothing yet."
     )
-    assert config.warnings == (
+    # The files are there, but empty; that is warned of, too.
+    warnings = tuple(each for each in config.warnings if ".tls." not in each)
+    assert warnings == (
         f"f.yaml:25: clusters.main.replicas.max_lag: {nothing_yet}",
         f"f.yaml:25: clusters.main.replicas.max_lag_bytes: {nothing_yet}",
         f"f.yaml:25: clusters.main.replicas.balance: {nothing_yet}",

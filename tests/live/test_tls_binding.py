@@ -252,6 +252,16 @@ def test_bytes_before_the_handshake_are_never_taken_for_encrypted_ones(
     assert answer(bound_weir, sslmode="require") == "in"
 
 
+def test_a_handshake_that_takes_too_long_ends_without_a_word_in_clear(
+    start_pgweir: StartPgweir, pg18: Postgres, certificates: Certificates
+) -> None:
+    weir = start_pgweir(pg18, **listening(certificates), limits={"client_login_timeout": "200ms"})
+    with socket.create_connection(("127.0.0.1", weir.port), 10) as sock:
+        sock.sendall(packet(struct.pack("!i", SSL_REQUEST)))
+        assert read_to_end(sock) == b"S"
+    assert weir.metric("pgweir_refusals_total", reason="login_timeout") == 1
+
+
 def test_direct_tls_where_there_is_none_is_refused(
     start_pgweir: StartPgweir, pg18: Postgres
 ) -> None:

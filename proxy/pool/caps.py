@@ -41,7 +41,7 @@ class _Party:
         """more: connections it wants beside those it has."""
         pool = self.pool
         busy = len(pool.servers) - len(pool.idle) + pool.connecting
-        recent = sum(self.is_lasting or now_s - each.idle_since_s < _RECENT_S for each in pool.idle)
+        recent = sum(now_s - each.idle_since_s < _RECENT_S for each in pool.idle)
         wanted = 0 if pool.retired else busy + recent + more
         is_fresh = busy > 0 and now_s - self.given_s < _TURN_S
         return Claim(pool.size, wanted, self.held, self.given_s, is_fresh)
@@ -111,7 +111,7 @@ class Caps:
     def ask(self, pool: Pool, *, lasting: bool = False) -> None:
         """The pool wants one more connection: it is granted now, or as soon as it can be.
 
-        lasting: its connections are not to be taken while they are idle.
+        lasting: its connections are not to be shared, however long they are idle.
         """
         party = self._party(pool)
         party.is_lasting = lasting
@@ -205,9 +205,13 @@ class Caps:
 
     def _shares(self, cap: _Cap, hungry: Mapping[_Party, int]) -> dict[_Party, int]:
         now_s = self._clock()
-        parties = list(cap.parties.values())
+        kept = {
+            party: party.held for party in cap.parties.values() if party.is_lasting and party.held
+        }
+        parties = [party for party in cap.parties.values() if party not in kept]
         claims = [party.claim(hungry.get(party, 0), now_s) for party in parties]
-        return dict(zip(parties, fair_shares(cap.limit, claims), strict=True))
+        shares = fair_shares(cap.limit - sum(kept.values()), claims)
+        return kept | dict(zip(parties, shares, strict=True))
 
     def _give_room(self, hungry: dict[_Party, int], shares: _Shares) -> None:
         """One by one, to who has least for his weight among those entitled to more."""

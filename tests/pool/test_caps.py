@@ -333,3 +333,14 @@ def test_a_limit_met_by_one_who_is_alone_is_for_others_to_lift() -> None:
     one.lose(next(iter(one.servers)))
     one.servers.clear()
     assert not town.caps.meet(("node", "db"))
+
+
+def test_a_connection_that_is_its_clients_own_is_not_shared() -> None:
+    town = Town(db=1)
+    own, other = town.pool("own", "db"), town.pool("other", "db")
+    town.caps.ask(cast("Pool", own), lasting=True)
+    own.idle.extend(own.servers)
+    town.now_s += 60
+    other.want(1)
+    town.pass_time(5)
+    assert (len(own.servers), other.busy) == (1, 0)

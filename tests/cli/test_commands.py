@@ -119,7 +119,7 @@ def test_a_wrong_rule_for_logins_is_told_with_its_own_file_and_line(
         "local all all peer map=accounts\n"
         "host all +dev all md5\n"
         "include more.conf\n"
-        "host all all all ldap ldapbasedn=x ldapbindpasswd=hunter2\n"
+        "host all all all ldap ldapbasedn=x ldapbindpasswd=my hunter2\n"
     )
     maps.write_text("accounts /( app\n")
     result = invoke(command, "-c", file)
@@ -132,7 +132,8 @@ def test_a_wrong_rule_for_logins_is_told_with_its_own_file_and_line(
             f'{rules}:3: (rule): there is no group "dev"; describe it under auth.groups',
             f"{rules}:4: (rule): {file.parent}/more.conf cannot be read (No such file or "
             "directory)",
-            f"{rules}:5: (rule): ldap is not available in this version",
+            f"{rules}:5: (rule): behind the method stand options as name=value; one of them has "
+            "no =",
             f'{maps}:1: (rule): "(" is not a regular expression as this program understands them',
         ],
     )

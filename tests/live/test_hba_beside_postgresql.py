@@ -133,22 +133,17 @@ def test_addresses_tls_and_certificates_decide_as_in_postgresql(
     for each in (without, shown):
         each.check_hostname = False
 
-    def ways(tcp: tuple[str, int], unix: str) -> dict[str, tuple[Place, ssl.SSLContext | None]]:
-        return {
-            "tcp": (tcp, None),
-            "tls": (tcp, without),
-            "cert": (tcp, shown),
-            "unix": (unix, None),
-        }
+    def ask(tcp: tuple[str, int], unix: str) -> dict[tuple[str, ...], tuple[Any, ...]]:
+        users = (*(each.name for each in (APP, MD5_USER, PLAIN_USER, CERT_USER)), "stranger")
+        ways = {"tcp": (tcp, None), "tls": (tcp, without), "unix": (unix, None)}
+        databases = (DATABASE, APP.name, "all", "postgres", "elsewhere")
+        with_certificate = answers({"cert": (tcp, shown)}, users, (DATABASE, "elsewhere"))
+        return answers(ways, users, databases) | with_certificate
 
-    users = (*(each.name for each in (APP, MD5_USER, PLAIN_USER, CERT_USER)), "stranger", "all")
-    databases = (DATABASE, APP.name, "all", "postgres", "elsewhere", "replication")
-    ours = answers(
-        ways(("127.0.0.1", weir.port), f"{tmp_path}/.s.PGSQL.{weir.port}"), users, databases
-    )
+    ours = ask(("127.0.0.1", weir.port), f"{tmp_path}/.s.PGSQL.{weir.port}")
     with in_force(pg_tls, OVER_TLS, CERTIFICATE_MAPS):
         socket_file = f"{pg_tls.socket_dir}/.s.PGSQL.{pg_tls.port}"
-        theirs = answers(ways((pg_tls.host, pg_tls.port), socket_file), users, databases)
+        theirs = ask((pg_tls.host, pg_tls.port), socket_file)
     assert ours == theirs
     assert {answer[:2] for answer in ours.values()} == {
         (b"R", 0),

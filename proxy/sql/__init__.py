@@ -8,7 +8,7 @@ knows nodes, sessions or sockets; what the catalogue knows of functions and view
 
 from proxy.sql.classifier import Classifier
 from proxy.sql.facts import Call, Effect, Facts, Name, Touch, Transaction
-from proxy.sql.grammar import GrammarError
+from proxy.sql.grammar import GrammarError, Tree, parse
 from proxy.sql.lexer import Lexed, lex
 from proxy.sql.reading import read_facts
 from proxy.sql.verdict import Catalogue, Verdict
@@ -25,9 +25,11 @@ __all__ = [
     "Name",
     "Touch",
     "Transaction",
+    "Tree",
     "Verdict",
     "Volatility",
     "builtin_volatility",
     "lex",
+    "parse",
     "read_facts",
 ]

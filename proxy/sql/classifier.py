@@ -7,7 +7,7 @@ asked for longest ago goes first.
 
 from collections import OrderedDict
 
-from proxy.sql.grammar import MAX_TOKENS, GrammarError, parse
+from proxy.sql.grammar import GrammarError, parse
 from proxy.sql.lexer import Lexed, lex
 from proxy.sql.reading import read_facts
 from proxy.sql.verdict import Catalogue, Verdict, judge, unreadable
@@ -62,10 +62,8 @@ class Classifier:
         return self._bytes
 
     def _find_verdict(self, key: bytes, tokens: int, statements: int) -> Verdict:
-        if tokens > MAX_TOKENS:
-            return unreadable(f"more than {MAX_TOKENS} tokens")
         try:
-            facts = [read_facts(tree) for tree in parse(key)]
+            facts = [read_facts(tree) for tree in parse(key, tokens)]
         except GrammarError as error:
             return unreadable(str(error))
         if len(facts) != statements:

@@ -19,19 +19,25 @@ from postgast.native import lib
 Tree = dict[str, Any]
 
 MAX_BYTES = 65536
-# 8192 levels: a fifth of what was seen to fit in 8 MiB.
-MAX_TOKENS = 16384
+# 4096 levels: a tenth of what was seen to fit in 8 MiB. And some 50 ms of work at worst.
+MAX_TOKENS = 8192
 
 
 class GrammarError(Exception):
     """PostgreSQL would not understand the text, or we do not dare to try."""
 
 
-def parse(text: bytes) -> list[Tree]:
+def parse(text: bytes, tokens: int | None = None) -> list[Tree]:
     """Give the tree of each statement.
 
+    text: a key; or what a client sent, if its standard_conforming_strings is on.
+    tokens: how many the lexer has counted in a key; without, each byte counts for one.
     Bytes that are no UTF-8 come out by `surrogateescape`. Raises GrammarError.
     """
+    if tokens is None:
+        tokens = len(text)
+    if tokens > MAX_TOKENS:
+        raise GrammarError(f"more than {MAX_TOKENS} tokens")
     if len(text) > MAX_BYTES:
         raise GrammarError(f"longer than {MAX_BYTES} bytes")
     result = lib.pg_query_parse(text)

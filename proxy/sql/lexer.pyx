@@ -3,7 +3,8 @@
 One linear pass, no recursion, nothing allocated but the output. The output, the *key*, is again SQL
 that PostgreSQL's grammar reads in the same way: comments are gone, there is one space between tokens,
 unquoted words are in lower case, a constant is '1' or 1, a list of constants after IN has one of
-them, and empty statements are dropped. So whatever is decided from the key cannot depend on a
+them, rows of VALUES behind the first are left out if nothing in them can matter, and empty
+statements are dropped. So whatever is decided from the key cannot depend on a
 constant. The one exception is the name of a setting in set_config() and current_setting(), which is
 kept.
 
@@ -22,6 +23,7 @@ cdef enum Kind:
     DIGIT = 4
     OPERATOR = 8            # op_chars
     HEX = 16
+    IN_NAME = 32            # ident_cont
 
 cdef uint8_t KINDS[256]
 cdef uint8_t LOWER[256]
@@ -45,6 +47,10 @@ cdef void _fill_tables() noexcept:
         KINDS[c] |= HEX
     for c in b'~!@#^&|`?+-*/%<>=':
         KINDS[c] |= OPERATOR
+    KINDS[36] |= IN_NAME
+    for c in range(256):
+        if KINDS[c] & (NAME_START | DIGIT):
+            KINDS[c] |= IN_NAME
 
 
 _fill_tables()
@@ -92,8 +98,11 @@ cdef const char *after_comment(const char *p, const char *end) noexcept nogil:
     return NULL
 
 
-cdef const char *after_name(const char *p, const char *end) noexcept nogil:
-    while p < end and (is_kind(p[0], NAME_START | DIGIT) or p[0] == c'$'):
+cdef const char *copy_name(const char *p, const char *end, char *to) noexcept nogil:
+    """A name without quotes, written in lower case to `to`, which has room for all up to `end`."""
+    while p < end and is_kind(p[0], IN_NAME):
+        to[0] = <char>LOWER[<uint8_t>p[0]]
+        to += 1
         p += 1
     return p
 
@@ -282,6 +291,9 @@ cdef enum Word:
     UESCAPE
     OF_SETTING      # set_config or current_setting
     SETTING_NEXT    # the bracket behind it
+    VALUES
+    PLAIN           # NULL, DEFAULT, TRUE or FALSE
+    CAST            # ::
 
 
 cdef Word word_of(const char *p, Py_ssize_t n) noexcept nogil:
@@ -299,19 +311,27 @@ cdef Word word_of(const char *p, Py_ssize_t n) noexcept nogil:
     elif n == 4:
         if memcmp(p, b'case', 4) == 0:
             return CASE
+        if memcmp(p, b'null', 4) == 0 or memcmp(p, b'true', 4) == 0:
+            return PLAIN
     elif n == 5:
         if memcmp(p, b'begin', 5) == 0:
             return BEGIN
+        if memcmp(p, b'false', 5) == 0:
+            return PLAIN
     elif n == 6:
         if memcmp(p, b'create', 6) == 0:
             return CREATE
         if memcmp(p, b'atomic', 6) == 0:
             return ATOMIC
+        if memcmp(p, b'values', 6) == 0:
+            return VALUES
     elif n == 7:
         if memcmp(p, b'replace', 7) == 0:
             return REPLACE
         if memcmp(p, b'uescape', 7) == 0:
             return UESCAPE
+        if memcmp(p, b'default', 7) == 0:
+            return PLAIN
     elif n == 8:
         if memcmp(p, b'function', 8) == 0:
             return ROUTINE
@@ -350,10 +370,20 @@ ctypedef struct Place:
     bint begun
     Word last_word          # the token before this one
     bint after_dot
-    Py_ssize_t list_key     # length of the key behind the first constant of an IN list; or
-    Py_ssize_t list_depth   # 0 when in none
-    Py_ssize_t list_tokens  # and how many tokens there were
-    bint list_first         # the list has no constant yet
+    # A list of constants behind IN: the brackets it is in, or 0; the length of the key behind its
+    # first constant, or 0 while there is no second; and the tokens up to there.
+    Py_ssize_t list_depth
+    Py_ssize_t list_key
+    Py_ssize_t list_tokens
+    # Rows of VALUES: the brackets they are in, or 0; the length of the key behind the last one that
+    # stays, or 0 while there is none; the tokens up to there.
+    Py_ssize_t rows_depth
+    Py_ssize_t rows_key
+    Py_ssize_t rows_tokens
+    bint row_is_flat        # it begins with a constant, and has no brackets: no function, no query
+    bint in_new_row         # behind the bracket that begins one
+    bint between_rows       # behind a row
+    bint before_row         # behind the comma behind a row
 
 
 cdef void count_word(Place *at, Word word) noexcept nogil:
@@ -373,6 +403,68 @@ cdef void count_word(Place *at, Word word) noexcept nogil:
         at.blocks += 1
     elif word == END and at.blocks:
         at.blocks -= 1
+
+
+cdef void follow_list(Place *at, Scan *found, char c, Word word, bint is_constant,
+                      Py_ssize_t before) noexcept nogil:
+    """Shorten a list of constants behind IN to its first.
+
+    Called for each token, `before` being the length of the key before it. A constant may be cast to
+    a type of one word.
+    """
+    if c == c'(' and at.last_word == IN:
+        at.list_depth = at.brackets
+        at.list_key = 0
+    elif at.list_depth == 0 or is_constant or word == CAST or at.last_word == CAST:
+        pass
+    elif c == c',':
+        if at.list_key == 0:
+            at.list_key = before
+            at.list_tokens = found.tokens - 1
+    else:
+        if c == c')' and at.list_key and at.brackets == at.list_depth - 1:
+            found.length = at.list_key
+            put(found, b' )', 2)
+            found.tokens = at.list_tokens + 1
+        at.list_depth = 0
+
+
+cdef void follow_rows(Place *at, Scan *found, char c, Word word, bint is_constant) noexcept nogil:
+    """Leave out the rows of VALUES that are flat, but for the first. Called for each token.
+
+    It may be no VALUES but an alias: FROM t values (a), (SELECT …). Those do not begin with a constant.
+    """
+    if c == c'(' and at.last_word == VALUES:
+        at.rows_depth = at.brackets
+        at.rows_key = 0
+        at.in_new_row = at.between_rows = at.before_row = False
+    elif at.rows_depth == 0:
+        pass
+    elif at.before_row:
+        at.before_row = False
+        at.in_new_row = True
+        if c != c'(':
+            at.rows_depth = 0
+    elif at.brackets >= at.rows_depth:
+        if at.in_new_row:
+            at.in_new_row = False
+            at.row_is_flat = is_constant or word == PLAIN or is_kind(c, OPERATOR)
+        if c == c'(' or c == c'[':
+            at.row_is_flat = False
+    elif not at.between_rows:
+        # The bracket that ends a row.
+        if at.rows_key and at.row_is_flat and not at.in_new_row:
+            found.length = at.rows_key
+            found.tokens = at.rows_tokens
+        else:
+            at.rows_key = found.length
+            at.rows_tokens = found.tokens
+        at.between_rows = True
+    elif c == c',':
+        at.between_rows = False
+        at.before_row = True
+    else:
+        at.rows_depth = 0
 
 
 cdef inline void put(Scan *found, const char *p, Py_ssize_t n) noexcept nogil:
@@ -449,16 +541,16 @@ cdef Trouble read_tokens(const char *text, Py_ssize_t length, int options, Scan 
     cdef const char *after
     cdef const char *last_end = text
     cdef const char *constant
-    cdef Py_ssize_t constant_length, before, i
+    cdef Py_ssize_t constant_length, before
     cdef Place at
     cdef Word word
     cdef char c, lower
-    cdef bint is_constant, is_dot
+    cdef bint is_dot
     cdef bint spans = options & SPANS
     cdef bint backslashes = options & BACKSLASHES
-    at.brackets = at.blocks = at.list_depth = at.list_key = at.list_tokens = 0
+    at.brackets = at.blocks = at.list_depth = at.rows_depth = 0
     at.words = 0
-    at.routine = at.owes_semicolon = at.begun = at.after_dot = at.list_first = False
+    at.routine = at.owes_semicolon = at.begun = at.after_dot = False
     at.last_word = OTHER_WORD
     while p < end:
         c = p[0]
@@ -485,6 +577,7 @@ cdef Trouble read_tokens(const char *text, Py_ssize_t length, int options, Scan 
             at.owes_semicolon = found.length > 0
             at.last_word = OTHER_WORD
             at.after_dot = False
+            at.rows_depth = 0
             p += 1
             continue
 
@@ -534,9 +627,7 @@ cdef Trouble read_tokens(const char *text, Py_ssize_t length, int options, Scan 
                     return UNTERMINATED_NAME
                 put(found, p, after - p)
             else:
-                after = after_name(p, end)
-                for i in range(after - p):
-                    found.key[found.length + i] = <char>LOWER[<uint8_t>p[i]]
+                after = copy_name(p, end, found.key + found.length)
                 word = word_of(found.key + found.length, after - p)
                 if not at.after_dot:
                     count_word(&at, word)
@@ -595,15 +686,11 @@ cdef Trouble read_tokens(const char *text, Py_ssize_t length, int options, Scan 
             elif c == c')' or c == c']':
                 if at.brackets == 0:
                     return UNBALANCED
-                if at.list_depth == at.brackets and at.list_depth and not at.list_first:
-                    # IN ( 1 , 1 , 1: only the first is kept.
-                    found.length = at.list_key
-                    found.tokens = at.list_tokens + 1
-                    put(found, b' ', 1)
-                    at.list_depth = 0
                 at.brackets -= 1
             elif c == c':' and end - p >= 2 and (p[1] == c':' or p[1] == c'='):
                 after = p + 2
+                if p[1] == c':':
+                    word = CAST
             elif c == c'.':
                 is_dot = True
                 if end - p >= 2 and p[1] == c'.':
@@ -612,16 +699,8 @@ cdef Trouble read_tokens(const char *text, Py_ssize_t length, int options, Scan 
 
         if constant != NULL:
             put(found, constant, constant_length)
-            if at.list_depth and at.list_first:
-                at.list_first = False
-                at.list_key = found.length
-                at.list_tokens = found.tokens
-        elif c == c'(' and at.last_word == IN:
-            at.list_depth = at.brackets
-            at.list_first = True
-        elif c != c',':
-            # Something else than constants: no list that can be shortened.
-            at.list_depth = 0
+        follow_list(&at, found, c, word, constant != NULL, before)
+        follow_rows(&at, found, c, word, constant != NULL)
         at.last_word = word
         at.after_dot = is_dot
         last_end = p = after

@@ -32,6 +32,9 @@ _PLAIN = names(
     """
 )
 
+# Of those, what has nothing inside that matters; most nodes are such.
+_LEAVES = names("ColumnRef A_Star A_Const ParamRef String Integer Float Boolean BitString Alias")
+
 # Fields that hold one kind of node and therefore do not name it. (Some of that name hold any kind.)
 _KIND_OF_FIELD = {
     **dict.fromkeys(
@@ -167,7 +170,8 @@ def _kinds_of(node: Tree, otherwise: str) -> Iterator[tuple[str, Any]]:
     if len(node) == 1:
         ((kind, fields),) = node.items()
         if kind[0].isupper() and isinstance(fields, dict):
-            yield kind, fields
+            if kind not in _LEAVES:
+                yield kind, fields
             return
     if node:
         yield otherwise, node

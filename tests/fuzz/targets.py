@@ -41,7 +41,7 @@ from proxy.config.userlist import read_userlist
 from proxy.errors import ClientError, PeerError
 from proxy.session import read_startup_settings
 from proxy.session.settings import quote_name, quote_text
-from proxy.sql.lexer import lex
+from proxy.sql import Catalogue, Classifier, builtin_volatility, lex
 from proxy.wire import messages
 from tests.fuzz.both_ends import BothEnds, whole_messages
 from tests.fuzz.wire_end import read_all
@@ -345,11 +345,17 @@ _NOBODY = Groups()
 
 
 def statement(octets: bytes) -> None:
-    """The constants of a statement's text stand in order and within it."""
-    lexed = lex(octets)
+    """Any text gets a verdict; its key is bounded by it, and is a text with the same key."""
+    lexed, verdict = _CLASSIFIER.classify(octets)
+    assert verdict.reads_only == (not verdict.reasons)
     assert len(lexed.key) <= 2 * len(octets)
     ends = [0, *(place for span in lexed.spans for place in span), len(octets)]
     assert ends == sorted(ends)
+    if lexed.trouble is None:
+        assert lex(lexed.key).key == lexed.key
+
+
+_CLASSIFIER = Classifier(Catalogue(builtin_volatility), max_entries=100)
 
 
 def proxy_header(octets: bytes) -> None:

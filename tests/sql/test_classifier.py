@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.sql import Catalogue, Classifier, Name, builtin_volatility, lex
+from proxy.sql import (
+    Catalogue,
+    Classifier,
+    GrammarError,
+    Name,
+    builtin_volatility,
+    lex,
+    parse,
+)
 from proxy.sql.grammar import MAX_BYTES, MAX_TOKENS
 from tests.sql.statements import READS, WRITES
 
@@ -118,9 +126,21 @@ def test_long_texts_are_not_parsed() -> None:
     assert size.reasons == (f"cannot be read: longer than {MAX_BYTES} bytes",)
 
 
+def test_a_text_that_nobody_has_counted_is_parsed_if_it_is_short() -> None:
+    assert len(parse(b"set a.b = 'c'; select 1")) == 2
+    with pytest.raises(GrammarError, match="more than"):
+        parse(b"select " + b"1+" * MAX_TOKENS + b"1")
+
+
 def test_a_long_list_of_constants_is_no_long_text() -> None:
     constants = b",".join(b"%d" % number for number in range(100_000))
     assert classifier().classify(b"select 1 where a in (" + constants + b")")[1].reads_only
+
+
+def test_a_bulk_insert_is_no_long_text() -> None:
+    rows = b", ".join(b"($%d, $%d::text)" % (number, number + 1) for number in range(30_000))
+    _, verdict = classifier().classify(b"insert into t (a, b) values " + rows)
+    assert verdict.reasons == ("does INSERT (t)",)
 
 
 def test_names_that_are_no_utf8_come_out_as_they_came_in() -> None:

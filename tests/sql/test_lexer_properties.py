@@ -14,6 +14,7 @@ PIECES = [
     *("'", "''", '"', '""', "$$", "$a$", "$1", "E'", "e'\\'", "U&'", 'U&"', "B'0'", "x'1'", "N'a'"),
     *("--", "/*", "*/", "\n", "\r", " ", "\t", "\\", "\\'", ";", "(", ")", "[", "]", ",", "."),
     *("1", "0x1F", "1_0", "1.5", ".5", "1e5", "1..2", "in", "IN (", "select", "case", "end"),
+    *("values", "values (", "null", "), (", "f(", "int", "::int", "in ($1,", "values (1),"),
     *("begin", "atomic", "create", "function", "uescape", "'!'", "as", "é", "a", "_b$", "::"),
     *("+", "-", "*", "/", "<", "=>", "@", "~", ":", ":=", "%", "^", "|", "?", "#", "&", "`", "{"),
 ]
@@ -55,10 +56,20 @@ OPERATORS = set("~!@#^&|`?+-*/%<>=")
 
 def expected_key(text: bytes, tokens: list) -> str:
     """The slow, obvious way from PostgreSQL's tokens to a key."""
-    parts: list[str] = []
+    parts = spell(text, tokens)
+    parts = without_rows(without_lists(parts))
+    return " ".join(part for part, _ in parts)
+
+
+# What stands in the key, and whether it is a constant, a keyword or anything else.
+Part = tuple[str, str]
+
+
+def spell(text: bytes, tokens: list) -> list[Part]:
+    """Each token as it stands in the key."""
+    parts: list[Part] = []
     depth = 0
     owes_semicolon = False
-    in_list: int | None = None  # where the list behind the last IN begins, while it is plain
     last_end, last = -1, ""
     for token in tokens:
         raw = text[token.start : token.end].decode()
@@ -69,13 +80,13 @@ def expected_key(text: bytes, tokens: list) -> str:
             last = raw
             continue
         if owes_semicolon:
-            parts.append(";")
+            parts.append((";", ""))
             owes_semicolon = False
         if token.token == Token.NCHAR and len(raw) == 1:
             last = "n'"
             continue
         depth += (raw in "([") - (raw in ")]")
-        is_constant = True
+        kind = "constant"
         if token.token in NUMBERS:
             part = "1"
         elif token.token == Token.PARAM and raw != "?":
@@ -83,27 +94,86 @@ def expected_key(text: bytes, tokens: list) -> str:
         elif token.token in STRINGS:
             part = STRINGS[token.token]
             if last == "uescape" and len(raw) == 3:
-                part, is_constant = raw, False
+                part, kind = raw, ""
             elif last == "n'":
                 part = "n'1'"
+        elif raw[0] == '"' or raw[:3].lower() == 'u&"':
+            part, kind = raw, ""
         else:
-            is_constant = False
-            part = raw if raw[0] == '"' or raw[:3].lower() == 'u&"' else lower(raw)
-        if raw == "(" and last == "in":
-            in_list = len(parts) + 1
-        elif raw == ")" and in_list is not None and len(parts) > in_list:
-            del parts[in_list + 1 :]
-            in_list = None
-        elif (not is_constant and raw != ",") or (in_list == len(parts) and raw == ","):
-            in_list = None
-        if token.start == last_end and {*raw, *parts[-1]} <= OPERATORS:
+            part, kind = lower(raw), "" if last == "." else "word"
+        if token.start == last_end and {*raw, *parts[-1][0]} <= OPERATORS:
             # Operators that stand together are kept together.
-            parts[-1] += part
+            parts[-1] = (parts[-1][0] + part, kind)
         else:
-            parts.append(part)
-        last = part if token.start == 0 or last != "." else ""
+            parts.append((part, kind))
+        last = part if kind != "" or part != "uescape" else ""
         last_end = token.end
-    return " ".join(parts)
+    return parts
+
+
+def end_of_brackets(parts: list[Part], start: int) -> int:
+    depth = 0
+    for place in range(start, len(parts)):
+        depth += (parts[place][0] in ("(", "[")) - (parts[place][0] in (")", "]"))
+        if depth == 0:
+            return place
+    raise AssertionError("the lexer would have said so")
+
+
+def without_lists(parts: list[Part]) -> list[Part]:
+    """IN ( constant , … ) with the first one alone."""
+    kept: list[Part] = []
+    place = 0
+    while place < len(parts):
+        kept.append(parts[place])
+        place += 1
+        if kept[-1][0] == "(" and kept[-2:-1] == [("in", "word")]:
+            end = end_of_brackets(parts, place - 1)
+            inside = parts[place:end]
+            plain = all(
+                kind == "constant" or part in (",", "::") or before == "::"
+                for (part, kind), (before, _) in zip(inside, [("", ""), *inside], strict=False)
+            )
+            commas = [at for at, (part, _) in enumerate(inside) if part == ","]
+            if plain and commas:
+                kept += inside[: commas[0]]
+                place = end
+    return kept
+
+
+def without_rows(parts: list[Part]) -> list[Part]:
+    """VALUES ( … ) , ( … ) without the later rows that have no brackets in them."""
+    kept: list[Part] = []
+    place = 0
+    while place < len(parts):
+        kept.append(parts[place])
+        place += 1
+        if kept[-1][0] == ")" and opens_values(kept):
+            while [part for part, _ in parts[place : place + 2]] == [",", "("]:
+                end = end_of_brackets(parts, place + 1)
+                if not is_flat(parts[place + 2 : end]):
+                    kept += parts[place : place + 2]
+                    kept += [*without_rows(parts[place + 2 : end]), parts[end]]
+                place = end + 1
+    return kept
+
+
+def is_flat(row: list[Part]) -> bool:
+    if not row or any(part in ("(", "[") for part, _ in row):
+        return False
+    part, kind = row[0]
+    is_plain = kind == "word" and part in ("null", "default", "true", "false")
+    return kind == "constant" or is_plain or set(part) <= OPERATORS
+
+
+def opens_values(kept: list[Part]) -> bool:
+    """Whether the bracket at the end closes the first row behind VALUES."""
+    depth = 0
+    for place in range(len(kept) - 1, -1, -1):
+        depth += (kept[place][0] in (")", "]")) - (kept[place][0] in ("(", "["))
+        if depth == 0:
+            return kept[place][0] == "(" and kept[place - 1 : place] == [("values", "word")]
+    return False
 
 
 def lower(text: str) -> str:

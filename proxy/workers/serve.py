@@ -30,8 +30,7 @@ async def serve(
     Result: the exit code. Raises OSError when an address cannot be bound.
     """
     configure(config.log.level, config.log.format)
-    if (lack := missing_descriptors(config, raise_descriptor_limit())) is not None:
-        _log.warning("%s", lack)
+    _look_at_descriptors(config)
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[signal.Signals] = loop.create_future()
 
@@ -77,6 +76,12 @@ async def serve(
     return 0
 
 
+def _look_at_descriptors(config: Config) -> None:
+    """Say whether there are too few for the limits."""
+    if (lack := missing_descriptors(config, raise_descriptor_limit())) is not None:
+        _log.warning("%s", lack)
+
+
 async def _reload(worker: Worker) -> None:
     """Task: read the configuration again and go over to it, or say why not and stay."""
     try:
@@ -91,4 +96,5 @@ async def _reload(worker: Worker) -> None:
         return
     for warning in worker.warnings:
         _log.warning("%s", warning)
+    _look_at_descriptors(config)
     _log.info("reloaded", extra={"facts": {"needs_restart": ",".join(later) or "nothing"}})

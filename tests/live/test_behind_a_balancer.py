@@ -156,3 +156,39 @@ def test_a_reload_changes_who_is_a_balancer(
     with RawClient(weir.port) as client:
         client.send(startup(user=APP.name, database=DATABASE))
         assert client.read_to_end()[0].fields["C"] == "08P01"
+
+
+def test_rules_and_delays_go_by_the_address_behind_the_balancer(
+    start_pgweir: StartPgweir, pg18: Postgres, tmp_path: Path
+) -> None:
+    rules = tmp_path / "pg_hba.conf"
+    rules.write_text("host all all 192.0.2.0/24 trust\nhost all all 198.51.100.0/24 password\n")
+    config = {
+        "auth": {"method": "hba", "hba_file": str(rules), "failure_delay": "1h"},
+        "listen": {"proxy_protocol_from": ["127.0.0.1"]},
+    }
+    weir = start_pgweir(pg18, **config)
+
+    def knock(source: str) -> RawClient:
+        client = RawClient(weir.port)
+        client.send(header_v2(source, 4711) + startup(user=APP.name, database=DATABASE))
+        return client
+
+    def guess(source: str) -> RawClient:
+        client = knock(source)
+        assert client.read() is not None
+        client.send(b"p\0\0\0\x0awrong\0")
+        return client
+
+    with knock("192.0.2.9") as client:
+        client.read_welcome()
+    with knock("203.0.113.1") as client:
+        (answer,) = client.read_to_end()
+        assert answer.fields["C"] == "28000"
+        assert "203.0.113.1" in answer.fields["M"]
+    with contextlib.ExitStack() as stack:
+        for _ in range(25):
+            stack.enter_context(guess("198.51.100.1"))
+        # Another client of the same balancer is answered at once.
+        with guess("198.51.100.2") as client:
+            assert client.read_to_end()[-1].fields["C"] == "28P01"

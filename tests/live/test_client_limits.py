@@ -1,6 +1,7 @@
 """How many may come in, how many may knock, and how fast they may guess."""
 
 import contextlib
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import psycopg
 import pytest
 import yaml
 
-from tests.faults.raw_client import RawClient, startup
+from tests.faults.raw_client import RawClient, query, send_cancel, startup
 from tests.fixtures.pgweir import Pgweir, configuration
 from tests.fixtures.postgres import APP, DATABASE, MD5_USER, Postgres
 
@@ -93,6 +94,18 @@ def test_libpq_understands_that_too_many_are_logging_in(
         psycopg.connect(weir.dsn())
 
 
+def test_a_cancel_request_is_served_where_no_more_logins_are(
+    start_pgweir: StartPgweir, pg18: Postgres
+) -> None:
+    weir = start_pgweir(pg18, auth={"method": "trust"}, listen={"max_login_conn": 1})
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client, RawClient(weir.port):
+        client.send(query("SELECT pg_sleep(60)"))
+        running = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"
+        weir.wait_until(lambda: pg18.value(running) == 1)
+        send_cancel(weir.port, client.pid, client.secret)
+        assert client.read_until(b"Z")[-2].fields["C"] == "57014"
+
+
 def test_who_guesses_is_answered_late_and_who_knows_is_not(
     start_pgweir: StartPgweir, pg18: Postgres
 ) -> None:
@@ -137,13 +150,16 @@ def test_half_packets_cost_bounded_memory(start_pgweir: StartPgweir, pg18: Postg
         assert memory_kib() - before_kib < 300 * 40
 
 
-def test_too_few_open_files_for_the_limits_are_told_at_the_start(
+def test_too_few_open_files_for_the_limits_are_told_at_the_start_and_at_a_reload(
     pg18: Postgres, tmp_path: Path
 ) -> None:
     config = tmp_path / "many.yaml"
-    config.write_text(
-        yaml.safe_dump(configuration(pg18, listen={"max_client_conn": 5000}, log={"level": "info"}))
-    )
+
+    def allow(clients: int) -> None:
+        limits = {"listen": {"max_client_conn": clients}, "log": {"level": "info"}}
+        config.write_text(yaml.safe_dump(configuration(pg18, **limits)))
+
+    allow(5000)
     # A shell that hands on small limits: the soft one is raised, the hard one cannot be.
     command = f"ulimit -Sn 300; ulimit -Hn 4000; exec {sys.executable} -m proxy run -c {config}"
     process = subprocess.Popen(["bash", "-c", command], stderr=subprocess.PIPE, text=True)
@@ -151,8 +167,12 @@ def test_too_few_open_files_for_the_limits_are_told_at_the_start(
         assert process.stderr is not None
         lines = [process.stderr.readline() for _ in range(2)]
         limits = Path(f"/proc/{process.pid}/limits").read_text()
+        allow(6000)
+        process.send_signal(signal.SIGHUP)
+        lines += [process.stderr.readline() for _ in range(2)]
     finally:
         process.terminate()
         process.communicate(timeout=20)
-    assert sum("the limit of open files is 4000" in line for line in lines) == 1, lines
+    needed = [re.findall(r"limit of open files is 4000, .* needs (\d)", line) for line in lines]
+    assert needed == [["5"], [], ["6"], []], lines
     assert any(line.split()[3:5] == ["4000", "4000"] for line in limits.splitlines())

@@ -1,12 +1,15 @@
 """A client that sends whatever bytes a test wants, and reads messages as they come.
 
-It logs in without a password, so its proxies use `auth: {method: trust}`.
+It logs in without a password, so its proxies use `auth: {method: trust}`; or see `prove`.
 """
 
 import socket
 import struct
 from types import TracebackType
 from typing import NamedTuple
+
+from proxy.auth import DerivedKeys, PlainSecret
+from proxy.auth.scram import ScramClient
 
 PROTOCOL_3_0 = 196608
 PROTOCOL_3_2 = 196610
@@ -204,6 +207,20 @@ class RawClient:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def prove(client: RawClient, greeting: bytes, password: str, nonce: bytes = b"a-nonce") -> bytes:
+    """Log in by SCRAM. greeting: the startup packet. Result: all that was sent for it."""
+    scram = ScramClient(PlainSecret(password), DerivedKeys(), nonce)
+    text = scram.first()
+    first = message(b"p", b"SCRAM-SHA-256\0" + struct.pack("!i", len(text)) + text)
+    client.send(greeting + first)
+    client.read_until(b"R")
+    (challenge,) = client.read_until(b"R")
+    final = message(b"p", scram.final(challenge.body[4:]))
+    client.send(final)
+    client.read_welcome()
+    return greeting + first + final
 
 
 def send_cancel(port: int, pid: int, secret: bytes) -> None:

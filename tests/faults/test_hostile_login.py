@@ -5,8 +5,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.auth import DerivedKeys, PlainSecret
-from proxy.auth.scram import ScramClient
 from tests.faults.raw_client import (
     PROTOCOL_3_0,
     SYNC,
@@ -17,6 +15,7 @@ from tests.faults.raw_client import (
     message,
     packet,
     parse,
+    prove,
     query,
     startup,
 )
@@ -46,14 +45,7 @@ FIRST = initial_response(b"n,,n=,r=" + NONCE)
 
 def log_in(client: RawClient) -> bytes:
     """Log in with the right password; what was sent for it."""
-    scram = ScramClient(PlainSecret(APP.password), DerivedKeys(), NONCE)
-    first = initial_response(scram.first())
-    client.send(GREETING + first)
-    challenge = client.read_until(b"R") + client.read_until(b"R")
-    final = message(b"p", scram.final(challenge[-1].body[4:]))
-    client.send(final)
-    client.read_until(b"Z")
-    return GREETING + first + final
+    return prove(client, GREETING, APP.password, NONCE)
 
 
 def refused(client: RawClient) -> str:

@@ -118,6 +118,10 @@ class Directory:
         for desk in self._desks.values():
             desk.hang_up()
 
+    def tick(self) -> None:
+        """Once in a while: say what was left out of the log."""
+        self._lines.report_ended()
+
     async def _ask_once(self, who: tuple[str, str]) -> Secret | None:
         """Ask, together with everybody who wants to know the same at this moment."""
         task = self._asking.get(who)

@@ -68,7 +68,8 @@ class Door:
         self._socket_paths: list[Path] = []
         self._logins: set[asyncio.Task[None]] = set()
         self._lines = LimitedLog(_log, clock)
-        self._proofs: dict[str, Credential] = {}
+        # By cluster, too: with `auth.query` each has users of its own.
+        self._proofs: dict[tuple[str, str], Credential] = {}
         self.refusals: Tally[str] = Tally("other")
         self.cancels: Tally[str] = Tally("other")
         self._strangers: set[Client] = set()
@@ -295,7 +296,7 @@ class Door:
             raise
         self._strangers.discard(client)
         if proof is not None:
-            self._proofs[startup.user] = proof
+            self._proofs[terms.cluster_of(startup.database), startup.user] = proof
         self._census.check_total(terms.max_clients)
         policy = self._reservoir.policy_of(startup.database, startup.user)
         self._census.enter(
@@ -338,9 +339,9 @@ class Door:
         """A client that was inside is gone."""
         self._census.leave(client.login.database, client.login.user)
 
-    def proof_of(self, user: str) -> Credential | None:
+    def proof_of(self, cluster: str, user: str) -> Credential | None:
         """What the user's own last login proved that can log in to a server, or None."""
-        return self._proofs.get(user)
+        return self._proofs.get((cluster, user))
 
     def _refuse(self, client: Client, refused: ClientError, reason: str) -> None:
         self.refusals.add(reason)

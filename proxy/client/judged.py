@@ -24,6 +24,7 @@ from proxy.client.startup import Startup
 from proxy.config import Auth, Oauth
 from proxy.errors import ClientError, ProxyBug
 from proxy.relay import Client
+from proxy.telemetry import LimitedLog
 
 if TYPE_CHECKING:
     from proxy.auth.tokens import KeySet
@@ -43,7 +44,24 @@ class Judges:
         self.directories = Aside()
         self.pam = Aside()
         self._clock = clock
+        self._lines = LimitedLog(_log, clock)
         self._issuers: dict[Oauth, IssuerKeys] = {}
+
+    def tick(self) -> None:
+        """Once in a while: say what was left out of the log."""
+        self._lines.report_ended()
+
+    def no_verdict(self, what: str, reason: str) -> ClientError:
+        """Make the refusal of a login that nobody can judge, and log why.
+
+        what: who was asked.
+        """
+        self._lines.log(logging.ERROR, "a login cannot be judged", {"by": what, "reason": reason})
+        return ClientError(
+            "08001",
+            f"this login cannot be judged: {what} cannot be asked",
+            hint="Try again; the proxy's log says why.",
+        )
 
     def keys_of(self, oauth: Oauth) -> "IssuerKeys":
         """The keys of an issuer."""
@@ -100,9 +118,9 @@ async def _by_ldap(case: Case) -> Proved:
                 lambda: ask_directory(ldap, user, password), ldap.timeout
             )
         except DirectoryError as error:
-            raise _no_verdict("LDAP", str(error)) from None
+            raise case.judges.no_verdict("LDAP", str(error)) from None
         except TimeoutError:
-            raise _no_verdict("LDAP", "no answer in time") from None
+            raise case.judges.no_verdict("LDAP", "no answer in time") from None
 
     return await _hold(case, ClearPasswordExchange("LDAP", user), judge)
 
@@ -119,7 +137,7 @@ async def _by_pam(case: Case) -> Proved:
                 lambda: ask_pam(pam.pamservice, user, password), pam.timeout
             )
         except TimeoutError:
-            raise _no_verdict("PAM", "no answer in time") from None
+            raise case.judges.no_verdict("PAM", "no answer in time") from None
 
     return await _hold(case, ClearPasswordExchange("PAM", user), judge)
 
@@ -154,7 +172,7 @@ async def _by_oauth(case: Case) -> Proved:
         except TokenError as error:
             return f"the token will not do: {error}"
         if identity is None:
-            raise _no_verdict("OAuth", "the issuer's keys are not known")
+            raise case.judges.no_verdict("OAuth", "the issuer's keys are not known")
         return None if case.allows(identity) else f'the token is of "{identity}"'
 
     exchange = BearerExchange(case.startup.user, Signpost(discovery_url(oauth.issuer), oauth.scope))
@@ -190,12 +208,3 @@ def _is_private(client: Client) -> bool:
         return True
     ip = ip_of(client.address)
     return ip is None or ip.is_loopback
-
-
-def _no_verdict(what: str, reason: str) -> ClientError:
-    _log.error("a login cannot be judged", extra={"facts": {"by": what, "reason": reason}})
-    return ClientError(
-        "08001",
-        f"this login cannot be judged: {what} cannot be asked",
-        hint="Try again; the proxy's log says why.",
-    )

@@ -111,7 +111,7 @@ class Reservoir:
     """The pools of one process.
 
     policy_of: what holds for a user in a database, None when there is no such database.
-    credential_of: the secret of a client's user that can log in to a server, None when unknown.
+    credential_of: what logs a client's user in to the servers of a cluster, None when unknown.
     place_of: a node's place with the TLS that a policy asks for.
     passwords: where those come from that are not in the configuration itself.
     on_unreachable: called with cluster and node name when a connection to a node failed.
@@ -124,7 +124,7 @@ class Reservoir:
         book: SettingsBook,
         *,
         policy_of: Callable[[str, str], Policy | None],
-        credential_of: Callable[[str], Credential | None],
+        credential_of: Callable[[str, str], Credential | None],
         place_of: Callable[[Place, Policy], Place],
         passwords: Passwords,
         on_unreachable: Callable[[str, str], None],
@@ -572,7 +572,7 @@ class Reservoir:
     async def _credential(self, policy: Policy) -> Credential | None:
         """What to log in with. Raises Unreachable when a command does not say."""
         if policy.server_user is None:
-            return self._credential_of(policy.user)
+            return self._credential_of(policy.cluster, policy.user)
         if policy.server_password_source is not None:
             try:
                 return PlainSecret(await self._passwords.current(policy.server_password_source))

@@ -305,6 +305,9 @@ class Worker:
                     tidy_at_s = now_s + _TIDY_S
                     self._reservoir.tidy()
                     self._door.tick()
+                    self._terms.judges.tick()
+                    if self._directory is not None:
+                        self._directory.tick()
                     self._look_at_files()
                     self._bugs.report_ended()
             except Exception as bug:  # noqa: BLE001 -- top of a task: time must go on
@@ -342,11 +345,11 @@ class Worker:
     def _policy_of(self, database: str, user: str) -> Policy | None:
         return self._config.policy(database, user)
 
-    def _credential_of(self, user: str) -> Credential | None:
+    def _credential_of(self, cluster: str, user: str) -> Credential | None:
         secret = self._roster.lookup(user)
         if isinstance(secret, PlainSecret | Md5Secret):
             return secret
-        return self._door.proof_of(user) or secret
+        return self._door.proof_of(cluster, user) or secret
 
     def _place_of(self, place: Place, policy: Policy) -> Place:
         tls = policy.server_tls

@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 
 from proxy.auth import (
     METHODS,
+    BearerExchange,
+    ClearPasswordExchange,
+    DelegatedExchange,
     DerivedKeys,
     PlainSecret,
     Roster,
     ServerLogin,
+    Signpost,
     Verifiers,
     begin,
 )
@@ -176,3 +180,34 @@ def test_whatever_a_client_is_named_a_rule_for_everybody_rejects_it(
     lines, _ = read_lines(Path("/hba"), Shelf(text))
     rules, _ = read_rules(lines, Groups())
     assert Rules(rules, Groups()).pick(Facts(name, name, replicates, peer, False), tuple)
+
+
+TOKEN_FRAGMENTS = st.sampled_from(
+    [b"OAUTHBEARER\0", b"\xff\xff\xff\xff", b"\0\0\0\x10", b"n,,", b"y,,", b"\x01", b"\x01\x01",
+     b"auth=", b"auth=Bearer ", b"Bearer abc.def", b"host=h", b"=", b"\0", b"a=u,"]
+)  # fmt: skip
+
+
+@given(
+    st.sampled_from(["LDAP", "OAuth"]),
+    st.lists(
+        st.one_of(st.binary(max_size=40), st.lists(TOKEN_FRAGMENTS, max_size=6).map(b"".join)),
+        max_size=4,
+    ),
+)
+def test_a_delegated_login_is_asked_about_or_refused_and_never_done_by_itself(
+    what: str, bodies: list[bytes]
+) -> None:
+    exchange: DelegatedExchange = (
+        ClearPasswordExchange(what, "ann")
+        if what == "LDAP"
+        else BearerExchange("ann", Signpost("https://i", "s"))
+    )
+    exchange.start()
+    with contextlib.suppress(*PEERS_FAULT):
+        for body in bodies:
+            reply = exchange.receive(body)
+            assert not reply.done
+            if exchange.question is not None:
+                assert not exchange.settle("no").done
+    assert not exchange.done and exchange.proof is None

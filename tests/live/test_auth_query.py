@@ -255,3 +255,33 @@ def test_no_secret_that_was_found_is_written_anywhere(
     secrets = [*kept.split("$")[2].split(":"), pg18.superuser.password, "a-wrong-password"]
     everything = "\n".join((*weir.log, weir.http("/metrics")[1]))
     assert [each for each in secrets if each in everything] == []
+
+
+def test_each_cluster_has_users_of_its_own(pg18: Postgres, pg16: Postgres, tmp_path: Path) -> None:
+    """Two of one name, whose verifiers open one server each; the monitors' passwords ask."""
+    config = configuration(pg18)
+    config["auth"] = {"query_user": pg18.superuser.name}
+    config["clusters"] = {
+        name: {
+            "nodes": [{"host": node.host, "port": node.port}],
+            "monitor": {"user": node.superuser.name, "password": node.superuser.password},
+        }
+        for name, node in (("main", pg18), ("older", pg16))
+    }
+    config["databases"]["older"] = {"cluster": "older", "dbname": DATABASE}
+    pg16.execute(CREATE_KEPT.replace(KEPT.password, "another"))
+    try:
+        with running(config, tmp_path) as weir:
+            first = psycopg.connect(weir.dsn(KEPT.name, KEPT.password), autocommit=True)
+            with first, psycopg.connect(weir.dsn(KEPT.name, "another", "older")) as second:
+                assert first.execute("SELECT 1").fetchone() == (1,)
+                assert second.execute("SELECT 1").fetchone() == (1,)
+                end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1"
+                pg18.fetch(end, KEPT.name)
+                weir.wait_for_log("server connection closed.*node=.*reason=")
+                # Dialled anew, and after the login to the other cluster.
+                assert first.execute("SELECT 1").fetchone() == (1,)
+            with pytest.raises(psycopg.OperationalError):
+                psycopg.connect(weir.dsn(KEPT.name, KEPT.password, "older"))
+    finally:
+        pg16.execute(f"DROP ROLE {KEPT.name}")

@@ -17,6 +17,7 @@ import aiohttp
 
 from proxy.auth.tokens import KeySet, TokenError, UnknownKeyError, discovery_url, issuer_of
 from proxy.config import is_private_url
+from proxy.tasks import in_thread
 
 _log = logging.getLogger("pgweir.client")
 
@@ -95,9 +96,9 @@ class IssuerKeys:
 
     async def _get(self) -> Any:
         if self._file is not None:
-            return json.loads(await asyncio.to_thread(self._file.read_bytes))
+            return json.loads(await in_thread(self._file.read_bytes))
         # Made anew each time, so that a renewed file of authorities holds.
-        context = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca)
+        context = await in_thread(ssl.create_default_context, cafile=self._ca)
         connector = aiohttp.TCPConnector(ssl=context, force_close=True)
         async with aiohttp.ClientSession(connector=connector) as session:
             url = self._url

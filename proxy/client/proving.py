@@ -1,6 +1,5 @@
 """A client proves who it is: which way its rule says, and the way itself."""
 
-import asyncio
 import logging
 import os
 import pwd
@@ -30,6 +29,7 @@ from proxy.client.startup import Startup
 from proxy.client.terms import DoorTerms
 from proxy.errors import ClientError
 from proxy.relay import Client
+from proxy.tasks import in_thread
 from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.client")
@@ -193,7 +193,7 @@ async def _account_of(client: Client) -> str:
     _, uid, _ = _CREDENTIALS.unpack(raw)
     try:
         # The accounts may be kept in a directory that takes its time.
-        entry = await asyncio.to_thread(pwd.getpwuid, uid)
+        entry = await in_thread(pwd.getpwuid, uid)
     except KeyError:
         return ""
     return entry.pw_name

@@ -6,7 +6,9 @@ nothing of the proxy but the registry and the two questions it is given; `worker
 """
 
 import asyncio
+import ipaddress
 import logging
+import socket
 import time
 from collections.abc import Awaitable, Callable
 
@@ -91,13 +93,22 @@ class HttpEndpoint:
         assert make_protocol is not None  # noqa: S101 -- setup() has just made it
         visits = Visits(make_protocol, self._limits)
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                visits, self._host, self._port
-            )
+            self._server = await self._listen(visits)
         except OSError:
             await runner.cleanup()
             raise
         self._runner, self._visits = runner, visits
+
+    async def _listen(self, visits: Visits) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        try:
+            address = ipaddress.ip_address(self._host)
+        except ValueError:
+            return await loop.create_server(visits, self._host, self._port)
+        # An address needs no looking up, for which the loop would start threads and keep them.
+        family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+        sock = socket.create_server((self._host, self._port), family=family)
+        return await loop.create_server(visits, sock=sock)
 
     async def stop(self) -> None:
         """Stop listening, give answers under way a second, drop the rest. Twice does no harm."""

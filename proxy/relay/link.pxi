@@ -203,7 +203,7 @@ cdef Py_ssize_t link_recv(Link k, char *into, Py_ssize_t room) except? -1:
     if k.tls is not None:
         return link_recv_tls(k, into, room)
     while True:
-        n = recv(k.fd, into, room, 0)
+        n = receive(k.fd, into, room)
         if n > 0:
             if n < room and not k.ended:
                 k.readable = False
@@ -247,7 +247,7 @@ cdef Py_ssize_t link_recv_tls(Link k, char *into, Py_ssize_t room) except? -1:
         finally:
             if k.tls.outgoing.pending:
                 link_send_raw_bytes(k, k.tls.outgoing.read())
-        n = recv(k.fd, raw, sizeof(raw), 0)
+        n = receive(k.fd, raw, sizeof(raw))
         if n > 0:
             k.tls.dry = n < <Py_ssize_t>sizeof(raw)
             k.tls.incoming.write(raw[:n])
@@ -283,7 +283,7 @@ cdef int link_send_raw(Link k, const char *p, Py_ssize_t n) except -1:
         return 0
     if k.unsent.end == k.unsent.start:
         while True:
-            r = send(k.fd, p, n, MSG_NOSIGNAL)
+            r = send_now(k.fd, p, n)
             if r == n:
                 return 0
             if r >= 0:
@@ -325,7 +325,7 @@ cdef int link_drain(Link k) except -1:
     """The socket is writable again: send what waited. 1 when nothing is left."""
     cdef Py_ssize_t r
     while k.unsent.end > k.unsent.start:
-        r = send(k.fd, k.unsent.data + k.unsent.start, k.unsent.end - k.unsent.start, MSG_NOSIGNAL)
+        r = send_now(k.fd, k.unsent.data + k.unsent.start, k.unsent.end - k.unsent.start)
         if r > 0:
             octets_consume(&k.unsent, r)
         elif r < 0 and errno == EINTR:

@@ -82,7 +82,7 @@ cdef class Relay:
         cdef list again
         self.scheduled = False
         for turn in range(PASSES_A_CALL):
-            n = epoll_wait(self.epoll, events, EVENTS_A_PASS, 0)
+            n = poll_now(self.epoll, events, EVENTS_A_PASS)
             if n <= 0 and not self.again:
                 return
             self.now_s = monotonic_s()

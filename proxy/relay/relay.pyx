@@ -33,7 +33,6 @@ cdef extern from "sys/epoll.h" nogil:
         epoll_data_t data
     int epoll_create1(int flags)
     int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
-    int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
     int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD
     uint32_t EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR, EPOLLET
 
@@ -45,9 +44,15 @@ cdef extern from "sys/socket.h" nogil:
     cdef struct sockaddr_storage:
         sa_family_t ss_family
     int accept4(int fd, sockaddr *address, socklen_t *length, int flags)
-    ssize_t recv(int fd, void *buffer, size_t length, int flags)
-    ssize_t send(int fd, const void *buffer, size_t length, int flags)
     int MSG_NOSIGNAL, SOCK_NONBLOCK, SOCK_CLOEXEC, AF_INET, AF_INET6
+
+cdef extern from "unistd.h" nogil:
+    # What libc makes of recv, send and epoll_wait are points where a thread may be cancelled, which
+    # costs something in a process with threads; we have no use for that.
+    long syscall(long number, ...)
+
+cdef extern from "sys/syscall.h" nogil:
+    long SYS_recvfrom, SYS_sendto, SYS_epoll_pwait
 
 cdef extern from "netinet/in.h" nogil:
     cdef struct in_addr:
@@ -83,6 +88,18 @@ cdef bytes RESET_TEXT = b'SET SESSION AUTHORIZATION DEFAULT; RESET ALL'
 cdef bytes REFUSED_BIND = b'\0-pgweir-refused\0\0\0\0\0\0\0'
 # Opens the key of an unnamed statement whose text is not kept.
 cdef bytes UNKEPT = b'\0unkept '
+
+
+cdef inline ssize_t receive(int fd, void *into, size_t room) noexcept nogil:
+    return syscall(SYS_recvfrom, <long>fd, into, room, <long>0, NULL, NULL)
+
+
+cdef inline ssize_t send_now(int fd, const void *octets, size_t length) noexcept nogil:
+    return syscall(SYS_sendto, <long>fd, octets, length, <long>MSG_NOSIGNAL, NULL, <long>0)
+
+
+cdef inline int poll_now(int epoll, epoll_event *events, int most) noexcept nogil:
+    return <int>syscall(SYS_epoll_pwait, <long>epoll, events, <long>most, <long>0, NULL, <long>8)
 
 
 cdef bytes message_head(char kind, Py_ssize_t body_bytes):

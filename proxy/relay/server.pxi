@@ -335,7 +335,7 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
             pass    # what our own statements do is known
         elif effect and not (effect == SETTINGS_TOUCHED and head.effect & ENDS_WITH_TRANSACTION):
             s.dirt |= effect
-            s.went_back = p[5] == 82 or head.effect & GOES_BACK
+            s.went_back = s.went_back or p[5] == 82 or head.effect & GOES_BACK
         elif p[5] == 68 and have >= 16:
             server_forgets(s, c, p + 5, have - 6)
     elif kind == kinds.COPY_IN_RESPONSE or kind == kinds.COPY_BOTH_RESPONSE:

@@ -1,7 +1,9 @@
 """Where a server is, and how to open a link to it: a socket, then TLS if both sides want it."""
 
 import asyncio
+import errno
 import ipaddress
+import os
 import socket
 import ssl
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from proxy.auth import Channel
 from proxy.config import ServerTls
 from proxy.errors import PeerError
 from proxy.relay import Relay, Server, next_bytes
+from proxy.tasks import in_thread
 from proxy.tcp import TcpOptions
 from proxy.tls import ALPN, Renewed, hash_endpoint, shake_hands
 from proxy.wire import messages
@@ -65,11 +68,10 @@ async def open_link(
 
 async def _connected_socket(place: Place) -> int:
     """A descriptor of a connected, non-blocking socket; the first address that answers."""
-    loop = asyncio.get_running_loop()
     if place.host.startswith("/"):
         path = f"{place.host}/.s.PGSQL.{place.port}"
         return await _connect(socket.AF_UNIX, path, place.tcp)
-    found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    found = await _resolve(place)
     failed: OSError = OSError(f"{place.host} has no address")
     for family, _, _, _, address in found:
         try:
@@ -79,16 +81,45 @@ async def _connected_socket(place: Place) -> int:
     raise failed
 
 
+async def _resolve(place: Place) -> list[tuple[Any, ...]]:
+    """Addresses as of getaddrinfo; a name is looked up in a thread."""
+    kind = socket.SOCK_STREAM
+    try:
+        return list(
+            socket.getaddrinfo(place.host, place.port, type=kind, flags=socket.AI_NUMERICHOST)
+        )
+    except socket.gaierror:
+        return await in_thread(lambda: list(socket.getaddrinfo(place.host, place.port, type=kind)))
+
+
 async def _connect(family: int, address: tuple[Any, ...] | str, tcp: TcpOptions) -> int:
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        if family != socket.AF_UNIX:
+        if family == socket.AF_UNIX:
+            await asyncio.get_running_loop().sock_connect(sock, address)
+        else:
             tcp.apply(sock)
-        await asyncio.get_running_loop().sock_connect(sock, address)
+            await _connect_over_tcp(sock, address)
         return sock.detach()
     except BaseException:
         sock.close()
         raise
+
+
+async def _connect_over_tcp(sock: socket.socket, address: tuple[Any, ...] | str) -> None:
+    """As the loop's `sock_connect`, which would look up even an address, in threads it keeps."""
+    failure = sock.connect_ex(address)
+    if failure == errno.EINPROGRESS:
+        loop = asyncio.get_running_loop()
+        writable: asyncio.Future[None] = loop.create_future()
+        loop.add_writer(sock, writable.set_result, None)
+        try:
+            await writable
+        finally:
+            loop.remove_writer(sock)
+        failure = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if failure:
+        raise OSError(failure, os.strerror(failure))
 
 
 async def _begin_tls(link: Server, place: Place, context: ssl.SSLContext) -> ssl.SSLObject | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from proxy.config import Config, ConfigError, reload
+from proxy.tasks import in_thread
 from proxy.telemetry import configure
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
 from proxy.workers.worker import Worker
@@ -85,7 +86,7 @@ def _look_at_descriptors(config: Config) -> None:
 async def _reload(worker: Worker) -> None:
     """Task: read the configuration again and go over to it, or say why not and stay."""
     try:
-        config = await asyncio.to_thread(reload, worker.config, os.environ)
+        config = await in_thread(reload, worker.config, os.environ)
         later = await worker.adopt(config)
     except (ConfigError, OSError, ssl.SSLError) as wrong:
         for line in str(wrong).splitlines():

@@ -51,6 +51,7 @@ from proxy.session.following import (
     write_reports,
 )
 from proxy.session.settings import switch
+from proxy.tasks import in_thread
 from proxy.tcp import TcpOptions
 from proxy.telemetry import (
     BUCKET_BOUNDS_S,
@@ -178,7 +179,7 @@ class Worker:
         is unusable; then nothing has changed.
         """
         roster = read_roster(config)
-        admission = await asyncio.to_thread(read_admission, config)
+        admission = await in_thread(read_admission, config)
         directory = self._directory
         if (inquiry := read_inquiry(config, self._passwords)) != (directory and directory.inquiry):
             directory = self._new_directory(inquiry)
@@ -221,7 +222,7 @@ class Worker:
     async def _prepare(self, config: Config, terms: DoorTerms) -> None:
         """Make verifiers and decoys ready for these users."""
         methods = terms.admission.rules.methods
-        await asyncio.to_thread(
+        await in_thread(
             terms.roster.prepare,
             self._verifiers,
             derive=not methods.isdisjoint(("scram-sha-256", "password")),
@@ -327,7 +328,7 @@ class Worker:
         try:
             async with self._adopting:
                 watch = self._secrets
-                config = await asyncio.to_thread(reload_secrets, self._config, os.environ)
+                config = await in_thread(reload_secrets, self._config, os.environ)
                 watch.settle()
                 if config == self._config:
                     return

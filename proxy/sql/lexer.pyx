@@ -451,7 +451,7 @@ cdef void follow_rows(Place *at, Scan *found, char c, Word word, bint is_constan
             at.row_is_flat = is_constant or word == PLAIN or is_kind(c, OPERATOR)
         if c == c'(' or c == c'[':
             at.row_is_flat = False
-    elif not at.between_rows:
+    elif not at.between_rows and c == c')':
         # The bracket that ends a row.
         if at.rows_key and at.row_is_flat and not at.in_new_row:
             found.length = at.rows_key
@@ -460,7 +460,7 @@ cdef void follow_rows(Place *at, Scan *found, char c, Word word, bint is_constan
             at.rows_key = found.length
             at.rows_tokens = found.tokens
         at.between_rows = True
-    elif c == c',':
+    elif at.between_rows and c == c',':
         at.between_rows = False
         at.before_row = True
     else:

@@ -135,7 +135,7 @@ def without_lists(parts: list[Part]) -> list[Part]:
                 for (part, kind), (before, _) in zip(inside, [("", ""), *inside], strict=False)
             )
             commas = [at for at, (part, _) in enumerate(inside) if part == ","]
-            if plain and commas:
+            if plain and commas and parts[end][0] == ")":
                 kept += inside[: commas[0]]
                 place = end
     return kept
@@ -151,6 +151,8 @@ def without_rows(parts: list[Part]) -> list[Part]:
         if kept[-1][0] == ")" and opens_values(kept):
             while [part for part, _ in parts[place : place + 2]] == [",", "("]:
                 end = end_of_brackets(parts, place + 1)
+                if parts[end][0] != ")":
+                    break
                 if not is_flat(parts[place + 2 : end]):
                     kept += parts[place : place + 2]
                     kept += [*without_rows(parts[place + 2 : end]), parts[end]]

@@ -92,6 +92,8 @@ class Facts:
     transaction: Transaction | None = None
     # BEGIN … READ ONLY or READ WRITE; None when it does not say.
     read_only: bool | None = None
+    # BEGIN … ISOLATION LEVEL SERIALIZABLE.
+    serializable: bool = False
     chains: bool = False
     # COPY: to or from, and whether what is named is the client rather than a file or a program.
     copies: str | None = None

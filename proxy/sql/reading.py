@@ -318,16 +318,20 @@ def _read_transaction(fields: Tree, found: _Found) -> Facts:
     }.get(fields.get("kind", ""))
     if did is None:
         return Facts(kind="TRANSACTION", unknown=frozenset({str(fields.get("kind"))}))
-    read_only = None
+    read_only, serializable = None, False
     for option in fields.get("options", ()):
-        element = option["DefElem"]
-        if element["defname"] == "transaction_read_only":
-            read_only = element["arg"]["A_Const"].get("ival", {}).get("ival", 0) == 1
+        # These are no constants of the text; the grammar makes them of words.
+        name, said = option["DefElem"]["defname"], option["DefElem"]["arg"]["A_Const"]
+        if name == "transaction_read_only":
+            read_only = said.get("ival", {}).get("ival", 0) == 1
+        elif name == "transaction_isolation":
+            serializable = said["sval"]["sval"] == "serializable"
     two_phase = (Transaction.PREPARE, Transaction.COMMIT_PREPARED, Transaction.ROLLBACK_PREPARED)
     return found.facts(
         did.value,
         transaction=did,
         read_only=read_only,
+        serializable=serializable,
         chains=bool(fields.get("chain")),
         effects=(Effect(Touch.TWO_PHASE),) if did in two_phase else (),
     )

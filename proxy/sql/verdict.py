@@ -130,6 +130,8 @@ def _find_kind(facts: Facts, _catalogue: Catalogue) -> Iterator[str]:
 def _find_transaction(facts: Facts, _catalogue: Catalogue) -> Iterator[str]:
     if facts.transaction is Transaction.BEGIN and not facts.read_only:
         yield "begins a transaction that may write"
+    elif facts.serializable:
+        yield "begins a serializable transaction, which a replica does not offer"
     elif facts.chains:
         yield "begins another transaction (AND CHAIN)"
 
@@ -161,7 +163,7 @@ def _find_functions(facts: Facts, catalogue: Catalogue) -> Iterator[str]:
 
 def _against(function: Name, arguments: int, catalogue: Catalogue) -> str | None:
     """Why a call of this function may be no read."""
-    if _is_listed(function, catalogue.writing_functions):
+    if _may_be_listed(function, catalogue.writing_functions):
         return f"calls {function}(), which is configured as writing"
     if _is_listed(function, catalogue.read_only_functions):
         return None
@@ -186,9 +188,16 @@ def _is_listed(name: Name, listed: Collection[str]) -> bool:
     return name.name in listed or str(name) in listed
 
 
+def _may_be_listed(name: Name, listed: Collection[str]) -> bool:
+    """As above; and a name without a schema may be that of any schema."""
+    if _is_listed(name, listed):
+        return True
+    return not name.schema and any(each.endswith(f".{name.name}") for each in listed)
+
+
 def _find_views(facts: Facts, catalogue: Catalogue) -> Iterator[str]:
     for name in sorted(facts.reads):
-        if _is_listed(name, catalogue.primary_relations):
+        if _may_be_listed(name, catalogue.primary_relations):
             yield f"reads {name}, which a replica may not have as the primary has it"
         if name.schema not in ("", "pg_catalog"):
             continue

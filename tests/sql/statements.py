@@ -168,6 +168,7 @@ WRITES = [
     ("begin", "begins a transaction that may write"),
     ("start transaction read write", "begins a transaction that may write"),
     ("begin isolation level serializable", "begins a transaction that may write"),
+    ("begin isolation level serializable, read only", "serializable"),
     ("commit and chain", "AND CHAIN"),
     ("prepare transaction 'a'", "two-phase"),
     ("commit prepared 'a'", "two-phase"),

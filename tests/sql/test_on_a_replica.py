@@ -87,6 +87,7 @@ def test_reads_run_on_a_replica(sessions: tuple[Session, Session], text: str) ->
         "select * from posts for update",
         "select nextval('posts_id_seq')",
         "select txid_current()",
+        "begin isolation level serializable, read only; select 1",
     ],
 )
 def test_a_replica_refuses_others(sessions: tuple[Session, Session], text: str) -> None:

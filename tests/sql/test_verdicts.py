@@ -44,12 +44,16 @@ def test_the_operators_lists_win_over_the_catalogue() -> None:
     assert classify("select a.f(1)", read_only_functions={"a.f"}).reads_only
     assert not classify("select b.f(1)", read_only_functions={"a.f"}).reads_only
     assert not classify("select lower('a')", writing_functions={"lower"}).reads_only
+    assert not classify("select f()", read_only_functions={"a.f"}).reads_only
+    assert not classify("select lower('a')", writing_functions={"a.lower"}).reads_only
+    assert classify("select pg_catalog.lower('a')", writing_functions={"a.lower"}).reads_only
     assert not classify("select f()", read_only_functions={"f"}, writing_functions={"f"}).reads_only
 
 
 def test_relations_that_a_replica_has_otherwise_are_no_reads() -> None:
     assert not classify("select * from v", primary_relations={"v"}).reads_only
     assert not classify("select * from a.v", primary_relations={"a.v"}).reads_only
+    assert not classify("select * from v", primary_relations={"a.v"}).reads_only
     assert classify("select * from b.v", primary_relations={"a.v"}).reads_only
 
 

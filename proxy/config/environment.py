@@ -223,6 +223,11 @@ class _Urls:
         for key in ("ca", "cert", "key"):
             if key in tls and not Path(tls[key]).is_file():
                 self._note(name, f"there is no file {tls[key]}; name one that exists")
+        weak = tls.get("mode", "prefer") in ("disable", "allow", "prefer")
+        if tls.get("negotiation") == "direct" and weak:
+            self._note(
+                name, "sslnegotiation=direct has no way back; write sslmode=require or more with it"
+            )
         try:
             node = Node.model_validate({"host": host, "port": port or parameters.get("port", 5432)})
             return _Url(

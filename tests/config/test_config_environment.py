@@ -71,6 +71,23 @@ def test_certificates_of_the_url_hold_between_proxy_and_node(tmp_path: Path) -> 
     assert (tls.mode, tls.ca) == ("verify-full", ca)
 
 
+def test_other_words_of_libpq_about_tls_are_understood() -> None:
+    """Such as those in the URLs that clouds hand out."""
+    words = (
+        "sslmode=require&channel_binding=require&sslnegotiation=direct"
+        "&ssl_min_protocol_version=TLSv1.3"
+    )
+    tls = from_environment({"DATABASE_URL": f"{URL}?{words}"}).clusters["main"].server.tls
+    found = (tls.mode, tls.channel_binding, tls.negotiation, tls.min_version)
+    assert found == ("require", "require", "direct", "TLSv1.3")
+
+
+def test_direct_tls_needs_an_sslmode_that_insists() -> None:
+    assert refusal({"DATABASE_URL": f"{URL}?sslnegotiation=direct"}) == [
+        "DATABASE_URL: sslnegotiation=direct has no way back; write sslmode=require or more with it"
+    ]
+
+
 def test_probes_go_to_the_database_of_the_url() -> None:
     assert from_environment({"DATABASE_URL": URL}).clusters["main"].monitor.dbname == "shop"
 

@@ -37,6 +37,15 @@ ONE_LINE = [
         "verify-full, got 'requir'",
     ),
     (
+        "listen: {tls: {min_version: TLSv1.1}}",
+        "listen.tls.min_version: expected one of TLSv1.2, TLSv1.3, got 'TLSv1.1'",
+    ),
+    (
+        "listen: {tls: {ciphers: STRONG}}",
+        "listen.tls.ciphers: no cipher of this list is known; write one as OpenSSL takes it, such "
+        "as HIGH:!aNULL, which says nothing about TLS 1.3",
+    ),
+    (
         "listen: {tls: {mode: require}}",
         "listen.tls.mode: require needs a certificate; name its files under cert and key",
     ),

@@ -153,6 +153,19 @@ def test_key_without_its_certificate_is_told(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer"])
+def test_direct_tls_where_there_may_be_none_is_told(tmp_path: Path, mode: str) -> None:
+    file = tmp_path / "pgweir.yaml"
+    file.write_text(
+        f"clusters:\n  main:\n    nodes: [{{host: h}}]\n    server: {{tls: {{mode: {mode}, "
+        "negotiation: direct}}\ndatabases: {d: {cluster: main}}\n"
+    )
+    assert refusal(file) == [
+        f"{file}:4: clusters.main.server.tls.negotiation: direct TLS has no way back, and mode is "
+        f"{mode}; write mode: require, verify-ca or verify-full"
+    ]
+
+
 def test_certificate_without_a_mode_is_told(tmp_path: Path) -> None:
     for name in ("server.crt", "server.key"):
         (tmp_path / name).touch()

@@ -9,6 +9,7 @@ callers, and only `admission` touches the disk.
 
 from proxy.auth.admission import Admission, read_admission
 from proxy.auth.delegated import (
+    AskedTheWay,
     BearerExchange,
     ClearPasswordExchange,
     DelegatedExchange,
@@ -35,6 +36,7 @@ __all__ = [
     "METHODS",
     "USUAL_SECRET",
     "Admission",
+    "AskedTheWay",
     "BearerExchange",
     "Channel",
     "ClearPasswordExchange",

@@ -34,6 +34,10 @@ _VALUE = re.compile(rb"[\x21-\x7e \t\r\n]*")
 _TOKEN = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
 
 
+class AskedTheWay(ClientError):  # noqa: N818 -- what happened, not an error of ours
+    """A client without a token was told where to get one. It guessed nothing, and will be back."""
+
+
 class DelegatedExchange(Exchange):
     """A login whose question somebody else answers.
 
@@ -121,13 +125,14 @@ class BearerExchange(DelegatedExchange):
     FAREWELL --SASLResponse, one separator--> refused
     """
 
-    __slots__ = ("_awaiting", "_reason", "_signpost")
+    __slots__ = ("_awaiting", "_had_token", "_reason", "_signpost")
 
     def __init__(self, user: str, signpost: Signpost) -> None:
         super().__init__("OAuth bearer", user)
         self._signpost = signpost
         self._awaiting = _Awaiting.MECHANISM
         self._reason = ""
+        self._had_token = False
 
     def start(self) -> bytes:
         """Offer the one mechanism."""
@@ -145,6 +150,7 @@ class BearerExchange(DelegatedExchange):
         token = _read_token(message)
         if token is None:
             return self._point_the_way("no token; the client asks where to get one")
+        self._had_token = True
         if not token:
             return self._point_the_way("what was sent is no bearer token")
         self.question = token
@@ -162,7 +168,8 @@ class BearerExchange(DelegatedExchange):
         # RFC 7628, section 3.2.3: a client answers the error with one separator, and is refused.
         if message != _SEPARATOR:
             raise PeerError("malformed OAUTHBEARER message: the client did not end the exchange")
-        raise self._turn_away(self._reason)
+        refused = self._turn_away(self._reason)
+        raise refused if self._had_token else AskedTheWay(refused.sqlstate, refused.message)
 
 
 _BEARER_STEPS: dict[_Awaiting, Callable[[BearerExchange, bytes], Reply]] = {

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from proxy.auth import Credential, NotAllowedError, Verifiers
+from proxy.auth import AskedTheWay, Credential, NotAllowedError, Verifiers
 from proxy.client.address import is_among
 from proxy.client.census import Census
 from proxy.client.failures import FailedLogins
@@ -291,7 +291,7 @@ class Door:
         try:
             answer, proof = await prove(client, startup, terms, self._verifiers, before)
         except ClientError as refused:
-            if refused.sqlstate.startswith("28"):
+            if refused.sqlstate.startswith("28") and not isinstance(refused, AskedTheWay):
                 raise _Unproved(refused) from None
             raise
         self._strangers.discard(client)

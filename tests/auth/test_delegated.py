@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from proxy.auth import BearerExchange, ClearPasswordExchange, PlainSecret, Signpost
+from proxy.auth import AskedTheWay, BearerExchange, ClearPasswordExchange, PlainSecret, Signpost
 from proxy.auth.delegated import BEARER_BODY
 from proxy.errors import ClientError, PeerError
 
@@ -80,7 +80,7 @@ def test_without_a_token_the_client_is_told_where_to_get_one(data: bytes) -> Non
         "openid-configuration": "https://issuer/.well-known/openid-configuration",
         "scope": "openid db",
     }
-    with pytest.raises(ClientError, match='OAuth bearer authentication failed for user "ann"'):
+    with pytest.raises(AskedTheWay, match='OAuth bearer authentication failed for user "ann"'):
         exchange.receive(b"\x01")
     assert not exchange.done
 
@@ -92,6 +92,7 @@ def test_a_refused_token_ends_after_the_clients_farewell() -> None:
     with pytest.raises(ClientError) as refused:
         exchange.receive(b"\x01")
     assert refused.value.sqlstate == "28000"
+    assert not isinstance(refused.value, AskedTheWay)
     assert exchange.refusal == "it has expired"
 
 

@@ -11,11 +11,15 @@ from pathlib import Path
 
 from proxy.auth import (
     METHODS,
+    BearerExchange,
+    ClearPasswordExchange,
+    DelegatedExchange,
     DerivedKeys,
     Roster,
     ScramKeys,
     SecretError,
     ServerLogin,
+    Signpost,
     Verifiers,
     begin,
     parse_secret,
@@ -33,6 +37,7 @@ from proxy.auth.scram_messages import (
     read_server_final,
     read_server_first,
 )
+from proxy.auth.tokens import KeySet, TokenError, TokenRules, check_token
 from proxy.client import read_startup
 from proxy.client.address import ip_of
 from proxy.client.proxy_header import HeaderReader
@@ -47,6 +52,23 @@ from tests.fuzz.both_ends import BothEnds, whole_messages
 from tests.fuzz.wire_end import read_all
 
 Target = Callable[[bytes], None]
+
+# Ed25519, of RFC 8037, appendix A.2.
+_KEYS = KeySet(
+    {
+        "keys": [
+            {
+                "kty": "OKP",
+                "crv": "Ed25519",
+                "kid": "1",
+                "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+            }
+        ]
+    }
+)
+_TOKEN_RULES = TokenRules(
+    "https://i", "pgweir", frozenset(), frozenset({"EdDSA", "RS256"}), "sub", 0.0
+)
 
 
 def startup_parameters(octets: bytes) -> None:
@@ -375,6 +397,32 @@ def proxy_header(octets: bytes) -> None:
         pass
 
 
+def delegated_login(octets: bytes) -> None:
+    """Whatever a client says to a login that others judge, without their word it is not in."""
+    judged: list[DelegatedExchange] = [
+        ClearPasswordExchange("LDAP", "ann"),
+        BearerExchange("ann", Signpost("https://i", "s")),
+    ]
+    for exchange in judged:
+        exchange.start()
+        with contextlib.suppress(PeerError, ClientError):
+            for body in octets.split(b"\xfe", 4):
+                assert not exchange.receive(body).done
+                if exchange.question is not None:
+                    assert not exchange.settle("no").done
+        assert not exchange.done
+        assert exchange.proof is None
+
+
+def tokens(octets: bytes) -> None:
+    """A token is refused in one way, whatever it is."""
+    try:
+        check_token(octets.decode("ascii", "replace"), _KEYS, _TOKEN_RULES)
+    except TokenError:
+        return
+    raise AssertionError("let in")
+
+
 TARGETS: dict[str, Target] = {
     each.__name__: each
     for each in (
@@ -402,5 +450,7 @@ TARGETS: dict[str, Target] = {
         hba_rules,
         user_maps,
         statement,
+        delegated_login,
+        tokens,
     )
 }

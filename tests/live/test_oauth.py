@@ -1,6 +1,7 @@
 """OAUTHBEARER: logins by a token."""
 
 import json
+import ssl
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.faults.raw_client import Message, RawClient, message, startup
 from tests.fixtures.issuer import Issuer
 from tests.fixtures.pgweir import Pgweir, configuration, merged
-from tests.fixtures.postgres import APP, DATABASE, Postgres
+from tests.fixtures.postgres import APP, DATABASE, Certificates, Postgres
 
 StartPgweir = Callable[..., Pgweir]
 
@@ -228,3 +229,33 @@ def test_a_token_is_not_asked_for_where_others_may_listen(
         assert answer is not None
         assert answer.kind == (b"R" if allowed else b"E")
         assert allowed or "not encrypted" in answer.fields["M"]
+
+
+async def test_an_issuer_must_show_the_certificate_of_an_authority_that_is_trusted(
+    certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    from proxy.client.issuer import IssuerKeys
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.server_cert, certificates.server_key)
+    issuer = Issuer(context)
+
+    def keys(ca: Path | None) -> IssuerKeys:
+        return IssuerKeys(issuer.url, url=None, file=None, ca=ca, timeout_s=5.0, clock=lambda: 0.0)
+
+    try:
+        assert await keys(certificates.ca).use(lambda _keys: "let in") == "let in"
+        assert await keys(None).use(lambda _keys: "let in") is None
+        assert "certificate" in str([getattr(each, "facts", None) for each in caplog.records])
+    finally:
+        issuer.close()
+
+
+def test_asking_where_to_get_a_token_is_no_guess(
+    start_pgweir: StartPgweir, pg18: Postgres, issuer: Issuer
+) -> None:
+    """An address whose guesses failed is answered late; libpq asks the way at each connection."""
+    weir = start_pgweir(merged(tokens_of(issuer, pg18), {"auth": {"failure_delay": "60s"}}))
+    for _ in range(20):
+        *_, last = show(weir, "")
+        assert last.fields["C"] == "28000"

@@ -23,6 +23,10 @@ TcpTime = Annotated[Duration, Field(le=32_767)]
 TcpTries = Annotated[Count, Field(le=127)]
 
 
+# A few health checks must not fill the door of a proxy for a few clients.
+_LEAST_STRANGERS = 100
+
+
 class ClientTls(Section):
     """TLS between clients and the proxy."""
 
@@ -77,7 +81,8 @@ class Listen(Section):
         default=0,
         description="Most connections at a time whose clients have not yet proved who they are; "
         "the next one is refused with 53300 at once. They do not count for `max_client_conn`. "
-        "0 is as many as `max_client_conn`, so that all clients may come back at the same time.",
+        "0 is as many as `max_client_conn`, so that all clients may come back at the same time, "
+        "and at least 100.",
     )
     tls: ClientTls = Field(
         default_factory=ClientTls, description="TLS between clients and the proxy."
@@ -114,6 +119,11 @@ class Listen(Section):
         description="How long what was sent may stay unacknowledged before the peer is gone; 0 is "
         "the system's. PgBouncer takes milliseconds here: write `30s` for its 30000.",
     )
+
+    @property
+    def most_strangers(self) -> int:
+        """How many may be logging in at a time."""
+        return self.max_login_conn or max(self.max_client_conn, _LEAST_STRANGERS)
 
 
 class Http(Section):

@@ -548,7 +548,7 @@ def read_terms(
         judges=Judges(config.auth, time.monotonic),
         directory=directory,
         cluster_of=config.cluster_of,
-        max_strangers=config.listen.max_login_conn or config.listen.max_client_conn,
+        max_strangers=config.listen.most_strangers,
         failure_delay_s=config.auth.failure_delay,
     )
 

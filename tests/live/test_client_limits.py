@@ -86,6 +86,16 @@ def test_strangers_have_a_cap_of_their_own_and_do_not_keep_clients_out(
         psycopg.connect(weir.dsn()).close()
 
 
+def test_a_few_silent_connections_do_not_fill_a_proxy_for_few_clients(
+    start_pgweir: StartPgweir, pg18: Postgres
+) -> None:
+    weir = start_pgweir(pg18, listen={"max_client_conn": 1})
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(RawClient(weir.port))
+        psycopg.connect(weir.dsn()).close()
+
+
 def test_libpq_understands_that_too_many_are_logging_in(
     start_pgweir: StartPgweir, pg18: Postgres
 ) -> None:

@@ -7,6 +7,7 @@ up: idle connections at once, the longest unused first, busy ones as they become
 `reservoir`, and by nobody else.
 """
 
+import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -23,6 +24,9 @@ _RECENT_S = 1.0
 # With fewer connections than pools each keeps its own for so long at least, if it uses it all the
 # time: opening another costs PostgreSQL more than most transactions do.
 _TURN_S = 0.2
+# Thousands of pools at one limit take milliseconds to judge: that is done for a tenth of the
+# time at most.
+_REST = 9.0
 # How long a limit that was met unawares holds before more is tried again.
 _MET_S = 10.0
 
@@ -90,14 +94,14 @@ class Caps:
         grant: Callable[[Pool], None],
         on_full: Callable[[Pool, Key, int], None],
         clock: Callable[[], float],
-        call_soon: Callable[[Callable[[], None]], object],
+        call_later: Callable[[float, Callable[[], None]], object],
     ) -> None:
         self._limits_of = limits_of
         self._wants = wants
         self._grant = grant
         self._on_full = on_full
         self._clock = clock
-        self._call_soon = call_soon
+        self._call_later = call_later
         self._parties: dict[Pool, _Party] = {}
         self._caps: dict[Key, _Cap] = {}
         self._hungry: dict[_Party, None] = {}
@@ -105,6 +109,7 @@ class Caps:
         self._yielding: set[Pool] = set()
         self._met: set[Key] = set()
         self._is_due = False
+        self._rests_until_s = _NEVER_S
 
     # --- asking and giving back ------------------------------------------------------------------
 
@@ -172,12 +177,13 @@ class Caps:
                 self._caps[key].met = 0
                 self._met.discard(key)
         if self._yielding or self._hungry:
-            self.settle()
+            self._later()
 
     # --- deciding --------------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Give what is free to who is entitled to it, and take back what others have too much."""
+        began_s = self._clock()
         self._is_due = False
         for pool in self._yielding:
             pool.yields = 0
@@ -191,6 +197,8 @@ class Caps:
             self._take_back(key, hungry, shares)
         self._give_room(hungry, shares)
         self._forget()
+        ended_s = self._clock()
+        self._rests_until_s = ended_s + _REST * (ended_s - began_s)
 
     def _still_hungry(self) -> dict[_Party, int]:
         """Who wants more, and how many more."""
@@ -214,19 +222,24 @@ class Caps:
         return kept | dict(zip(parties, shares, strict=True))
 
     def _give_room(self, hungry: dict[_Party, int], shares: _Shares) -> None:
-        """One by one, to who has least for his weight among those entitled to more."""
-        while ready := [party for party in hungry if self._full_key(party) is None]:
-            entitled = [party for party in ready if _gain(party, shares) > 0]
-            party = min(
-                entitled or ready, key=lambda each: (each.held / each.pool.size, each.given_s)
-            )
+        """One by one, to who has least for his weight, those below their share before the rest."""
+        queue = [_rank(party, shares) for party in hungry]
+        heapq.heapify(queue)
+        while queue:
+            rank = heapq.heappop(queue)
+            party = rank[-1]
+            if self._full_key(party) is not None:
+                # And remains so: here connections are only given.
+                continue
             # Another pool of the same line may have been given what its clients need.
             if self._wants(party.pool) > 0:
                 self._give(party)
                 hungry[party] -= 1
             else:
                 hungry[party] = 0
-            if not hungry[party]:
+            if hungry[party]:
+                heapq.heappush(queue, _rank(party, shares))
+            else:
                 del hungry[party]
                 self._sate(party)
 
@@ -309,7 +322,13 @@ class Caps:
         # Not at once: the relay is in the middle of something when it asks.
         if not self._is_due:
             self._is_due = True
-            self._call_soon(self.settle)
+            self._call_later(max(0.0, self._rests_until_s - self._clock()), self.settle)
+
+
+def _rank(party: _Party, shares: _Shares) -> tuple[bool, float, float, int, _Party]:
+    """Who comes before whom when there is a connection to give; the least first."""
+    weighed = party.held / party.pool.size
+    return _gain(party, shares) <= 0, weighed, party.given_s, id(party), party
 
 
 def _gain(party: _Party, shares: _Shares) -> int:

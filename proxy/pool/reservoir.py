@@ -146,7 +146,7 @@ class Reservoir:
             grant=self._grant,
             on_full=self._note_full,
             clock=clock,
-            call_soon=relay.loop.call_soon,
+            call_later=relay.loop.call_later,
         )
         # Pools of one connection that somebody waits for who is in no line.
         self._lone: dict[Pool, asyncio.Future[None]] = {}

@@ -83,7 +83,7 @@ class Town:
             grant=self._grant,
             on_full=lambda pool, key, limit: self.full.append((_fake(pool).name, key, limit)),
             clock=lambda: self.now_s,
-            call_soon=self._soon.append,
+            call_later=lambda _, call: self._soon.append(call),
         )
 
     def pool(self, name: str, *nodes: str, size: int = 20) -> Fake:

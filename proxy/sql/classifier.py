@@ -7,10 +7,11 @@ asked for longest ago goes first.
 
 from collections import OrderedDict
 
+from proxy.sql.catalogue import Catalogue
 from proxy.sql.grammar import GrammarError, parse
 from proxy.sql.lexer import Lexed, lex
 from proxy.sql.reading import read_facts
-from proxy.sql.verdict import Catalogue, Verdict, judge, unreadable
+from proxy.sql.verdict import Verdict, judge, unreadable
 
 # What a verdict takes besides its key: measured, 1 KB for a plain SELECT; the names in its facts
 # take up to sixteen times what they take in the key.

@@ -7,6 +7,7 @@ it does not. What is known of functions is handed in.
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from proxy.sql.catalogue import Catalogue
 from proxy.sql.facts import Effect, Facts, Name, Touch, Transaction
 from proxy.sql.known import (
     HARMLESS,
@@ -17,7 +18,6 @@ from proxy.sql.known import (
     OF_THE_NODE,
     OF_THE_NODE_PREFIXES,
 )
-from proxy.sql.volatility import Volatility
 
 # Effects that stay within the transaction and do no harm on a replica.
 _HARMLESS_TOUCHES = frozenset({Touch.CURSOR})
@@ -57,21 +57,6 @@ _READING_KINDS = frozenset(
 
 # Reasons that are kept; a text may have thousands.
 _MAX_REASONS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """What is known of functions and relations. The operator's two lists of functions win.
-
-    In the collections, a name without a schema stands for that name in every schema.
-    primary_relations: what a replica refuses or has otherwise: views in whose definition a function
-    is volatile, sequences, unlogged tables.
-    """
-
-    volatility: Volatility
-    read_only_functions: Collection[str] = frozenset()
-    writing_functions: Collection[str] = frozenset()
-    primary_relations: Collection[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,39 +7,92 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
+from proxy.embedded import Login
 from tests.faults.raw_client import RawClient, query
 from tests.fixtures.pgweir import Pgweir, configuration, running
-from tests.fixtures.postgres import APP, DATABASE, Postgres
+from tests.fixtures.postgres import APP, DATABASE, MD5_USER, PLAIN_USER, TRUST_USER, Postgres
 
 Start = Callable[..., Pgweir]
 
 
+SOON = "300ms"
+# One user for each limit, and one database; who asks for a database has no part in its limit.
+OF_USERS = {
+    TRUST_USER: "query_timeout",
+    MD5_USER: "transaction_timeout",
+    PLAIN_USER: "idle_transaction_timeout",
+    APP: "client_idle_timeout",
+}
+
+
+@pytest.fixture(scope="module")
+def weir(pg18: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pgweir]:
+    config = configuration(pg18)
+    config["auth"] = {
+        "method": "trust",
+        "users": {
+            user.name: {"password": user.password or "any", limit: SOON}
+            for user, limit in OF_USERS.items()
+        },
+    }
+    config["databases"] = {
+        DATABASE: {"cluster": "main"},
+        "patient": {"cluster": "main", "dbname": DATABASE, "transaction_timeout": "1s"},
+        **{
+            limit: {"cluster": "main", "dbname": DATABASE, limit: SOON}
+            for limit in OF_USERS.values()
+        },
+    }
+    with running(config, tmp_path_factory.mktemp("timeouts")) as weir:
+        yield weir
+
+
+def login(weir: Pgweir, database: str, user: Login) -> RawClient:
+    return RawClient.logged_in(weir.port, user.name, database)
+
+
+QUERY_TIMEOUTS = {"database": ("query_timeout", PLAIN_USER), "user": (DATABASE, TRUST_USER)}
+
+
+@pytest.mark.parametrize(("database", "user"), QUERY_TIMEOUTS.values(), ids=QUERY_TIMEOUTS.keys())
 def test_a_statement_over_query_timeout_is_cancelled_and_the_client_stays(
-    pg18: Postgres, start_pgweir: Start
+    weir: Pgweir, database: str, user: Login
 ) -> None:
-    weir = start_pgweir(pg18, databases={DATABASE: {"query_timeout": "300ms"}})
-    with psycopg.connect(weir.dsn(), autocommit=True) as connection:
-        with pytest.raises(psycopg.errors.QueryCanceled):
-            connection.execute("SELECT pg_sleep(30)")
-        assert connection.execute("SELECT 1").fetchone() == (1,)
+    with login(weir, database, user) as client:
+        assert client.error("SELECT pg_sleep(30)") == "57014"
+        assert client.value("SELECT 'on'") == "on"
 
 
-def test_a_transaction_left_idle_is_ended_with_25p03(pg18: Postgres, start_pgweir: Start) -> None:
-    weir = start_pgweir(pg18, databases={DATABASE: {"idle_transaction_timeout": "300ms"}})
-    with psycopg.connect(weir.dsn()) as connection:
-        connection.execute("SELECT 1")
-        weir.wait_until(lambda: weir.metric("pgweir_errors_total", sqlstate="25P03") == 1)
-        with pytest.raises(psycopg.Error):
-            connection.execute("SELECT 1")
+IN_A_TRANSACTION = ["BEGIN", "SELECT 1"]
+ENDED = {
+    "transaction_timeout of a database": (
+        "transaction_timeout",
+        TRUST_USER,
+        IN_A_TRANSACTION,
+        "25P04",
+    ),
+    "transaction_timeout of a user": (DATABASE, MD5_USER, IN_A_TRANSACTION, "25P04"),
+    "idle_transaction_timeout of a database": (
+        "idle_transaction_timeout",
+        TRUST_USER,
+        IN_A_TRANSACTION,
+        "25P03",
+    ),
+    "idle_transaction_timeout of a user": (DATABASE, PLAIN_USER, IN_A_TRANSACTION, "25P03"),
+    "client_idle_timeout of a database": ("client_idle_timeout", TRUST_USER, ["SELECT 1"], "57P05"),
+    "client_idle_timeout of a user": (DATABASE, APP, ["SELECT 1"], "57P05"),
+}
 
 
-def test_a_client_left_idle_is_ended_with_57p05(pg18: Postgres, start_pgweir: Start) -> None:
-    weir = start_pgweir(pg18, databases={DATABASE: {"client_idle_timeout": "300ms"}})
-    with psycopg.connect(weir.dsn(), autocommit=True) as connection:
-        connection.execute("SELECT 1")
-        weir.wait_until(lambda: weir.metric("pgweir_errors_total", sqlstate="57P05") == 1)
-        with pytest.raises(psycopg.Error):
-            connection.execute("SELECT 1")
+@pytest.mark.parametrize(("database", "user", "said", "sqlstate"), ENDED.values(), ids=ENDED.keys())
+def test_what_lasts_too_long_is_ended_with_its_sqlstate(
+    weir: Pgweir, database: str, user: Login, said: list[str], sqlstate: str
+) -> None:
+    with login(weir, database, user) as client:
+        for sql in said:
+            client.ask(sql)
+        *_, last = client.read_to_end()
+        assert (last.fields["S"], last.fields["C"]) == ("FATAL", sqlstate)
 
 
 LONG_TRANSACTIONS = {
@@ -51,33 +104,22 @@ LONG_TRANSACTIONS = {
 }
 
 
-@pytest.fixture(scope="module")
-def impatient(pg18: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pgweir]:
-    config = configuration(
-        pg18,
-        auth={"method": "trust"},
-        databases={DATABASE: {"transaction_timeout": "300ms"}},
-    )
-    with running(config, tmp_path_factory.mktemp("impatient")) as weir:
-        yield weir
-
-
 @pytest.mark.parametrize("said", LONG_TRANSACTIONS.values(), ids=LONG_TRANSACTIONS.keys())
 def test_a_transaction_over_transaction_timeout_is_ended_with_25p04(
-    impatient: Pgweir, said: list[str]
+    weir: Pgweir, said: list[str]
 ) -> None:
-    with RawClient.logged_in(impatient.port, APP.name, DATABASE) as client:
+    with login(weir, "transaction_timeout", MD5_USER) as client:
         for sql in said[:-1]:
             client.ask(sql)
         client.send(query(said[-1]))
         *_, last = client.read_to_end()
         assert last.fields["C"] == "25P04"
-    impatient.wait_until(lambda: impatient.metric("pgweir_server_connections", state="active") == 0)
+    weir.wait_until(lambda: weir.metric("pgweir_server_connections", state="active") == 0)
 
 
-def test_transactions_that_are_short_may_follow_each_other_for_long(impatient: Pgweir) -> None:
-    with RawClient.logged_in(impatient.port, APP.name, DATABASE) as client:
-        end = time.monotonic() + 1.0
+def test_transactions_that_are_short_may_follow_each_other_for_long(weir: Pgweir) -> None:
+    with login(weir, "patient", TRUST_USER) as client:
+        end = time.monotonic() + 1.6
         while time.monotonic() < end:
             client.send(query("BEGIN") + query("SELECT pg_sleep(0.01)") + query("COMMIT"))
             for _ in range(3):

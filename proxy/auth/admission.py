@@ -14,7 +14,17 @@ from proxy.auth.hba import Rule, Rules, read_rules
 from proxy.auth.hba_text import Fault, Line, read_lines
 from proxy.auth.ident import UserMaps, read_maps
 from proxy.auth.names import Groups
-from proxy.config import Auth, Config, ConfigError, Ldap, Oauth, Pam, Problem, missing_part
+from proxy.config import (
+    Auth,
+    Config,
+    ConfigError,
+    Ldap,
+    Oauth,
+    Pam,
+    Problem,
+    missing_part,
+    missing_service,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +138,9 @@ def _fault_of_judge(rule: Rule, auth: Auth) -> str | None:
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)[0]
         return ": ".join([*map(str, wrong["loc"]), wrong["msg"]])
-    lack = None if isinstance(asked, Pam) else asked.lack
+    if isinstance(asked, Pam):
+        return missing_service(asked.pamservice)
+    lack = asked.lack
     if lack is not None:
         return f"{rule.method} needs {lack}, here or under auth.{rule.method}"
     return None

@@ -123,6 +123,14 @@ def discovery_url(issuer: str) -> str:
     return issuer.rstrip("/") + _WELL_KNOWN + "openid-configuration"
 
 
+def signpost_url(issuer: str) -> str:
+    """The same for clients: libpq takes what stands before `/.well-known/` for the issuer's name.
+
+    So a slash that ends the name stays, as in PostgreSQL (auth-oauth.c).
+    """
+    return issuer if _WELL_KNOWN in issuer else f"{issuer}{_WELL_KNOWN}openid-configuration"
+
+
 def issuer_of(issuer: str) -> str:
     """The issuer as its tokens name it, of what may be the URL of its configuration.
 

@@ -147,8 +147,8 @@ async def _by_oauth(case: Case) -> Proved:
         TokenError,
         TokenRules,
         check_token,
-        discovery_url,
         issuer_of,
+        signpost_url,
     )
 
     oauth = case.judges.auth.oauth.for_rule(case.options)
@@ -175,7 +175,7 @@ async def _by_oauth(case: Case) -> Proved:
             raise case.judges.no_verdict("OAuth", "the issuer's keys are not known")
         return None if case.allows(identity) else f'the token is of "{identity}"'
 
-    exchange = BearerExchange(case.startup.user, Signpost(discovery_url(oauth.issuer), oauth.scope))
+    exchange = BearerExchange(case.startup.user, Signpost(signpost_url(oauth.issuer), oauth.scope))
     return await _hold(case, exchange, judge)
 
 

@@ -13,7 +13,7 @@ from proxy.config.elsewhere import Ldap, Oauth, Pam, is_private_url
 from proxy.config.environment import from_environment
 from proxy.config.limits import Limits, Overrides
 from proxy.config.listening import ClientTls, Http, Listen, Log
-from proxy.config.load import load, parse, reload, reload_secrets, secret_files
+from proxy.config.load import load, missing_service, parse, reload, reload_secrets, secret_files
 from proxy.config.model import Config, Origin
 from proxy.config.policy import PasswordSource, Policy, source_of
 from proxy.config.problems import ConfigError, Problem
@@ -70,6 +70,7 @@ __all__ = [
     "json_schema",
     "load",
     "missing_part",
+    "missing_service",
     "parse",
     "parse_duration",
     "parse_size",

@@ -253,6 +253,8 @@ class _Reading:
                 yield Contradiction(path, f"there is no file {file}; name one that exists")
             elif not os.access(file, os.R_OK):
                 yield Contradiction(path, f"{file} cannot be read; allow this user to read it")
+        if config.auth.method == "pam" and (text := missing_service(config.auth.pam.pamservice)):
+            yield Contradiction(("auth", "pam", "pamservice"), text)
 
 
 def _unusable_files(config: Config) -> Iterator[tuple[KeyPath, str]]:
@@ -272,6 +274,17 @@ def _tls_sections_in(config: Config) -> Iterator[tuple[KeyPath, ClientTls | Serv
     for name, database in config.databases.items():
         if database.server is not None:
             yield ("databases", name, "server", "tls"), database.server.tls
+
+
+def missing_service(service: str) -> str | None:
+    """Say that PAM has no such service, or None. It would take `other`, mostly the system's logins.
+
+    Source: Linux-PAM, pam.conf(5).
+    """
+    folders = [Path("/etc/pam.d"), Path("/usr/lib/pam.d"), Path("/usr/etc/pam.d")]
+    if any((folder / service).is_file() for folder in folders) or not folders[0].is_dir():
+        return None  # without that folder /etc/pam.conf holds them all
+    return f"PAM has no service {service!r}; make the file {folders[0] / service}"
 
 
 def _holds_secrets(path: KeyPath) -> bool:

@@ -20,6 +20,7 @@ from proxy.auth.tokens import (
     check_token,
     discovery_url,
     issuer_of,
+    signpost_url,
 )
 
 RSA = rsa.generate_private_key(65537, 2048)
@@ -206,3 +207,9 @@ def test_what_is_no_key_set_is_refused(jwks: Any) -> None:
 )  # fmt: skip
 def test_where_the_issuers_configuration_is(given: str, url: str, issuer: str) -> None:
     assert (discovery_url(given), issuer_of(given)) == (url, issuer)
+
+
+def test_a_client_is_told_the_issuers_name_to_the_last_slash() -> None:
+    assert signpost_url("https://i/") == "https://i//.well-known/openid-configuration"
+    assert signpost_url("https://i") == discovery_url("https://i")
+    assert signpost_url("https://i/.well-known/x") == "https://i/.well-known/x"

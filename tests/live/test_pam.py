@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from proxy.auth import read_admission
+from proxy.config import ConfigError, parse
 from tests.fixtures.pgweir import Pgweir, configuration
 from tests.fixtures.postgres import APP, Postgres
 from tests.live.test_login import connect, refusal
@@ -76,11 +78,16 @@ def test_an_account_that_is_closed_does_not_come_in_by_its_password(
     assert "PAM authentication failed" in refusal(start_pgweir(judged(pg18, name)), APP.password)
 
 
-def test_a_service_that_is_not_there_lets_nobody_in(
-    start_pgweir: StartPgweir, pg18: Postgres, service: MakeService
-) -> None:
-    weir = start_pgweir(judged(pg18, "pgweir-not-there"))
-    assert "PAM authentication failed" in refusal(weir, APP.password)
+def test_a_service_that_is_not_there_is_refused_when_the_file_is_read(tmp_path: Path) -> None:
+    """PAM would take `other`, by which every account of the machine may come in."""
+    pytest.importorskip("pam", reason="pip install pgweir[pam]")
+    (tmp_path / "hba.conf").write_text("host all all all pam pamservice=pgweir-not-there\n")
+    base = "clusters: {main: {nodes: [{host: h}]}}\ndatabases: {'*': {cluster: main}}\nauth:\n"
+    with pytest.raises(ConfigError, match=r"pamservice: PAM has no service 'pgweir-not-there'"):
+        parse(base + "  method: pam\n  pam: {pamservice: pgweir-not-there}\n", {})
+    rules = parse(base + "  method: hba\n  hba_file: hba.conf\n", {}, folder=tmp_path)
+    with pytest.raises(ConfigError, match=r"hba.conf:1: .*no service 'pgweir-not-there'"):
+        read_admission(rules)
 
 
 def test_a_rule_names_its_service_and_one_that_hangs_holds_up_nobody_else(

@@ -3,8 +3,8 @@
 import contextlib
 import itertools
 import struct
+import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import pytest
 
@@ -462,6 +462,39 @@ def test_a_flood_of_new_parameters_is_passed_on_in_bounded_memory(stage: Stage) 
         assert resident_bytes(stage.weir.process.pid) - before < 8 << 20
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        message(b"N", b"SNOTICE\0C00000\0M" + b"x" * 1000 + b"\0\0"),
+        message(b"S", b"application_name\0" + b"x" * 1000 + b"\0"),
+        message(b"A", struct.pack("!i", 1) + b"channel\0" + b"x" * 1000 + b"\0"),
+    ],
+    ids=["notices", "parameters", "notifications"],
+)
+def test_a_flood_from_an_idle_server_is_not_kept(stage: Stage, said: bytes) -> None:
+    flooded = threading.Event()
+
+    def flood(server: Scripted, _asked: Message) -> None:
+        server.answer("first")
+        for _ in range(100):
+            server.send(said * 100)
+        flooded.set()
+
+    database = stage.play(once(flood))
+    with stage.client_of(database) as one, stage.client_of(database) as two:
+        before = resident_bytes(stage.weir.process.pid)
+        assert one.value("SELECT") == "first"
+        # Either it swallows all of it, or it has had enough of this server.
+        stage.weir.wait_until(lambda: flooded.is_set() or not servers_of(stage, database))
+        assert [each.kind for each in two.ask("SELECT")][-1:] == [b"Z"]
+        assert [each.kind for each in one.ask("SELECT")][-1:] == [b"Z"]
+        assert resident_bytes(stage.weir.process.pid) - before < 8 << 20
+
+
+def servers_of(stage: Stage, database: str) -> float:
+    return stage.weir.metric("pgweir_server_connections", database=database)
+
+
 def test_parameters_that_a_server_makes_up_are_not_run_as_sql_on_the_next(
     stage: Stage,
 ) -> None:
@@ -485,8 +518,7 @@ def test_parameters_that_a_server_makes_up_are_not_run_as_sql_on_the_next(
     database = stage.play(play)
     with stage.client_of(database) as client:
         client.ask("SELECT 1")
-        servers = partial(stage.weir.metric, "pgweir_server_connections", database=database)
-        stage.weir.wait_until(lambda: servers() == 0)
+        stage.weir.wait_until(lambda: servers_of(stage, database) == 0)
         client.value("SELECT 2")
     assert "SET \"TimeZone\" TO E'x''; DROP TABLE users; --\\\\'" in statements
 

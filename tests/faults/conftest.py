@@ -24,7 +24,7 @@ OPEN_DOOR: dict[str, Any] = {
 
 # Every name is a database with a server of its own; who is not let in hears of it soon.
 STAGE: dict[str, Any] = {
-    "limits": {"query_wait_timeout": "1s", "server_login_retry": "100ms"},
+    "limits": {"query_wait_timeout": "2s", "server_login_retry": "200ms"},
     "databases": {
         "*": {"cluster": "main", "pool_size": 1},
         PATIENT: {

@@ -19,9 +19,11 @@ RUN apt-get update \
 WORKDIR /src
 COPY pyproject.toml setup.py machine.py MANIFEST.in README.md CHANGELOG.md LICENSE ./
 COPY proxy proxy
-RUN pip wheel --no-cache-dir --wheel-dir /wheels . \
+# Optional parts that need nothing of Debian's: oauth, pam.
+ARG EXTRAS=
+RUN pip wheel --no-cache-dir --wheel-dir /wheels ".${EXTRAS:+[$EXTRAS]}" \
     && python -m venv /opt/pgweir \
-    && /opt/pgweir/bin/pip install --no-cache-dir --no-index --find-links /wheels pgweir \
+    && /opt/pgweir/bin/pip install --no-cache-dir --no-index --find-links /wheels "pgweir${EXTRAS:+[$EXTRAS]}" \
     && /opt/pgweir/bin/pip uninstall --yes pip
 
 FROM ${PYTHON_IMAGE}

@@ -64,7 +64,7 @@ _LIMIT_NAMES = {
 _QUEUED = messages.notice_response(
     "00000",
     "waiting in line for a server connection",
-    hint="All connections of the pool are in use, or the server cannot be reached.",
+    hint="All connections that the limits allow are in use, or no server can be reached.",
 )
 
 

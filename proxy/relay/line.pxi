@@ -179,7 +179,7 @@ cdef class Line:
             line_leave(c)
             c.refusal = messages.error_response(
                 '08001', 'no server connection became available within query_wait_timeout',
-                hint='All connections of the pool are in use, or the server cannot be reached.')
+                hint='All connections that the limits allow are in use, or no server can be reached.')
             count_error(c.relay, self.database, '08001')
             c.relay._dispatch(c, 0)
 

@@ -73,8 +73,10 @@ cdef class Server(Link):
     def retire(self):
         """Close as soon as it is free."""
         self.retiring = True
-        if self.stage == RELAYING and self.client is None and not self.ledger.count \
-                and not self.orphaned and not self.cancels:
+        # Who is being asked whether it is there may never answer.
+        if self.stage == RELAYING and (self.asked_s or self.client is None
+                                       and not self.ledger.count and not self.orphaned
+                                       and not self.cancels):
             server_close(self, b'')
 
     @property

@@ -1,9 +1,12 @@
 """A server connection that was unused for long is asked before it is given to a client."""
 
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.faults.conftest import proxy_before
 from tests.faults.raw_client import RawClient, query
@@ -169,3 +172,24 @@ def test_a_client_that_leaves_while_a_connection_is_asked_costs_the_next_nothing
         )
         scene.wire.passages[-1].is_held.clear()
         assert two.value("SELECT 'on'") == "on"
+
+
+def test_a_connection_that_is_not_wanted_any_more_need_not_answer(
+    start_wired: Callable[..., tuple[Wire, Pgweir]], tmp_path: Path
+) -> None:
+    """Its database is taken out of the configuration while it is asked."""
+    wire, weir = start_wired(databases={"one": CHECKED})
+    scene = Scene(wire, weir)
+    scene.make_idle("one")
+    wire.passages[-1].is_held.set()
+    client = scene.login("one")
+    client.send(query("SELECT 'gone'"))
+    scene.wait_for_waiting(1)
+    client.reset()
+    weir.wait_until(lambda: weir.metric("pgweir_client_connections") == 0)
+    path = next(tmp_path.glob("pgweir-*.yaml"))
+    config = yaml.safe_load(path.read_text())
+    del config["databases"]["one"]
+    path.write_text(yaml.safe_dump(config))
+    weir.send(signal.SIGHUP)
+    weir.wait_for_log("server connection closed.*database=one")

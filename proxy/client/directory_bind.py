@@ -48,6 +48,8 @@ def ask_directory(options: Ldap, user: str, password: str) -> str | None:
     if not _is_itself(name):
         return "a directory would take its name for another one"
     failed = DirectoryError("no LDAP server is named")
+    # One that is silent must leave time for the next.
+    options = options.model_copy(update={"timeout": options.timeout / max(1, len(options.servers))})
     for server in options.servers:
         try:
             return _ask_server(server, options, name, secret)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proxy.client.aside import Aside
 from proxy.config import Ldap
 from tests.fixtures.slapd import BASE, SEARCHER, SEARCHER_PASSWORD, Slapd
 
@@ -128,6 +129,13 @@ def test_tls_is_verified(slapd: Slapd, way: Any, tls: str, tmp_path: Any) -> Non
 def test_the_next_server_is_asked_when_one_is_gone(slapd: Slapd) -> None:
     options = simple(slapd, ldapserver="127.0.0.2 127.0.0.1")
     assert ask(options, "ann", "ann-password") is None
+
+
+async def test_the_next_server_is_asked_in_time_when_one_is_silent(slapd: Slapd) -> None:
+    with socket.create_server(("127.0.0.3", slapd.port)):
+        options = simple(slapd, ldapserver="127.0.0.3 127.0.0.1", timeout="3s")
+        judged = Aside().run(lambda: ask(options, "ann", "ann-password"), options.timeout)
+        assert await judged is None
 
 
 @pytest.mark.parametrize(

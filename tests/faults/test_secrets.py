@@ -32,6 +32,8 @@ FROM_FILE = "what-stood-in-a-file"
 FROM_ENVIRONMENT = "what-the-environment-held"
 OLD = "what-was-valid-before"
 ON_A_BAD_LINE = "what-stood-on-a-bad-line"
+FROM_COMMAND = "what-a-command-printed"
+OF_QUERY = "what-the-query-logs-in-with"
 AS_SETTING = "a-password-as-a-setting"
 IN_STATEMENT = "what-a-statement-says"
 AS_PARAMETER = "what-a-parameter-holds"
@@ -62,7 +64,17 @@ VERIFIER, KEYS = keys_of("what-a-verifier-is-made-of")
 MD5_HASH = "md5" + hashlib.md5(b"unknownapp", usedforsecurity=False).hexdigest()
 SECRETS = {
     *(APP.password, MONITOR.password, PLAIN_USER.password, MD5_USER.password),
-    *(WRONG, AT_SERVER, FROM_FILE, FROM_ENVIRONMENT, OLD, ON_A_BAD_LINE, AS_SETTING),
+    *(
+        WRONG,
+        AT_SERVER,
+        FROM_COMMAND,
+        OF_QUERY,
+        FROM_FILE,
+        FROM_ENVIRONMENT,
+        OLD,
+        ON_A_BAD_LINE,
+        AS_SETTING,
+    ),
     *(IN_STATEMENT, AS_PARAMETER, "what-a-verifier-is-made-of"),
     *(MD5_HASH, MD5_HASH[3:], VERIFIER, *KEYS),
 }
@@ -76,11 +88,16 @@ def whole_configuration(pg18: Postgres, folder: Path, log_format: str) -> dict[s
     (folder / "password").write_text(FROM_FILE + "\n")
     (folder / "users.txt").write_text(f'"listed" "{VERIFIER}"\n"hashed" "{MD5_HASH}"\n')
     wrong = {"user": APP.name, "password": AT_SERVER}
+    printed = {"user": APP.name, "password_command": ["echo", "-n", FROM_COMMAND]}
+    # Prints it, says it, and fails.
+    said = ["sh", "-c", f"echo {FROM_COMMAND}; echo {FROM_COMMAND} >&2; exit 3"]
     return configuration(
         pg18,
         log={"level": "debug", "format": log_format},
         auth={
             "failure_delay": 0,
+            "query_user": "asking",
+            "query_password": OF_QUERY,
             "userlist_file": str(folder / "users.txt"),
             "users": {
                 PLAIN_USER.name: {"password": PLAIN_USER.password, "old_password": OLD},
@@ -92,6 +109,8 @@ def whole_configuration(pg18: Postgres, folder: Path, log_format: str) -> dict[s
         databases={
             DATABASE: {"cluster": "main", "pool_size": 2},
             "wrong": {"cluster": "main", "server": wrong},
+            "printed": {"cluster": "main", "server": printed},
+            "said": {"cluster": "main", "server": {"user": APP.name, "password_command": said}},
         },
     )
 
@@ -108,6 +127,8 @@ LOGINS = [
     (APP.name, WRONG, DATABASE),
     ("nobody", WRONG, DATABASE),
     (APP.name, APP.password, "wrong"),
+    (APP.name, APP.password, "printed"),
+    (APP.name, APP.password, "said"),
     (APP.name, APP.password, "unknown"),
 ]
 
@@ -146,6 +167,7 @@ def test_nothing_the_program_writes_has_a_secret_in_it(
 ) -> None:
     monkeypatch.setenv("PGWEIR_TEST_SECRET", FROM_ENVIRONMENT)
     config = whole_configuration(pg18, tmp_path, log_format)
+    config["limits"] = {"query_wait_timeout": "500ms"}
     with running(config, tmp_path) as weir:
         heard, keys = use(weir)
         (path,) = tmp_path.glob("*.yaml")

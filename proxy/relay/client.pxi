@@ -76,6 +76,11 @@ cdef class Client(Link):
         return self.server is not None
 
     @property
+    def is_pinned(self):
+        """It keeps its server connection for what it left in the session."""
+        return self.server is not None and self.server.pinned
+
+    @property
     def statement_count(self):
         """Prepared statements it has names for."""
         return 0 if self.statements is None else len(self.statements)
@@ -482,8 +487,9 @@ cdef int client_gone(Client c, str reason, bint polite) except -1:
     if s is None or s.stage != RELAYING:
         return 0
     s.client = None
-    if c.line.mode == SESSION_MODE:
+    if c.line.mode == SESSION_MODE or s.pinned:
         s.dirt |= SESSION_TOUCHED
+        s.pinned = False
     if c.passing and not c.discarding or s.open_unit or s.copying_in:
         # The server waits for the rest of a message or unit that will never come.
         if s.ledger.count:

@@ -27,6 +27,8 @@ cdef enum Effect:
     NAMES_SETTINGS = 32
     # Set for a text that may take settings back to their defaults.
     GOES_BACK = 64
+    # Set for a text that may leave something in the session that cannot be carried elsewhere.
+    MAY_PIN = 128
 
 
 cdef struct Words:
@@ -169,34 +171,50 @@ cdef Command command_of(const char *text, Py_ssize_t length) noexcept nogil:
     return PLAIN
 
 
-cdef bint has_word(const char *text, Py_ssize_t length, const char *word, Py_ssize_t n) noexcept nogil:
-    """Does the text contain the word (lower case, its length n), in any case?"""
-    cdef const char *p = text
+cdef bint has_word(const char *text, Py_ssize_t length, const char *word, Py_ssize_t n,
+                   Py_ssize_t rarest=0) noexcept nogil:
+    """Does the text contain the word (lower case, its length n), in any case?
+
+    rarest: which of its letters is looked for first.
+    """
+    cdef const char *p = text + rarest
     cdef const char *low
-    cdef const char *end = text + length - n + 1
-    cdef char first = word[0]
+    cdef const char *end = text + length - n + 1 + rarest
+    cdef char letter = word[rarest]
     while p < end:
         # Most texts have few of a letter: let memchr skip what lies between.
-        low = <const char *>memchr(p, first, end - p)
+        low = <const char *>memchr(p, letter, end - p)
         if low == NULL:
             low = end
-        p = <const char *>memchr(p, first - 32, low - p)
+        p = <const char *>memchr(p, letter - 32, low - p)
         if p == NULL:
             p = low
-        if p < end and strncasecmp(p, word, n) == 0:
+        if p < end and strncasecmp(p - rarest, word, n) == 0:
             return True
         p += 1
     return False
 
 
+cdef inline bint may_pin(const char *text, Py_ssize_t length) noexcept nogil:
+    """Temporary tables, session advisory locks, cursors WITH HOLD: do their words occur?"""
+    return (has_word(text, length, b'advisory', 8, 2) or has_word(text, length, b'temp', 4, 2)
+            or has_word(text, length, b'hold', 4))
+
+
 cdef uint8_t effect_of(const char *text, Py_ssize_t length) noexcept nogil:
+    """MAY_PIN, and what settings_effect_of says."""
+    cdef uint8_t effect = settings_effect_of(text, length)
+    return effect | MAY_PIN if may_pin(text, length) else effect
+
+
+cdef uint8_t settings_effect_of(const char *text, Py_ssize_t length) noexcept nogil:
     """ENDS_WITH_TRANSACTION when the text is one SET LOCAL, SET TRANSACTION or SET CONSTRAINTS;
     LEAVES_ABORTED for a text that an aborted transaction accepts; SETTINGS_TOUCHED for one that
     calls set_config() with what may be is_local = false, or has a block of code that may SET;
     NAMES_SETTINGS for those, for SET, RESET and DISCARD, and for a SET among several statements."""
     cdef Words w
     cdef const char *semicolon
-    if has_word(text, length, b'set_config', 10) and not (
+    if has_word(text, length, b'set_config', 10, 3) and not (
             has_word(text, length, b'true', 4) and not has_word(text, length, b'false', 5)):
         return SETTINGS_TOUCHED | NAMES_SETTINGS
     w.p = text

@@ -46,21 +46,33 @@ class Control(Protocol):
     def settings_of(self, settings: Any) -> Any:
         """What a statement says that touches just these settings; see `settings_touched`."""
 
-    def settings_question(
-        self, server: Server, believed: Any, startup: Any, touched: list[Any]
+    def session_question(
+        self,
+        server: Server,
+        believed: Any,
+        startup: Any,
+        touched: list[Any] | None,
+        pins: bool,
     ) -> tuple[bytes, Any]:
-        """SQL that asks a server for its session's settings, and what to read its answer by.
+        """SQL that asks a server what a client left in its session, and what to read its answer by.
 
         believed, startup: the client's settings, now and at its login. touched: as above, of all
-        its statements since it was asked last. Without SQL, what to read no rows by.
+        its statements since it was asked last; None when settings are not asked for. pins: ask what
+        cannot be carried elsewhere. Without SQL, what to read no rows by.
         """
 
-    def settings_answered(self, asked: Any, rows: list[bytes]) -> tuple[Any, Any, bytes]:
+    def session_answered(
+        self, asked: Any, rows: list[bytes]
+    ) -> tuple[Any, Any, bytes, tuple[str, ...] | None]:
         """Read the answer. rows: bodies of DataRow.
 
-        Result: the server's settings, the client's, and ParameterStatus messages for the client
-        where what it is to believe differs from what it was told. Raises PeerError.
+        Result: the server's settings and the client's, None where they were not asked for;
+        ParameterStatus messages for the client where what it is to believe differs from what it was
+        told; and the pins, None where they were not asked for. Raises PeerError.
         """
+
+    def client_pinned(self, client: Client, pins: tuple[str, ...]) -> None:
+        """The client keeps its server connection for these reasons; for none: no longer."""
 
     def bug(self, link: Link, error: Exception) -> None:
         """Handling the link raised: it is being closed."""

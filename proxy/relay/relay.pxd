@@ -8,7 +8,7 @@
 #   line.pxi       the line in which clients wait, and the pools that serve it
 #   server.pxi     what PostgreSQL says, checked against the ledger and passed on
 #   replan.pxi     a unit whose plan is out of date, run once more
-#   settings.pxi   a client's settings follow it from server to server
+#   session.pxi    settings follow a client from server to server, other things pin it
 #   client.pxi     what a client says, one message after another; its coming and leaving
 #   simple.pxi     ... Query
 #   extended.pxi   ... Parse, Bind, Describe, Execute, Close, Sync
@@ -164,6 +164,7 @@ cdef class Server(Link):
     cdef public object defaults     # interned Settings it had when it was new
     cdef object pending_settings    # ... and those that an injected SET will bring
     cdef list touched               # what its client's statements said of settings, until read back
+    cdef bint pinned                # what its client left in the session cannot go elsewhere
     cdef bint went_back             # a RESET went to the server's defaults, within a transaction
     cdef object asked               # the question about them that is under way
     cdef list answer                # ... and the rows that have come

@@ -332,7 +332,10 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
             return server_violates(s, 'a malformed CommandComplete')
         effect = effect_of_tag(p + 5, have - 6)
         if head.action != SWALLOW:
-            s.dirt |= head.effect & SETTINGS_TOUCHED
+            s.dirt |= head.effect & (SETTINGS_TOUCHED | MAY_PIN)
+            if s.pinned and (p[5] == 67 and p[6] == 76 or p[5] == 68 and p[6] != 69):
+                # CLOSE, DROP, DISCARD: it may be pinned no longer.
+                s.dirt |= MAY_PIN
         if head.action == SWALLOW:
             pass    # what our own statements do is known
         elif effect and not (effect == SETTINGS_TOUCHED and head.effect & ENDS_WITH_TRANSACTION):
@@ -489,7 +492,7 @@ cdef int server_injected_done(Server s, uint8_t why) except -1:
         s.settings = s.pending_settings
         s.pending_settings = None
     elif why == TO_READ:
-        server_told_settings(s, s.client)
+        server_told_session(s, s.client)
     elif why == TO_RESET:
         s.settings = s.defaults
         s.dirt = 0
@@ -663,14 +666,16 @@ cdef int server_settle(Server s) except -1:
             server_flush(s)
         elif s.went_back and s.status == 84 and c.line.mode != SESSION_MODE:
             s.went_back = False
-            if server_asks_settings(s, c):
+            if server_asks_session(s, c):
                 return 0
         return client_resume(c)
     if c is not None:
         if c.line.mode == SESSION_MODE:
             return client_resume(c)
-        if s.dirt & SETTINGS_TOUCHED and server_asks_settings(s, c):
+        if s.dirt & (SETTINGS_TOUCHED | MAY_PIN) and server_asks_session(s, c):
             return 0
+        if s.pinned:
+            return client_resume(c)
         s.client = None
         c.server = None
     s.touched = None
@@ -688,7 +693,7 @@ cdef int server_settle(Server s) except -1:
         s.pool.yields -= 1
         server_close(s, b'')
     elif s.dirt:
-        if s.dirt & (LISTENING | SESSION_TOUCHED):
+        if s.dirt & (LISTENING | SESSION_TOUCHED | MAY_PIN):
             server_unprepare(s)
             text = b'DISCARD ALL'
         elif s.dirt & STALE_PLANS:
@@ -772,7 +777,8 @@ cdef int server_lost(Server s, bytes reason) except -1:
     if midway:
         return client_gone(c, 'server lost in the middle of a row', False)
     if not running:
-        if c.status != 73 or c.line.mode == SESSION_MODE or s.dirt & SETTINGS_TOUCHED:
+        if c.status != 73 or c.line.mode == SESSION_MODE or s.pinned \
+                or s.dirt & SETTINGS_TOUCHED:
             c.lost = reason
             c.aborted = c.status != 73
         return client_read(c)

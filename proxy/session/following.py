@@ -9,7 +9,7 @@ Asking for known names costs PostgreSQL 30 µs, looking through all of pg_settin
 done only where the names do not tell, as after RESET, which goes back to what the client came with.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from proxy.errors import PeerError
@@ -149,15 +149,20 @@ def write_question(question: Question) -> str:
     return " UNION ALL ".join(asked)
 
 
+def read_rows(rows: Iterable[bytes]) -> list[tuple[str, str | None]]:
+    """Read names and values out of bodies of DataRow. Raises PeerError."""
+    return [_read_row(row) for row in rows]
+
+
 def read_answer(
-    question: Question, rows: Sequence[bytes], book: SettingsBook
+    question: Question, rows: Iterable[tuple[str, str | None]], book: SettingsBook
 ) -> tuple[Settings, Settings]:
-    """Read the rows (bodies of DataRow).
+    """Read names and values; an empty name is no setting's.
 
     Result: the server's settings, and the client's. They differ where a RESET went back to the
     server's default while the client came with another value. Raises PeerError.
     """
-    told = dict(_read_row(row) for row in rows)
+    told = {name: value for name, value in rows if name}
     if len(told) > MOST_SETTINGS:
         raise PeerError("too many settings")
     touched, reported = question.touched, question.reported

@@ -116,6 +116,8 @@ class Figures:
     cancel_requests: result, see `CANCEL_RESULTS`.
     server_connects: (cluster, node, result), see `CONNECT_RESULTS`.
     prepared_statements: event, see `PREPARED_EVENTS`.
+    pins: reason, how often a client began to keep its server connection. pinned_clients: database,
+        those that keep theirs now.
     replans: statements prepared and run again after "cached plan must not change result type".
     loop_lag: how late the event loop came to a timer.
     """
@@ -139,6 +141,8 @@ class Figures:
     cancel_requests: Mapping[str, int] = field(default_factory=dict)
     server_connects: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     prepared_statements: Mapping[str, int] = field(default_factory=dict)
+    pins: Mapping[str, int] = field(default_factory=dict)
+    pinned_clients: Mapping[str, int] = field(default_factory=dict)
     replans: int = 0
     loop_lag: Histogram = EMPTY_HISTOGRAM
 

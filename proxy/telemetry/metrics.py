@@ -224,6 +224,22 @@ METRICS: tuple[MetricRow, ...] = (
         lambda figures: _single(figures.prepared_statements, PREPARED_EVENTS),
     ),
     MetricRow(
+        "pgweir_pins_total",
+        "counter",
+        ("reason",),
+        "",
+        "Times a client began to keep its server connection for what it left in the session.",
+        lambda figures: _single(figures.pins),
+    ),
+    MetricRow(
+        "pgweir_pinned_clients",
+        "gauge",
+        ("database",),
+        "",
+        "Clients that keep their server connection for what they left in the session.",
+        lambda figures: _single(figures.pinned_clients),
+    ),
+    MetricRow(
         "pgweir_replans_total",
         "counter",
         (),

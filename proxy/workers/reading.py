@@ -1,13 +1,14 @@
 """Read every counter of a process into one `Figures`, at scrape time."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from proxy.client import Door
 from proxy.cluster import ClusterView
 from proxy.pool import Reservoir
 from proxy.relay import Histogram as Counted
 from proxy.relay import Relay
+from proxy.session import PINS
 from proxy.telemetry import Figures, Histogram, NodeFigures, PoolFigures
 
 
@@ -19,13 +20,16 @@ def read_figures(
     door: Door,
     views: Sequence[ClusterView],
     client_limit: int,
+    pins: Mapping[str, int],
     loop_lag: Histogram,
 ) -> Figures:
     """Fill one `Figures`. Costs microseconds per pool and per client."""
     clients: Counter[tuple[str, str, str]] = Counter()
+    pinned: Counter[str] = Counter()
     for client in relay.clients.values():
         state = "waiting" if client.is_waiting else "active" if client.has_server else "idle"
         clients[client.line.database, client.line.user, state] += 1
+        pinned[client.line.database] += client.is_pinned
     servers: Counter[tuple[str, str, str, str, str]] = Counter()
     pools: dict[tuple[str, str, str, str], PoolFigures] = {}
     queries: Counter[tuple[str, str, str]] = Counter(reservoir.ended_queries)
@@ -86,6 +90,8 @@ def read_figures(
             "swallowed": statements["injected"],
             "evicted": statements["evicted"],
         },
+        pins=dict.fromkeys(PINS, 0) | dict(pins),
+        pinned_clients=pinned,
         replans=statements["replanned"],
         loop_lag=loop_lag,
     )

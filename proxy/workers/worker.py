@@ -41,15 +41,8 @@ from proxy.pool import NodePlace, Reservoir
 from proxy.relay import Client, Link, Pool, Relay, Server
 from proxy.server import AskedPassword, Passwords, Place
 from proxy.session import Settings, SettingsBook
-from proxy.session.following import (
-    Question,
-    Touched,
-    merge,
-    read_answer,
-    read_touched,
-    write_question,
-    write_reports,
-)
+from proxy.session.asking import SessionAnswer, SessionQuestion
+from proxy.session.following import Question, Touched, merge, read_touched
 from proxy.session.settings import switch
 from proxy.tasks import in_thread
 from proxy.tcp import TcpOptions
@@ -58,6 +51,7 @@ from proxy.telemetry import (
     Figures,
     LimitedLog,
     LoopLag,
+    Tally,
     build_registry,
     configure,
 )
@@ -117,6 +111,7 @@ class Worker:
         self._clock_task: asyncio.Task[None] | None = None
         self._loop_lag = LoopLag(loop)
         self._bugs = LimitedLog(_log, clock)
+        self._pins: Tally[str] = Tally("other")
         self._http: HttpEndpoint | None = None
         self._secrets = Watch(secret_files(config))
         self._adopting = asyncio.Lock()
@@ -397,6 +392,7 @@ class Worker:
             door=self._door,
             views=[monitor.view for monitor in self._monitors.values()],
             client_limit=self._config.listen.max_client_conn,
+            pins=self._pins.read(),
             loop_lag=self._loop_lag.read(),
         )
 
@@ -467,25 +463,38 @@ class Worker:
         """What touches just these settings."""
         return Touched(frozenset(name.lower() for name in settings), True)
 
-    def settings_question(
-        self, server: Server, believed: Settings, startup: Settings, touched: list[Touched]
-    ) -> tuple[bytes, Question]:
-        """SQL that asks for a session's settings."""
-        question = Question(
-            believed,
-            startup,
-            merge(touched),
-            login=server.pool.owner.policy.server_user or server.pool.user,
-            reported=frozenset(name.lower() for name in server.defaults),
-        )
-        return write_question(question).encode("utf-8", "surrogateescape"), question
+    def session_question(
+        self,
+        server: Server,
+        believed: Settings,
+        startup: Settings,
+        touched: list[Touched] | None,
+        pins: bool,
+    ) -> tuple[bytes, SessionQuestion]:
+        """SQL that asks what was left in a session."""
+        settings = None
+        if touched is not None:
+            login = server.pool.owner.policy.server_user or server.pool.user
+            reported = frozenset(name.lower() for name in server.defaults)
+            settings = Question(believed, startup, merge(touched), login, reported)
+        asked = SessionQuestion(settings, pins)
+        return asked.text().encode("utf-8", "surrogateescape"), asked
 
-    def settings_answered(
-        self, asked: Question, rows: list[bytes]
-    ) -> tuple[Settings, Settings, bytes]:
-        """The settings of the session and of its client."""
-        of_server, of_client = read_answer(asked, rows, self._book)
-        return of_server, of_client, write_reports(asked, of_client)
+    def session_answered(self, asked: SessionQuestion, rows: list[bytes]) -> SessionAnswer:
+        """What was left in a session."""
+        return asked.answered(rows, self._book)
+
+    def client_pinned(self, client: Client, pins: tuple[str, ...]) -> None:
+        """A client keeps its server connection, or no longer."""
+        for reason in pins:
+            self._pins.add(reason)
+        if _client_log.isEnabledFor(logging.INFO):
+            facts = facts_of(client, client.login)
+            facts["reason"] = ", ".join(pins)
+            _client_log.info(
+                "client keeps its server connection" if pins else "client shares again",
+                extra={"facts": facts},
+            )
 
     def bug(self, link: Link, error: Exception) -> None:
         """Handling a link raised."""

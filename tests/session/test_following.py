@@ -11,6 +11,7 @@ from proxy.session.following import (
     Touched,
     merge,
     read_answer,
+    read_rows,
     read_touched,
     write_question,
     write_reports,
@@ -137,7 +138,7 @@ def test_named_settings_are_added_changed_and_dropped() -> None:
         row("role", "none"),
         row("lock_timeout", "3s"),
     ]
-    of_server, of_client = read_answer(asked, rows, book)
+    of_server, of_client = read_answer(asked, read_rows(rows), book)
     assert of_server is of_client
     assert dict(of_client) == {
         "TimeZone": "UTC",
@@ -151,7 +152,7 @@ def test_what_is_no_longer_set_goes_back_to_what_the_client_came_with() -> None:
     book = SettingsBook()
     startup = {"TimeZone": "Asia/Tokyo", "application_name": "it", "work_mem": "5MB", "app.a": "1"}
     asked = question(book, {"TimeZone": "UTC", "application_name": "it"}, startup)
-    of_server, of_client = read_answer(asked, [row("application_name", "it")], book)
+    of_server, of_client = read_answer(asked, read_rows([row("application_name", "it")]), book)
     assert dict(of_server) == {"TimeZone": "UTC", "application_name": "it"}
     assert dict(of_client) == startup
     assert write_reports(asked, of_client) == b"S\0\0\0\x18TimeZone\0Asia/Tokyo\0"
@@ -163,13 +164,13 @@ def test_what_is_no_longer_set_goes_back_to_what_the_client_came_with() -> None:
 )
 def test_a_malformed_answer_is_refused(rows: list[bytes]) -> None:
     with pytest.raises(PeerError):
-        read_answer(question(SettingsBook(), {}, {}), rows, SettingsBook())
+        read_answer(question(SettingsBook(), {}, {}), read_rows(rows), SettingsBook())
 
 
 def test_too_many_settings_are_refused() -> None:
     rows = [row(f"a.b{n}", "x") for n in range(1001)]
     with pytest.raises(PeerError):
-        read_answer(question(SettingsBook(), {}, {}), rows, SettingsBook())
+        read_answer(question(SettingsBook(), {}, {}), read_rows(rows), SettingsBook())
 
 
 def test_a_set_value_that_is_the_default_is_set_on_the_next_server_too() -> None:

@@ -86,6 +86,8 @@ def a_busy_proxy() -> Figures:
         cancel_requests={"sent": 4},
         server_connects={("main", "db1", "ok"): 9},
         prepared_statements={"forged": 12},
+        pins={"temporary object": 2},
+        pinned_clients={"shop": 1},
         replans=1,
         loop_lag=durations(0.0),
     )
@@ -117,7 +119,7 @@ def test_the_contract_s_metric_is_there_with_its_labels(
 
 def test_metrics_of_features_to_come_are_not_there() -> None:
     names = set(families_of(a_busy_proxy()))
-    assert not names & {"pgweir_pins", "pgweir_routed", "pgweir_failovers"}
+    assert not names & {"pgweir_routed", "pgweir_failovers"}
 
 
 def test_every_name_begins_with_our_prefix() -> None:
@@ -160,6 +162,8 @@ def test_every_name_begins_with_our_prefix() -> None:
         ("pgweir_refusals_total", {"reason": "login_failed"}, 0),
         ("pgweir_protocol_errors_total", {"peer": "server"}, 0),
         ("pgweir_prepared_statements_total", {"event": "forged"}, 12),
+        ("pgweir_pins_total", {"reason": "temporary object"}, 2),
+        ("pgweir_pinned_clients", {"database": "shop"}, 1),
         ("pgweir_replans_total", {}, 1),
         ("pgweir_pool_wait_seconds_bucket", {"le": "0.0001"}, 0),
         ("pgweir_pool_wait_seconds_bucket", {"le": "0.00025"}, 1),

@@ -1,4 +1,4 @@
-# A client's settings follow it from server to server.
+# What a client leaves in a session: settings follow it from server to server, other things pin it.
 #
 # What a SET changed is not guessed: when a transaction that touched settings is over, the server is
 # asked what they are now, and that is what the client has from then on. So ROLLBACK, savepoints and
@@ -6,6 +6,9 @@
 #
 # RESET goes back to what the client came with, which to a server connection that it shares is a
 # setting like any other: so within a transaction the server is asked at once, and given those.
+#
+# Temporary tables, session advisory locks and held cursors live in their session. Where a text may
+# have made some, the server is asked in the same way; while there are any, the client keeps it.
 
 cdef enum:
     # More rows than that are no answer: PostgreSQL has some four hundred settings.
@@ -44,17 +47,21 @@ cdef int server_notes_settings(Server s, bytes text, bytes values) except -1:
     return 0
 
 
-cdef bint server_asks_settings(Server s, Client c) except -1:
-    """Ask which settings the client has now, unless that is known already. True: wait for it."""
-    cdef list touched = s.touched
-    if touched is None:
-        touched = []
-    text, s.asked = s.relay.control.settings_question(s, c.settings, c.startup, touched)
+cdef bint server_asks_session(Server s, Client c) except -1:
+    """Ask what was left in the session, unless that is known already. True: wait for it."""
+    cdef list touched = None
+    if s.dirt & SETTINGS_TOUCHED:
+        touched = s.touched or []
+    text, s.asked = s.relay.control.session_question(
+        s, c.settings, c.startup, touched, s.status == 73 and s.dirt & MAY_PIN != 0)
     # What is gone back now is there again after a ROLLBACK: it must be asked for once more.
-    s.touched = None if s.status == 73 else touched + [s.relay.control.settings_of(c.settings)]
+    if s.status == 73 or touched is None:
+        s.touched = None
+    else:
+        s.touched = touched + [s.relay.control.settings_of(c.settings)]
     s.answer = []
     if not text:
-        server_told_settings(s, c)
+        server_told_session(s, c)
         return False
     c.awaits_replies = True
     server_inject(s, text, TO_READ)
@@ -62,7 +69,7 @@ cdef bint server_asks_settings(Server s, Client c) except -1:
     return True
 
 
-cdef int server_told_settings(Server s, Client c) except -1:
+cdef int server_told_session(Server s, Client c) except -1:
     """The answer is complete. c: None when it has left meanwhile; then all is reset."""
     cdef bytes reports
     asked, answer = s.asked, s.answer
@@ -70,13 +77,20 @@ cdef int server_told_settings(Server s, Client c) except -1:
     if c is None:
         return 0
     try:
-        s.settings, c.settings, reports = s.relay.control.settings_answered(asked, answer)
+        of_server, of_client, reports, pins = s.relay.control.session_answered(asked, answer)
     except PeerError:
         return server_violates(s, 'malformed settings')
-    if reports:
-        sink_write(&s.relay.to_client, reports, len(reports))
+    if of_server is not None:
+        s.settings = of_server
+        c.settings = of_client
+        if reports:
+            sink_write(&s.relay.to_client, reports, len(reports))
     if s.status == 73:
-        s.dirt &= ~SETTINGS_TOUCHED
+        if pins is not None:
+            if pins or s.pinned:
+                s.relay.control.client_pinned(c, pins)
+            s.pinned = bool(pins)
+        s.dirt &= ~(SETTINGS_TOUCHED | MAY_PIN)
     elif s.settings is not c.settings:
         client_bring_settings(c, s)
         server_flush(s)

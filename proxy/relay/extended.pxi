@@ -95,17 +95,11 @@ cdef int client_refreshes(Client c, Server s, bytes key) except -1:
     """In a transaction a plan that is out of date could not be replaced unnoticed any more: so what
     this client prepares there is prepared anew, unless it may have portals of it."""
     cdef Statement statement = c.relay.statements.get(key)
-    cdef bytes message
     if c.status != 84 or statement is None or statement not in s.prepared:
         return 0
     if c.statements is not None and statement in c.statements.values():
         return 0
-    del s.prepared[statement]
-    s.latest = None
-    message = close_message(statement.name)
-    sink_write(&c.relay.to_server, message, len(message))
-    ledger_push(&s.ledger, kinds.CLOSE, SWALLOW, 0, statement)
-    return statement_drop(c.relay, statement)
+    return server_drops(s, statement)
 
 
 cdef int client_prepares(Client c, Server s, Statement statement, bytes name) except -1:
@@ -113,11 +107,10 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name) ex
     c.unsettled = c.unsettled or name is not None or statement not in s.prepared
     if statement.command != PLAIN:
         c.runs_commands = True
+    if c.status == 69 and not statement.effect & LEAVES_ABORTED and statement in s.prepared:
+        # The server refuses it, if the transaction is still aborted then.
+        server_drops(s, statement)
     if statement in s.prepared:
-        if c.status == 69 and not statement.effect & LEAVES_ABORTED:
-            # The server refuses it, as the transaction is aborted.
-            ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, name)
-            return client_send_parse(c, s, statement) + TAKEN
         server_uses(s, statement)
         ledger_push(&s.ledger, kinds.PARSE, FORGE, statement.effect, None, name)
         c.relay.parses_forged += 1
@@ -163,19 +156,25 @@ cdef inline int server_uses(Server s, Statement statement) except -1:
 cdef int server_keeps(Server s, Statement statement) except -1:
     """It will have this statement; the one that was used longest ago goes when there are too many."""
     cdef Statement oldest
-    cdef bytes message
     if s.pool.max_prepared and len(s.prepared) >= s.pool.max_prepared:
         oldest = <Statement>next(iter(s.prepared))
-        del s.prepared[oldest]
-        message = close_message(oldest.name)
-        sink_write(&s.relay.to_server, message, len(message))
-        ledger_push(&s.ledger, kinds.CLOSE, SWALLOW, 0, oldest)
-        statement_drop(s.relay, oldest)
+        server_drops(s, oldest)
         s.relay.evictions += 1
     s.prepared[statement] = True
     statement_use(statement)
     s.latest = statement
     return 0
+
+
+cdef int server_drops(Server s, Statement statement) except -1:
+    """It is not to have this statement any more."""
+    cdef bytes message = close_message(statement.name)
+    del s.prepared[statement]
+    if s.latest is statement:
+        s.latest = None
+    sink_write(&s.relay.to_server, message, len(message))
+    ledger_push(&s.ledger, kinds.CLOSE, SWALLOW, 0, statement)
+    return statement_drop(s.relay, statement)
 
 
 cdef int client_parses_unkept(Client c, bint unnamed, char *p, Py_ssize_t have, Py_ssize_t size) except -1:

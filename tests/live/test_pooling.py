@@ -225,8 +225,10 @@ def test_waiting_clients_are_served_first_come_first_served(start: StartPgweir) 
     with pg:
         holder = pg.enter_context(login(weir))
         others = [pg.enter_context(login(weir)) for _ in range(6)]
+        holder.ask("CREATE SEQUENCE turn")
+        pg.callback(holder.ask, "DROP SEQUENCE turn")
         holder.ask("BEGIN")
-        holder.ask("CREATE TEMP SEQUENCE turn")
+        holder.ask("SELECT 1")
         for number, each in enumerate(others, 1):
             each.send(query("SELECT nextval('turn')"))
             weir.wait_until(lambda number=number: waiting(weir) == number)  # type: ignore[misc]

@@ -8,20 +8,12 @@ import asyncio
 import contextlib
 import socket
 import struct
+from types import SimpleNamespace
 
-from proxy.relay import TRANSACTION_MODE, Line, Pool, Relay, Server
+from proxy.relay import TRANSACTION_MODE, Client, Line, Pool, Relay
 from proxy.session import Settings, SettingsBook
-from proxy.session.following import (
-    Question,
-    Touched,
-    merge,
-    read_answer,
-    read_touched,
-    write_question,
-    write_reports,
-)
-from proxy.session.settings import switch
 from proxy.wire import messages
+from proxy.workers.worker import Worker
 from tests.fuzz.wire_end import NoControl
 
 # What PostgreSQL answers to a message, but for ReadyForQuery.
@@ -73,36 +65,23 @@ class _HonestServer:
         return said
 
 
-class _SettingsControl(NoControl):
-    """As the worker does it."""
+class _SessionControl(NoControl):
+    """Of sessions it says what the worker says."""
 
     def __init__(self) -> None:
-        self.book = SettingsBook()
+        self._book = SettingsBook()
 
-    def settings_reported(self, settings: Settings, name: str, value: str) -> Settings:
-        return self.book.reported(settings, name, value)
+    def settings_of_login(self) -> Settings:
+        return self._book.of({"TimeZone": "UTC", "client_encoding": "UTF8"})
 
-    def settings_switch(self, have: Settings, want: Settings) -> bytes:
-        return switch(have, want).encode("utf-8", "surrogateescape")
+    settings_reported = Worker.settings_reported
+    settings_switch = Worker.settings_switch
+    settings_touched = Worker.settings_touched
+    settings_of = Worker.settings_of
+    session_question = Worker.session_question
+    session_answered = Worker.session_answered
 
-    def settings_touched(self, text: bytes | None, values: bytes | None) -> Touched:
-        return read_touched(text, values)
-
-    def settings_of(self, settings: Settings) -> Touched:
-        return Touched(frozenset(name.lower() for name in settings), True)
-
-    def settings_question(
-        self, server: Server, believed: Settings, startup: Settings, touched: list[Touched]
-    ) -> tuple[bytes, Question]:
-        reported = frozenset(name.lower() for name in server.defaults)
-        question = Question(believed, startup, merge(touched), login="u", reported=reported)
-        return write_question(question).encode("utf-8", "surrogateescape"), question
-
-    def settings_answered(
-        self, asked: Question, rows: list[bytes]
-    ) -> tuple[Settings, Settings, bytes]:
-        of_server, of_client = read_answer(asked, rows, self.book)
-        return of_server, of_client, write_reports(asked, of_client)
+    def client_pinned(self, client: Client, pins: tuple[str, ...]) -> None: ...
 
 
 class BothEnds:
@@ -110,7 +89,7 @@ class BothEnds:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        control = _SettingsControl()
+        control = _SessionControl()
         self.relay = Relay(self.loop, control, [1.0])
         self.line = Line("d", "u", "primary", [1.0])
         self.line.mode = TRANSACTION_MODE
@@ -118,13 +97,14 @@ class BothEnds:
         self.line.max_statement_bytes = 10_000
         self.line.max_client_statements = 10
         self.pool = Pool("c", "n", "primary", "d", "u", 1, 10)
+        self.pool.owner = SimpleNamespace(policy=SimpleNamespace(server_user=None))
         self.line.serve_from([self.pool])
         self.said_to_client = b""
         self.said_to_server = b""
         near, self.server = socket.socketpair()
         near.setblocking(False)
         self.server.setblocking(False)
-        settings = control.book.of({"TimeZone": "UTC", "client_encoding": "UTF8"})
+        settings = control.settings_of_login()
         link = self.relay.dial(near.detach(), "server")
         link.enter(self.pool, 1, b"0000", settings)
         with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -20,7 +20,7 @@ Source: PostgreSQL documentation, "Message Flow" (Start-up) and "SASL Authentica
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -89,19 +89,19 @@ class ServerLogin:
     derived: where keys derived from passwords are kept between logins.
     random_bytes: gives that many unpredictable bytes.
     allow_cleartext: send the password itself when asked (over TLS, a Unix socket, loopback, or by
-    the operator's word). allow_md5: answer AuthenticationMD5Password.
+    the operator's word). require_auth: methods it may ask for, as libpq names them; any when empty.
     channel: what the connection is.
     done: the server said Ok, and had the right to.
     """
 
     __slots__ = (
         "_allow_cleartext",
-        "_allow_md5",
         "_awaiting",
         "_channel",
         "_credential",
         "_derived",
         "_random_bytes",
+        "_require_auth",
         "_scram",
         "done",
         "user",
@@ -115,7 +115,7 @@ class ServerLogin:
         derived: DerivedKeys,
         random_bytes: Callable[[int], bytes] = os.urandom,
         allow_cleartext: bool = False,
-        allow_md5: bool = True,
+        require_auth: Collection[str] = (),
         channel: Channel = Channel(),
     ) -> None:
         self.user = user
@@ -123,7 +123,7 @@ class ServerLogin:
         self._derived = derived
         self._random_bytes = random_bytes
         self._allow_cleartext = allow_cleartext
-        self._allow_md5 = allow_md5
+        self._require_auth = require_auth
         self._channel = channel
         self._awaiting = _Awaiting.REQUEST
         self._scram: ScramClient | None = None
@@ -144,7 +144,18 @@ class ServerLogin:
             raise _out_of_turn(int.from_bytes(body[:4]), awaiting)
         if awaiting is _Awaiting.REQUEST and step is not ServerLogin._begin_scram:
             self._refuse_unbound()
+        if awaiting is _Awaiting.REQUEST:
+            self._refuse_unwanted(_METHODS[step])
         return step(self, body[4:])
+
+    def _refuse_unwanted(self, method: str) -> None:
+        if self._require_auth and method not in self._require_auth:
+            asked = "lets us in without a login" if method == "none" else f"asks for {method}"
+            raise PeerError(
+                f"the server {asked}, and server.require_auth has"
+                f" {', '.join(self._require_auth)} only",
+                "28000",
+            )
 
     def _accept(self, rest: bytes) -> None:
         _require_length(rest, 0, Code.OK)
@@ -166,8 +177,6 @@ class ServerLogin:
 
     def _send_md5(self, rest: bytes) -> bytes:
         _require_length(rest, MD5_SALT_BYTES, Code.MD5_PASSWORD)
-        if not self._allow_md5:
-            raise PeerError("the server asks for an md5 login, which is not allowed", "28000")
         credential = self._require_credential()
         if not isinstance(credential, PlainSecret | Md5Secret):
             raise self._wrong_credential(credential, "for an md5 login")
@@ -250,6 +259,14 @@ class ServerLogin:
             hint="Give the cluster's server user a plain password.",
         )
 
+
+# What libpq's require_auth calls what a server may ask for first.
+_METHODS: dict[Callable[[ServerLogin, bytes], bytes | None], str] = {
+    ServerLogin._accept: "none",
+    ServerLogin._send_password: "password",
+    ServerLogin._send_md5: "md5",
+    ServerLogin._begin_scram: "scram-sha-256",
+}
 
 _STEPS: dict[tuple[_Awaiting, int], Callable[[ServerLogin, bytes], bytes | None]] = {
     (_Awaiting.REQUEST, Code.OK): ServerLogin._accept,

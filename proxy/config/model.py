@@ -21,6 +21,7 @@ from proxy.config.policy import (
     resolve_limits,
     resolve_login,
     resolve_password_source,
+    resolve_require_auth,
 )
 from proxy.config.section import Count, Section
 from proxy.config.topology import Cluster
@@ -124,5 +125,8 @@ class Config(Section):
                 self.clusters[entry.cluster].server, entry.server
             ),
             server_tls=login[2],
+            server_require_auth=resolve_require_auth(
+                self.clusters[entry.cluster].server, entry.server
+            ),
             **resolve_limits(self.limits, entry, self.auth.users.get(user)),
         )

@@ -51,6 +51,7 @@ class Policy:
     server_password: Secret | None
     server_password_source: PasswordSource | None
     server_tls: ServerTls
+    server_require_auth: tuple[str, ...]
     pool_mode: PoolMode
     pool_size: int
     min_pool_size: int
@@ -117,6 +118,13 @@ def resolve_login(
         password = of_cluster.password
     tls = of_database.tls if "tls" in of_database.model_fields_set else of_cluster.tls
     return user, password, tls
+
+
+def resolve_require_auth(
+    of_cluster: ServerLogin, of_database: ServerLogin | None
+) -> tuple[str, ...]:
+    """Ways of logging in that a node may ask for, any when empty: the database's, if it says."""
+    return (of_database and of_database.require_auth) or of_cluster.require_auth
 
 
 def resolve_password_source(

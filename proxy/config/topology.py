@@ -120,6 +120,12 @@ class ServerLogin(Section):
     tls: ServerTls = Field(
         default_factory=ServerTls, description="TLS between the proxy and the nodes."
     )
+    require_auth: tuple[Literal["none", "password", "md5", "scram-sha-256"], ...] = Field(
+        default=(),
+        description="As libpq's: ways of logging in that a node may ask for; any when empty. With "
+        "`[scram-sha-256]` nobody who answers in a node's stead learns the password. It does not "
+        "hold for the probes of the monitor.",
+    )
 
 
 class Monitor(Section):

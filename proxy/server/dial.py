@@ -84,6 +84,7 @@ async def dial(
             derived=derived,
             # A clear password is for ears that may hear it.
             allow_cleartext=channel.is_tls or place.is_local,
+            require_auth=place.require_auth,
             channel=channel,
         )
 

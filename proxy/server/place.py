@@ -25,6 +25,7 @@ class Place:
     """Where a node listens. host: a name, an address, or a folder that holds a Unix socket.
 
     tls: what is asked of the node. context: made for that; None when the mode is `disable`.
+    require_auth: ways of logging in that it may ask for, any when empty.
     """
 
     host: str
@@ -32,6 +33,7 @@ class Place:
     tls: ServerTls = field(default_factory=partial(ServerTls, mode="disable"))
     context: Renewed[ssl.SSLContext] | None = None
     tcp: TcpOptions = field(default_factory=TcpOptions)
+    require_auth: tuple[str, ...] = ()
 
     @property
     def is_local(self) -> bool:

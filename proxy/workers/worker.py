@@ -349,7 +349,12 @@ class Worker:
 
     def _place_of(self, place: Place, policy: Policy) -> Place:
         tls = policy.server_tls
-        return place if tls == place.tls else replace(place, tls=tls, context=self._contexts[tls])
+        return replace(
+            place,
+            tls=tls,
+            context=self._contexts[tls],
+            require_auth=policy.server_require_auth,
+        )
 
     def _poke(self, cluster: str, node: str) -> None:
         if cluster in self._monitors:

@@ -32,14 +32,17 @@ HASHED = hash_password("secret", "app")
 
 
 def login(
-    credential: Credential | None = PLAIN, *, allow_cleartext: bool = False, allow_md5: bool = True
+    credential: Credential | None = PLAIN,
+    *,
+    allow_cleartext: bool = False,
+    require_auth: tuple[str, ...] = (),
 ) -> ServerLogin:
     return ServerLogin(
         "app",
         credential,
         derived=DerivedKeys(),
         allow_cleartext=allow_cleartext,
-        allow_md5=allow_md5,
+        require_auth=require_auth,
     )
 
 
@@ -83,9 +86,21 @@ def test_md5_is_answered_from_the_password_or_its_hash(credential: Credential) -
     assert login(credential).receive(MD5) == answer_salt(PLAIN, "app", b"salt") + b"\0"
 
 
-def test_md5_is_not_answered_where_it_is_not_allowed() -> None:
-    with pytest.raises(PeerError, match="not allowed"):
-        login(allow_md5=False).receive(MD5)
+@pytest.mark.parametrize(
+    ("asked", "method"),
+    [(OK, "none"), (CLEARTEXT, "password"), (MD5, "md5"), (SASL, "scram-sha-256")],
+)
+@pytest.mark.parametrize("required", ["none", "password", "md5", "scram-sha-256"])
+def test_what_is_not_among_require_auth_is_not_answered(
+    asked: bytes, method: str, required: str
+) -> None:
+    made = login(allow_cleartext=True, require_auth=(required,))
+    if method == required:
+        made.receive(asked)
+        return
+    with pytest.raises(PeerError, match=f"require_auth has {required} only") as caught:
+        made.receive(asked)
+    assert caught.value.sqlstate == "28000"
 
 
 def test_scram_begins_with_the_mechanism_and_an_empty_user_name() -> None:

@@ -148,3 +148,19 @@ def test_a_password_file_is_read_at_each_login(
         assert user_seen(weir, user="a-new-pool") == CLOUD_USER
         weir.wait_for_log("passwords read again")
         assert client.value("SELECT pg_backend_pid()") == before
+
+
+def test_a_node_that_asks_for_less_than_require_auth_is_left(
+    start_pgweir: StartPgweir, pg18: Postgres
+) -> None:
+    """As one does that stands in the node's place and hopes for the password."""
+    config = configuration(pg18, auth=EVERYBODY)
+    strict = {"user": TRUST_USER.name, "password": "secret", "require_auth": ["scram-sha-256"]}
+    config["clusters"]["main"]["server"] = strict
+    lax = {**strict, "require_auth": ["scram-sha-256", "none"]}
+    config["databases"]["lax"] = {"cluster": "main", "dbname": DATABASE, "server": lax}
+    weir = start_pgweir(config)
+    assert user_seen(weir, "lax") == TRUST_USER.name
+    with RawClient(weir.port) as client:
+        client.send(startup(user=APP.name, database=DATABASE))
+        weir.wait_for_log("lets us in without a login, and server.require_auth has scram-sha-256")

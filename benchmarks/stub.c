@@ -189,6 +189,7 @@ static const Column PROBE[] = {
     {"read_only", BOOL, 1, "f", 0},
     {"server_version_num", INT4, 4, "160004", 160004},
     {"max_connections", INT4, 4, "100000", 100000},
+    {"reserved_connections", INT4, 4, "3", 3},
     {"wal_block_size", INT8, 8, "8192", 8192},
     {"system_identifier", INT8, 8, "7000000000000000001", 7000000000000000001},
 };

@@ -189,10 +189,19 @@ cdef bint has_word(const char *text, Py_ssize_t length, const char *word, Py_ssi
         p = <const char *>memchr(p, letter - 32, low - p)
         if p == NULL:
             p = low
-        if p < end and strncasecmp(p - rarest, word, n) == 0:
+        if p < end and reads_as(p - rarest, word, n):
             return True
         p += 1
     return False
+
+
+cdef inline bint reads_as(const char *text, const char *word, Py_ssize_t n) noexcept nogil:
+    """Are these n letters the word, in any case? word: in lower case."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        if text[i] != word[i] and (text[i] | 32) != word[i]:
+            return False
+    return True
 
 
 cdef inline bint may_pin(const char *text, Py_ssize_t length) noexcept nogil:

@@ -22,6 +22,26 @@ QUICK = (1, 2)
 """Seconds for each turn, and rounds."""
 
 
+class Interrupt:
+    """End as after Ctrl-C, through every `finally`, so that no child outlives us.
+
+    Where the signal finds Python in a place that lets no exception through (a fork's hooks, a
+    finalizer), what it raised is lost: `check`, at the end of a turn, raises it again.
+    """
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._came = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if the signal came."""
+        if self._came:
+            raise KeyboardInterrupt
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks; 0 when everything was measured, 1 when something failed.
 
@@ -30,15 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     # Also where a shell has put us into the background, and ignores it for us.
-    signal.signal(signal.SIGINT, _as_interrupt)
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    interrupt = Interrupt()
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         cases = choose(CASES, _words(options.cases), quick=options.quick)
         plan = _plan(options)
     except ValueError as error:
         sys.stderr.write(f"benchmarks: {error}\n")
         return 2
-    return _run(cases, plan, options.json, options.markdown)
+    return _run(cases, plan, interrupt, options.json, options.markdown)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,8 +99,16 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _run(
-    cases: Sequence[Case], plan: Plan, json_file: Path | None, markdown_file: Path | None
+    cases: Sequence[Case],
+    plan: Plan,
+    interrupt: Interrupt,
+    json_file: Path | None,
+    markdown_file: Path | None,
 ) -> int:
+    def say(step: str) -> None:
+        sys.stderr.write(step + "\n")
+        interrupt.check()
+
     raise_file_limit(resource.RLIM_INFINITY)
     try:
         with tempfile.TemporaryDirectory(prefix="pgweir-bench-") as name:
@@ -87,7 +116,7 @@ def _run(
             # The proxies that do not run as root read their configuration in here.
             folder.chmod(0o755)
             with Children(folder) as children:
-                results = run_cases(cases, plan, children, folder, _say)
+                results = run_cases(cases, plan, children, folder, say)
     except BenchmarkError as error:
         sys.stderr.write(f"\nbenchmarks: {error}\n")
         return 1
@@ -100,15 +129,6 @@ def _run(
     if markdown_file is not None:
         write_markdown(markdown_file, as_markdown(results))
     return 1 if any(result.failures for result in results) else 0
-
-
-def _say(step: str) -> None:
-    sys.stderr.write(step + "\n")
-
-
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
-    """End as after Ctrl-C, through every `finally`, so that no child outlives us."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -635,11 +635,12 @@ class Reservoir:
             return
         if any(each.servers for each in basin.line.pools):
             return
-        sqlstate = refused.sqlstate if isinstance(refused, LoginRefused) else "08001"
+        is_its_own = isinstance(refused, LoginRefused)
+        said = "Said by" if is_its_own else "About the login of the proxy to"
         answer = ClientError(
-            sqlstate,
+            refused.sqlstate if is_its_own else "08001",
             refused.message,
-            detail=refused.detail or f"Said by node {pool.node} as the proxy logged in to it.",
+            detail=refused.detail or f"{said} node {pool.node}.",
             hint=refused.hint,
         )
         for waiter in basin.welcomed:

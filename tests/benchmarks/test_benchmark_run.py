@@ -65,7 +65,10 @@ def test_an_interrupted_run_leaves_no_process():
     first = running.stderr.readline()  # a round is over: all of them run
     children = family(running.pid) - {running.pid}
     running.send_signal(signal.SIGINT)
-    running.communicate(timeout=30)
+    try:
+        running.communicate(timeout=60)
+    finally:
+        running.kill()
     left = [pid for pid in children if Path(f"/proc/{pid}").exists()]
     assert ("round 1" in first, len(children) >= 3, left) == (True, True, [])
 

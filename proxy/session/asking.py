@@ -9,7 +9,7 @@ from proxy.session.following import (
     write_question,
     write_reports,
 )
-from proxy.session.pins import take_pins, write_pin_question
+from proxy.session.pins import PIN_QUESTION, take_pins
 from proxy.session.settings import Settings, SettingsBook
 
 # Settings of the server and of its client, ParameterStatus messages for the client, and pins. What
@@ -30,7 +30,7 @@ class SessionQuestion:
         if self.settings is not None and (question := write_question(self.settings)):
             parts.append(question)
         if self.pins:
-            parts.append(write_pin_question())
+            parts.append(PIN_QUESTION)
         return " UNION ALL ".join(parts)
 
     def answered(self, rows: list[bytes], book: SettingsBook) -> SessionAnswer:

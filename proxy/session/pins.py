@@ -26,10 +26,9 @@ PINS = tuple(_PINS)
 _MARK = ""
 
 
-def write_pin_question() -> str:
-    """Write the SQL whose rows are a mark and a reason."""
-    values = ", ".join(f"('{reason}', {condition})" for reason, condition in _PINS.items())
-    return f"SELECT '{_MARK}', pin FROM (VALUES {values}) AS pins (pin, there) WHERE there"  # noqa: S608
+_VALUES = ", ".join(f"('{reason}', {condition})" for reason, condition in _PINS.items())
+PIN_QUESTION = f"SELECT '{_MARK}', pin FROM (VALUES {_VALUES}) AS pins (pin, there) WHERE there"  # noqa: S608
+"""SQL whose rows are a mark and a reason."""
 
 
 def take_pins(told: Iterable[tuple[str, str | None]]) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ FOLLOWED = {
 
 # Reported as well, and followed once a client has set it. What a server was configured with is not:
 # an operator who makes a node read-only by its configuration must not be overruled by that.
-_FOLLOWED_WHEN_SET = {**FOLLOWED, "default_transaction_read_only": "default_transaction_read_only"}
+_FOLLOWED_WHEN_SET = frozenset({*FOLLOWED, "default_transaction_read_only"})
 
 # Values of these are lists of quoted names: SET would take the text for one name of the list.
 # Source: PostgreSQL, GUC_LIST_QUOTE in src/backend/utils/misc/guc_tables.c.

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from proxy.auth.hba_text import Fault, Field, Line, UnreadableLineError, Word
+from proxy.auth.hba_text import Fault, Field, Line, UnreadableLineError, Word, read_each
 from proxy.auth.names import Entry, Groups, Kind, Names, read_databases, read_users
 from proxy.auth.places import Address, Interface, Place, Where, read_place, wants_mask
 from proxy.errors import ClientError
@@ -225,14 +225,7 @@ def read_rules(lines: Iterable[Line], groups: Groups) -> tuple[list[Rule], list[
     What is no rule as PostgreSQL cuts the line may be one as PgBouncer does. It is never both: the
     latter has fewer fields, and what stands where the method should is none.
     """
-    rules: list[Rule] = []
-    faults: list[Fault] = []
-    for line in lines:
-        try:
-            rules.append(_read_line(line, groups))
-        except UnreadableLineError as wrong:
-            faults.append(Fault(line.file, line.number, str(wrong)))
-    return rules, faults
+    return read_each(lines, lambda line: _read_line(line, groups))
 
 
 def _read_line(line: Line, groups: Groups) -> Rule:

@@ -6,10 +6,10 @@ of what a field means. Files are read by whoever calls, through `Files`.
 Source: PostgreSQL documentation, "The pg_hba.conf File".
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 # PostgreSQL: CONF_FILE_MAX_DEPTH. Ends files that include themselves.
 _MOST_NESTED = 10
@@ -27,6 +27,9 @@ class Files(Protocol):
 
         Those whose names begin with a dot are not among them. Raises OSError.
         """
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,23 @@ class Fault:
 
 class UnreadableLineError(ValueError):
     """A line cannot be understood. Says why, and quotes no option's value: it may be a secret."""
+
+
+def read_each(
+    lines: Iterable[Line], read_line: Callable[[Line], _T]
+) -> tuple[list[_T], list[Fault]]:
+    """Read line by line. Result: what was read, and a fault for each line that was refused.
+
+    read_line: raises UnreadableLineError.
+    """
+    read: list[_T] = []
+    faults: list[Fault] = []
+    for line in lines:
+        try:
+            read.append(read_line(line))
+        except UnreadableLineError as wrong:
+            faults.append(Fault(line.file, line.number, str(wrong)))
+    return read, faults
 
 
 def read_lines(path: Path, files: Files) -> tuple[list[Line], list[Fault]]:

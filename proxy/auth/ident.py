@@ -8,7 +8,7 @@ Source: PostgreSQL documentation, "User Name Maps".
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proxy.auth.hba_text import Fault, Line, UnreadableLineError
+from proxy.auth.hba_text import Fault, Line, UnreadableLineError, read_each
 from proxy.auth.names import Entry, Groups, Kind, is_user, read_user
 from proxy.auth.patterns import Pattern
 
@@ -61,14 +61,7 @@ class UserMaps:
 
 def read_maps(lines: Iterable[Line], groups: Groups) -> tuple[list[Mapped], list[Fault]]:
     """Read the lines of a user map file."""
-    mapped: list[Mapped] = []
-    faults: list[Fault] = []
-    for line in lines:
-        try:
-            mapped.append(_read_line(line, groups))
-        except UnreadableLineError as wrong:
-            faults.append(Fault(line.file, line.number, str(wrong)))
-    return mapped, faults
+    return read_each(lines, lambda line: _read_line(line, groups))
 
 
 def _read_line(line: Line, groups: Groups) -> Mapped:

@@ -142,6 +142,7 @@ cdef class Server(Link):
     cdef bint copying_in
     cdef bint fed                   # COPY data were sent since the last ReadyForQuery
     cdef int ignored_syncs          # taken out of the ledger when the COPY began
+    cdef int doubtful_syncs         # ... that the server may have seen, as the COPY failed
     cdef bint committing            # a COMMIT is among the replies owed
     cdef bint resetting
     cdef bint orphaned              # its client left while replies were owed

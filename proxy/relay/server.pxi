@@ -8,6 +8,7 @@ cdef enum Injected:
     TO_ROLL_BACK = 64
     TO_RESET = 128
     TO_READ = 144
+    TO_TELL = 160
 
 cdef enum Retain:
     RETAIN_NO = 0
@@ -202,7 +203,8 @@ cdef Py_ssize_t server_process(Server s, char *p, Py_ssize_t n) except -1:
             continue
         if s.ledger.count == 0 and not (
                 kind == kinds.NOTICE_RESPONSE or kind == kinds.NOTIFICATION_RESPONSE
-                or kind == kinds.PARAMETER_STATUS or kind == kinds.ERROR_RESPONSE):
+                or kind == kinds.PARAMETER_STATUS or kind == kinds.ERROR_RESPONSE
+                or kind == kinds.READY_FOR_QUERY and s.doubtful_syncs):
             server_violates(s, 'a reply that nobody asked for')
             return pos
         if n - pos < size:
@@ -316,6 +318,8 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
     if kind == kinds.BACKEND_KEY_DATA or kind == kinds.AUTHENTICATION:
         return server_violates(s, 'a login message after the login')
     server_emit_forged(s, c)
+    if s.doubtful_syncs and server_resolves_doubt(s, c, kind):
+        return 1
     if l.count == 0:
         return server_violates(s, 'a reply that nobody asked for')
     head = ledger_head(l)
@@ -394,6 +398,38 @@ cdef int server_ignores_syncs(Server s) except -1:
     return 0
 
 
+cdef bint server_resolves_doubt(Server s, Client c, char kind) except -1:
+    """A COPY failed after some of its data were sent. Whether the server had begun to read them,
+    and with them passed over the Sync that came first, it does not say: that Sync may be answered
+    or not. True: this message was about that, and is dealt with.
+
+    An empty query of ours behind all that is owed tells: what comes before its reply is one more
+    ReadyForQuery, or it is not.
+    """
+    cdef Ledger *l = &s.ledger
+    if kind == kinds.READY_FOR_QUERY:
+        if l.count == 0:
+            # The client's second Sync is still to come, so this answers the first.
+            s.doubtful_syncs -= 1
+            ledger_push(l, kinds.SYNC, FORWARD)
+            s.open_unit = False
+            if c is not None:
+                c.skipping = False
+            return False
+        if ledger_tells(l):
+            # The client has had an answer to its last Sync, and waits for no other.
+            s.doubtful_syncs -= 1
+            return True
+    elif kind == kinds.EMPTY_QUERY_RESPONSE and ledger_tells(l):
+        s.doubtful_syncs = 0
+    return False
+
+
+cdef bint ledger_tells(Ledger *l) noexcept:
+    """Is the next reply that of the empty query?"""
+    return l.count and ledger_head(l).action == SWALLOW and ledger_head(l).effect == TO_TELL
+
+
 cdef int server_forgets(Server s, Client c, const char *tag, Py_ssize_t length) except -1:
     """DISCARD ALL and DEALLOCATE ALL end all prepared statements, ours on the server included."""
     if length == 10 and memcmp(tag, b'DEALLOCATE', 10) == 0:
@@ -452,6 +488,14 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
     s.copying_in = s.fed = False
     s.ignored_syncs = 0
     ledger_pop(l)
+    # A CopyDone that came between an error and this was passed over by the server.
+    ledger_pass_marks(l)
+    if s.doubtful_syncs and head.action == FORWARD:
+        if l.count:
+            server_lost(s, b'a failed COPY left open which replies are owed')
+            return 0
+        server_inject(s, b'', TO_TELL)
+        server_flush(s)
     if s.replanning:
         s.replanning = False
         return server_replan(s, c)
@@ -566,7 +610,9 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
     s.copying_in = False
     if head.kind != kinds.QUERY and head.kind != kinds.FUNCTION_CALL:
         server_skip_to_sync(s, c)
-        if s.ignored_syncs and not s.fed and l.count == 0:
+        if s.fed:
+            s.doubtful_syncs = s.ignored_syncs
+        elif s.ignored_syncs and l.count == 0:
             # It failed before it read any data, so it has not read those either: they count.
             while s.ignored_syncs:
                 s.ignored_syncs -= 1

@@ -324,6 +324,28 @@ def test_a_copy_interrupted_by_a_query_harms_nobody_else(weir: Pgweir, database:
             assert_usable(other, "unharmed")
 
 
+@pytest.mark.parametrize("said", ["simple", "extended"])
+def test_a_copy_refused_after_it_was_begun_leaves_the_server_in_step(
+    weir: Pgweir, said: str
+) -> None:
+    """PostgreSQL asks for the data and then finds that it cannot freeze them."""
+    text = "COPY bulk FROM STDIN (FREEZE)"
+    asked = query(text) if said == "simple" else parse(text) + bind() + execute() + SYNC
+    rest = b"" if said == "simple" else SYNC
+    with (
+        Wire.connect(address_of(weir, "one")) as wire,
+        Wire.connect(address_of(weir, "one")) as other,
+    ):
+        for number in range(30):
+            wire.send(asked)
+            wire.until_kind(b"G")
+            wire.send(copy_data(b"1\ta\n"), COPY_DONE, rest)
+            assert errors_of(wire.until_ready()) == ["55000"]
+            assert_usable(other, f"other {number}")
+        with Wire.connect(address_of(weir, "one")) as third:
+            assert_usable(third, "third")
+
+
 @pytest.mark.parametrize("database", ["one", "session"])
 def test_a_client_that_leaves_in_the_middle_of_a_copy_in_leaves_nothing(
     weir: Pgweir, pg18: Postgres, database: str

@@ -9,7 +9,7 @@ A login, on either side, is a coroutine that reads whole messages from a link wi
 of the control plane is `Control`, and nothing else.
 """
 
-from proxy.relay.control import Control
+from proxy.relay.control import About, Control
 from proxy.relay.conversation import next_bytes, next_message, next_packet
 from proxy.relay.relay import Client, Histogram, Line, Link, Pool, Relay, Server
 
@@ -21,6 +21,7 @@ __all__ = [
     "SESSION_MODE",
     "STATEMENT_MODE",
     "TRANSACTION_MODE",
+    "About",
     "Client",
     "Control",
     "Histogram",

@@ -29,6 +29,12 @@ cdef enum Effect:
     GOES_BACK = 64
     # Set for a text that may leave something in the session that cannot be carried elsewhere.
     MAY_PIN = 128
+    # PREPARE or DEALLOCATE was run.
+    STATEMENTS_TOUCHED = 256
+    # Set for a text that may speak of a prepared statement by its name.
+    NAMES_STATEMENTS = 512
+    # Set for a text that may look at all prepared statements.
+    SHOWS_STATEMENTS = 1024
 
 
 cdef struct Words:
@@ -210,13 +216,37 @@ cdef inline bint may_pin(const char *text, Py_ssize_t length) noexcept nogil:
             or has_word(text, length, b'hold', 4))
 
 
-cdef uint8_t effect_of(const char *text, Py_ssize_t length) noexcept nogil:
-    """MAY_PIN, and what settings_effect_of says."""
-    cdef uint8_t effect = settings_effect_of(text, length)
+cdef uint16_t effect_of(const char *text, Py_ssize_t length) noexcept nogil:
+    """MAY_PIN, what settings_effect_of says, and what statements_effect_of does."""
+    cdef uint16_t effect = settings_effect_of(text, length) | statements_effect_of(text, length)
     return effect | MAY_PIN if may_pin(text, length) else effect
 
 
-cdef uint8_t settings_effect_of(const char *text, Py_ssize_t length) noexcept nogil:
+cdef uint16_t statements_effect_of(const char *text, Py_ssize_t length) noexcept nogil:
+    """SHOWS_STATEMENTS for a text with pg_prepared_statements in it; NAMES_STATEMENTS for PREPARE,
+    EXECUTE and DEALLOCATE, and for those among several statements."""
+    cdef Words w
+    cdef const char *semicolon
+    if has_word(text, length, b'pg_prepared', 11, 3):
+        return SHOWS_STATEMENTS
+    w.p = text
+    w.end = text + length
+    next_word(&w)
+    if is_word(&w, b'EXECUTE') or is_word(&w, b'PREPARE') or is_word(&w, b'DEALLOCATE'):
+        return NAMES_STATEMENTS
+    if is_word(&w, b'EXPLAIN') or is_word(&w, b'CREATE') or w.length == 0:
+        semicolon = text
+    else:
+        semicolon = <const char *>memchr(text, 59, length)
+    if semicolon != NULL:
+        length -= semicolon - text
+        if has_word(semicolon, length, b'execute', 7, 1) or has_word(semicolon, length, b'prepare', 7) \
+                or has_word(semicolon, length, b'deallocate', 10):
+            return NAMES_STATEMENTS
+    return 0
+
+
+cdef uint16_t settings_effect_of(const char *text, Py_ssize_t length) noexcept nogil:
     """ENDS_WITH_TRANSACTION when the text is one SET LOCAL, SET TRANSACTION or SET CONSTRAINTS;
     LEAVES_ABORTED for a text that an aborted transaction accepts; SETTINGS_TOUCHED for one that
     calls set_config() with what may be is_local = false, or has a block of code that may SET;
@@ -255,7 +285,7 @@ cdef uint8_t settings_effect_of(const char *text, Py_ssize_t length) noexcept no
     return ENDS_WITH_TRANSACTION
 
 
-cdef uint8_t effect_of_tag(const char *tag, Py_ssize_t length) noexcept nogil:
+cdef uint16_t effect_of_tag(const char *tag, Py_ssize_t length) noexcept nogil:
     """What a command with this CommandComplete tag leaves behind. length: without the NUL."""
     # SELECT, INSERT, UPDATE, DELETE and BEGIN, COMMIT differ from all below in these letters.
     if length >= 3 and tag[0] == 83 and tag[1] == 69 and tag[2] == 84:
@@ -268,7 +298,7 @@ cdef uint8_t effect_of_tag(const char *tag, Py_ssize_t length) noexcept nogil:
         if memcmp(tag, b'LOAD', 4) == 0:
             return SESSION_TOUCHED
     if tag[0] == 80 and length == 7 and memcmp(tag, b'PREPARE', 7) == 0:
-        return SESSION_TOUCHED
+        return STATEMENTS_TOUCHED
     return 0
 
 

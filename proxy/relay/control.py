@@ -4,9 +4,17 @@ Every method is called in the middle of handling events: it must return at once 
 back into the relay; what takes time is scheduled.
 """
 
+from enum import IntFlag
 from typing import Any, Protocol
 
 from proxy.relay.relay import Client, Link, Pool, Server
+
+
+class About(IntFlag):
+    """What a session is asked about besides its settings."""
+
+    PINS = 1  # what cannot be carried elsewhere
+    STATEMENTS = 2  # which are prepared
 
 
 class Control(Protocol):
@@ -33,8 +41,14 @@ class Control(Protocol):
     def settings_reported(self, settings: Any, name: str, value: str) -> Any:
         """The settings after a ParameterStatus; the same object when nothing changed."""
 
-    def settings_switch(self, have: Any, want: Any) -> bytes:
-        """SQL that turns a session in settings `have` into one in `want`; empty when they agree."""
+    def settings_switch(self, have: Any, want: Any) -> tuple[bytes, tuple[bytes, ...]]:
+        """SQL that turns a session in settings `have` into one in `want`; empty when they agree.
+
+        And what is to be run after it, text by text, whether or not each succeeds.
+        """
+
+    def settings_without_statements(self, settings: Any) -> Any:
+        """These settings, when DEALLOCATE ALL has been run in them."""
 
     def settings_touched(self, text: bytes | None, values: bytes | None) -> Any:
         """What a statement says of settings, before it is sent; equal ones compare equal.
@@ -52,23 +66,30 @@ class Control(Protocol):
         believed: Any,
         startup: Any,
         touched: list[Any] | None,
-        pins: bool,
+        about: int,
     ) -> tuple[bytes, Any]:
         """SQL that asks a server what a client left in its session, and what to read its answer by.
 
         believed, startup: the client's settings, now and at its login. touched: as above, of all
-        its statements since it was asked last; None when settings are not asked for. pins: ask what
-        cannot be carried elsewhere. Without SQL, what to read no rows by.
+        its statements since it was asked last; None when settings are not asked for. about: bits
+        of `About`, what else is asked. Without SQL, what to read no rows by.
         """
 
     def session_answered(
         self, asked: Any, rows: list[bytes]
-    ) -> tuple[Any, Any, bytes, tuple[str, ...] | None]:
+    ) -> tuple[
+        Any,
+        Any,
+        bytes,
+        tuple[str, ...] | None,
+        tuple[dict[bytes, bytes], frozenset[bytes]] | None,
+    ]:
         """Read the answer. rows: bodies of DataRow.
 
         Result: the server's settings and the client's, None where they were not asked for;
         ParameterStatus messages for the client where what it is to believe differs from what it was
-        told; and the pins, None where they were not asked for. Raises PeerError.
+        told; the pins, None where they were not asked for; and the statements that PREPARE made,
+        their texts by their names, with the names of those of the protocol. Raises PeerError.
         """
 
     def client_pinned(self, client: Client, pins: tuple[str, ...]) -> None:

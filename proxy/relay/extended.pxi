@@ -33,6 +33,7 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     cdef Py_ssize_t length
     cdef bytes name, key
     cdef Command command
+    cdef uint16_t effect = 0
     if nul == NULL:
         if have < size and have < MOST_NAME_BYTES:
             return STARVED
@@ -60,14 +61,17 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         return STOPPED
     s = c.server
     key = tail[:length]
-    if nul == p + 5 and not c.line.share_unnamed:
+    if nul == p + 5:
+        effect = effect_of(tail, strlen(tail))
+    if nul == p + 5 and (not c.line.share_unnamed or s.exposed
+                         or effect & (NAMES_STATEMENTS | SHOWS_STATEMENTS)):
         client_begin_unit(c, s, p, have, size, False)
         client_forgets_unnamed(c)
         c.unnamed = s.unnamed = key
         c.unnamed_command = command
         if command != PLAIN:
             c.runs_commands = True
-        c.unnamed_effect = effect_of(tail, strlen(tail))
+        c.unnamed_effect = effect
         ledger_push(&s.ledger, kinds.PARSE, FORWARD)
         c.relay.parses_sent += 1
         return client_pass(c, p, have, size)
@@ -76,6 +80,11 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         statement = client_shares_unnamed(c, key)
         return client_prepares(c, s, statement, None)
     name = p[5:nul - p]
+    if c.prepared is not None and name in c.prepared or s.dirt & STATEMENTS_TOUCHED:
+        # PREPARE may have used that name: then the server refuses it.
+        client_exposes(c, s, SHOWS_STATEMENTS, NULL, 0, True)
+    if s.exposed:
+        return client_parses_by_its_name(c, s, name, key, p, have, size)
     if c.statements is not None and name in c.statements:
         # The server says that it exists already, and does whatever else an error entails.
         statement = <Statement>c.statements[name]
@@ -89,6 +98,23 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     client_refreshes(c, s, key)
     client_names(c, name, key)
     return client_prepares(c, s, <Statement>c.statements[name], name)
+
+
+cdef int client_parses_by_its_name(Client c, Server s, bytes name, bytes key, char *p,
+                                   Py_ssize_t have, Py_ssize_t size) except -1:
+    """The server has this client's statements by the client's names: this one as well."""
+    if c.statements is None or name not in c.statements:
+        if c.statements is not None and len(c.statements) >= c.line.max_client_statements:
+            return client_refuses_unit(
+                c, '54000', 'too many prepared statements (max_client_statements)', have, size)
+        client_names(c, name, key)
+        c.unsettled = True
+    else:
+        # The server says that it exists already.
+        name = b''
+    s.retain = RETAIN_OVER
+    ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, name)
+    return client_pass(c, p, have, size)
 
 
 cdef int client_refreshes(Client c, Server s, bytes key) except -1:
@@ -220,7 +246,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     cdef char head[5]
     cdef Command command
     cdef bytes known
-    cdef uint8_t effect = 0
+    cdef uint16_t effect = 0
     if name != NULL:
         name += 1
         rest = <const char *>memchr(name, 0, p + have - name)
@@ -258,6 +284,13 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     c.bound_commit = command == COMMIT
     s = c.server
     client_begin_unit(c, s, p, have, size, statement is not None)
+    if effect & (NAMES_STATEMENTS | SHOWS_STATEMENTS):
+        c.bound_effect = client_runs_named(c, s, statement, effect)
+    elif c.prepared_effect and statement is None and name[0]:
+        c.bound_effect = client_speaks_of_statements(c, s, NAMES_STATEMENTS, NULL, 0, True)
+    if s.exposed and statement is not None and name[0]:
+        ledger_push(&s.ledger, kinds.BIND, FORWARD)
+        return client_pass(c, p, have, size)
     if statement is None:
         if name[0] == 0:
             client_ensures_unnamed(c, s)
@@ -275,6 +308,14 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     sink_write(&c.relay.to_server, p + 5, name - (p + 5))
     sink_write(&c.relay.to_server, <char *>known, len(known))
     return client_pass(c, <char *>rest - 1, p + have - rest + 1, p + size - rest + 1)
+
+
+cdef uint16_t client_runs_named(Client c, Server s, Statement statement, uint16_t effect) except? 65535:
+    """A statement that may speak of prepared statements is bound or described."""
+    cdef bytes key = statement.key if statement is not None else c.unnamed
+    if key is None:
+        return effect
+    return client_speaks_of_statements(c, s, effect, key, strlen(key), True)
 
 
 cdef int client_ensures_unnamed(Client c, Server s) except -1:
@@ -359,6 +400,14 @@ cdef int client_says_describe(Client c, char *p, Py_ssize_t have, Py_ssize_t siz
     elif c.statements is not None:
         statement = <Statement>c.statements.get(name)
     client_begin_unit(c, s, p, have, size, statement is not None)
+    if statement is not None and statement.effect & NAMES_STATEMENTS:
+        # What EXECUTE returns is what the statement does that it names.
+        client_runs_named(c, s, statement, statement.effect)
+    elif not name and c.unnamed_effect & NAMES_STATEMENTS:
+        client_runs_named(c, s, None, c.unnamed_effect)
+    if s.exposed and statement is not None and name:
+        ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD)
+        return client_pass(c, p, have, size)
     if statement is None:
         if not name:
             client_ensures_unnamed(c, s)
@@ -392,6 +441,20 @@ cdef int client_says_close(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     if p[5] == 83 and c.line.tracks_statements:
         name = p[6:size - 1]
         shared = not name and c.shared_unnamed is not None
+        if s is not None and s.exposed and name and c.statements is not None and name in c.statements:
+            client_begin_unit(c, s, p, have, size, False)
+            s.retain = RETAIN_OVER
+            c.unsettled = True
+            ledger_push(&s.ledger, kinds.CLOSE, FORWARD, 0, c.statements[name], name)
+            client_forgets_one(c, name)
+            return client_pass(c, p, have, size)
+        if c.prepared is not None and name in c.prepared:
+            if c.lost is not None or c.aborted or c.refusal is not None:
+                return client_answers_loss(c, kinds.CLOSE, have, size)
+            if client_attach(c) == STOPPED:
+                return STOPPED
+            c.server.dirt |= STATEMENTS_TOUCHED
+            return client_passes_extended(c, kinds.CLOSE, p, have, size)
         if shared or c.statements is not None and name in c.statements:
             if s is None:
                 if shared:

@@ -16,7 +16,7 @@ cdef enum:
     MOST_REPLIES_OWED = 16384
 
 
-cdef int ledger_push(Ledger *l, char kind, uint8_t action, uint8_t effect=0,
+cdef int ledger_push(Ledger *l, char kind, uint8_t action, uint16_t effect=0,
                      object statement=None, object name=None) except -1:
     cdef Reply *replies
     cdef Reply *r

@@ -7,7 +7,8 @@ cdef int client_says_command(Client c, Command command, const char *text, Py_ssi
     cdef bytes name
     if command == DEALLOCATE:
         name = deallocated_name(text, length)
-        if name is None or c.statements is None or name not in c.statements or c.status == 69:
+        if name is None or c.statements is None or name not in c.statements or c.status == 69 \
+                or s is not None and s.exposed:
             return 0
         if s is not None and (s.ledger.count or s.open_unit):
             c.awaits_replies = True
@@ -170,7 +171,7 @@ cdef bint client_can_answer(Client c, Command command, const char *text) except 
     """May this command be answered without a server? text: of the statement."""
     if command == PLAIN or command == DISCARD or c.refusal is not None:
         return False
-    if c.server is not None and command != DEALLOCATE:
+    if c.server is not None and (command != DEALLOCATE or c.server.exposed):
         return False
     if command == ROLLBACK and c.aborted:
         return True

@@ -16,7 +16,7 @@
 #   names.pxi      what a client calls its statements
 #   poller.pxi     epoll, the tick, counters: the Relay itself
 
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 from cpython.object cimport PyObject
 
 
@@ -41,7 +41,7 @@ ctypedef struct Sink:
 ctypedef struct Reply:
     char kind           # the message that asked for it: Q P B D E C S F, or c: see ledger.pxi
     uint8_t action      # FORWARD, SWALLOW or FORGE
-    uint8_t effect      # effect bits of the statement, see commands.pxi
+    uint16_t effect     # effect bits of the statement, see commands.pxi
     PyObject *statement # owned; of P and C; else NULL
     PyObject *name      # owned; of P and C: the client's name for it; of B: the ErrorResponse to
                         # send in place of the server's; else NULL
@@ -59,7 +59,7 @@ cdef class Statement:
     cdef readonly bytes name        # on every server that has it
     cdef readonly int uses          # client names and servers that hold it
     cdef uint8_t command
-    cdef uint8_t effect
+    cdef uint16_t effect
 
 
 cdef class Histogram:
@@ -118,10 +118,12 @@ cdef class Client(Link):
     cdef bint runs_commands         # some statement of its is a Command
     cdef bint retried               # the present unit is already a second try
     cdef dict statements            # name -> Statement, NULL object until the first Parse
+    cdef frozenset prepared         # names of those it made by PREPARE, None without any
+    cdef uint16_t prepared_effect   # ... and the effects that one of them may have
     cdef bytes unnamed              # key of the unnamed statement
     cdef uint8_t unnamed_command
-    cdef uint8_t unnamed_effect
-    cdef uint8_t bound_effect       # effect of the statement bound last
+    cdef uint16_t unnamed_effect
+    cdef uint16_t bound_effect      # effect of the statement bound last
     cdef bint bound_commit
     cdef Statement shared_unnamed   # set while the unnamed statement is a shared one
     cdef public object settings     # the interned Settings it believes in
@@ -150,7 +152,7 @@ cdef class Server(Link):
     cdef bint idling                # stands in its pool's list of idle ones
     cdef double asked_s             # when it was asked whether it is still there; 0: it is not being
     cdef public double ages_from_s  # its lifetime counts from then
-    cdef uint8_t dirt               # effect bits that outlive a transaction
+    cdef uint16_t dirt              # effect bits that outlive a transaction
     cdef int cancels                # cancel requests on their way to it
     cdef bint cancel_wanted
     cdef bint replied               # something of the present unit has reached the client
@@ -166,6 +168,8 @@ cdef class Server(Link):
     cdef object pending_settings    # ... and those that an injected SET will bring
     cdef list touched               # what its client's statements said of settings, until read back
     cdef bint pinned                # what its client left in the session cannot go elsewhere
+    cdef bint carried               # some of its settings are no settings: see session.pxi
+    cdef bint exposed               # its prepared statements are its client's, by their own names
     cdef bint went_back             # a RESET went to the server's defaults, within a transaction
     cdef object asked               # the question about them that is under way
     cdef list answer                # ... and the rows that have come

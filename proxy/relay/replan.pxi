@@ -92,6 +92,9 @@ cdef int server_replan(Server s, Client c) except -1:
     server_unprepare(s)
     s.dirt &= ~STALE_PLANS
     server_inject(s, b'DEALLOCATE ALL', 0)
+    if c.prepared is not None:
+        s.settings = relay.control.settings_without_statements(s.settings)
+        client_bring_settings(c, s)
     try:
         client_process(c, unit.data + unit.start, unit.end - unit.start)
     finally:

@@ -9,6 +9,9 @@ cdef enum Injected:
     TO_RESET = 128
     TO_READ = 144
     TO_TELL = 160
+    # One of these may fail: then it is not there.
+    TO_CARRY = 176
+    TO_FORGET = 192
 
 cdef enum Retain:
     RETAIN_NO = 0
@@ -305,7 +308,7 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
     cdef Relay relay = s.relay
     cdef Ledger *l = &s.ledger
     cdef Reply *head
-    cdef uint8_t effect
+    cdef uint16_t effect
     cdef bint forward
     # Asynchronous messages come at any time.
     if kind == kinds.NOTICE_RESPONSE or kind == kinds.NOTIFICATION_RESPONSE:
@@ -337,8 +340,8 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
         effect = effect_of_tag(p + 5, have - 6)
         if head.action != SWALLOW:
             s.dirt |= head.effect & (SETTINGS_TOUCHED | MAY_PIN)
-            if s.pinned and (p[5] == 67 and p[6] == 76 or p[5] == 68 and p[6] != 69):
-                # CLOSE, DROP, DISCARD: it may be pinned no longer.
+            if s.pinned and (p[5] == 67 and p[6] == 76 or p[5] == 68 and (p[6] != 69 or p[7] == 65)):
+                # CLOSE, DROP, DISCARD, DEALLOCATE: it may be pinned no longer.
                 s.dirt |= MAY_PIN
         if head.action == SWALLOW:
             pass    # what our own statements do is known
@@ -433,8 +436,8 @@ cdef bint ledger_tells(Ledger *l) noexcept:
 cdef int server_forgets(Server s, Client c, const char *tag, Py_ssize_t length) except -1:
     """DISCARD ALL and DEALLOCATE ALL end all prepared statements, ours on the server included."""
     if length == 10 and memcmp(tag, b'DEALLOCATE', 10) == 0:
-        # By whatever name: it may have been one of ours.
-        s.dirt |= STALE_PLANS
+        # By whatever name: if it was none of the client's, it was one of ours.
+        s.dirt |= STATEMENTS_TOUCHED | STALE_PLANS
         return 0
     if not (length == 11 and memcmp(tag, b'DISCARD ALL', 11) == 0
             or length == 14 and memcmp(tag, b'DEALLOCATE ALL', 14) == 0):
@@ -444,6 +447,8 @@ cdef int server_forgets(Server s, Client c, const char *tag, Py_ssize_t length) 
         client_forgets(c)
         if length == 11:
             s.dirt |= SETTINGS_TOUCHED
+        if c.prepared is not None:
+            s.dirt |= STATEMENTS_TOUCHED
     return 0
 
 
@@ -530,7 +535,7 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
     return 1
 
 
-cdef int server_injected_done(Server s, uint8_t why) except -1:
+cdef int server_injected_done(Server s, uint16_t why) except -1:
     """A statement of our own succeeded."""
     if why == TO_SET:
         s.settings = s.pending_settings
@@ -540,7 +545,11 @@ cdef int server_injected_done(Server s, uint8_t why) except -1:
     elif why == TO_RESET:
         s.settings = s.defaults
         s.dirt = 0
-        s.resetting = False
+        s.resetting = s.carried = s.exposed = False
+    elif why == TO_FORGET:
+        s.settings = s.relay.control.settings_without_statements(s.settings)
+        s.dirt = 0
+        s.resetting = s.exposed = False
     elif why == TO_CHECK:
         s.asked_s = 0.0
         s.pool.checking -= 1
@@ -585,6 +594,11 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
     if l.count == 0:
         return server_violates(s, 'an error that nobody caused')
     head = ledger_head(l)
+    if head.action == SWALLOW and head.effect == TO_CARRY:
+        # What it speaks of is gone from the database, say. The client finds out if it asks for it.
+        if head.kind != kinds.QUERY:
+            server_skip_to_sync(s, c)
+        return 1
     if head.action == SWALLOW and head.kind == kinds.QUERY:
         server_lost(s, b'the session could not be prepared: '
                     + fields.get('M', '').encode('utf-8', 'surrogateescape'))
@@ -664,7 +678,7 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
     return 0
 
 
-cdef int server_inject(Server s, bytes text, uint8_t why) except -1:
+cdef int server_inject(Server s, bytes text, uint16_t why) except -1:
     """A Query of our own, into the sink; its reply is swallowed."""
     cdef bytes message = query_message(text)
     sink_write(&s.relay.to_server, message, len(message))
@@ -718,7 +732,7 @@ cdef int server_settle(Server s) except -1:
     if c is not None:
         if c.line.mode == SESSION_MODE:
             return client_resume(c)
-        if s.dirt & (SETTINGS_TOUCHED | MAY_PIN) and server_asks_session(s, c):
+        if s.dirt & (SETTINGS_TOUCHED | MAY_PIN | STATEMENTS_TOUCHED) and server_asks_session(s, c):
             return 0
         if s.pinned:
             return client_resume(c)
@@ -739,18 +753,15 @@ cdef int server_settle(Server s) except -1:
         s.pool.yields -= 1
         server_close(s, b'')
     elif s.dirt:
-        if s.dirt & (LISTENING | SESSION_TOUCHED | MAY_PIN):
-            server_unprepare(s)
-            text = b'DISCARD ALL'
-        elif s.dirt & STALE_PLANS:
-            server_unprepare(s)
-            text = b'DEALLOCATE ALL'
-            if s.dirt & SETTINGS_TOUCHED:
-                text = RESET_TEXT + b'; DEALLOCATE ALL'
-        else:
-            text = RESET_TEXT
         s.resetting = True
-        server_inject(s, text, TO_RESET)
+        if s.dirt & (STALE_PLANS | LISTENING | SESSION_TOUCHED | MAY_PIN | STATEMENTS_TOUCHED):
+            server_unprepare(s)
+        if s.dirt == STALE_PLANS:
+            server_inject(s, b'DEALLOCATE ALL', TO_FORGET)
+        elif s.dirt == SETTINGS_TOUCHED and not s.carried:
+            server_inject(s, RESET_TEXT, TO_RESET)
+        else:
+            server_inject(s, b'DISCARD ALL', TO_RESET)
         server_flush(s)
     else:
         pool_give(s.pool, s)

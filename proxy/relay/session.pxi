@@ -8,11 +8,20 @@
 # setting like any other: so within a transaction the server is asked at once, and given those.
 #
 # Temporary tables, session advisory locks and held cursors live in their session. Where a text may
-# have made some, the server is asked in the same way; while there are any, the client keeps it.
+# made some, the server is asked in the same way; while there are any, the client keeps it.
+#
+# Statements made by PREPARE are settings in this sense, too, if not PostgreSQL's: what a client has
+# is part of what is compared and brought. A server knows those of the protocol by our names; where
+# a text may speak of them, they are given the client's own for the rest of its transaction.
 
 cdef enum:
     # More rows than that are no answer: PostgreSQL has some four hundred settings.
     MOST_SETTINGS_READ = 4096
+
+# About in control.py.
+cdef enum About:
+    ABOUT_PINS = 1
+    ABOUT_STATEMENTS = 2
 
 
 cdef int client_bring_settings(Client c, Server s) except -1:
@@ -22,16 +31,77 @@ cdef int client_bring_settings(Client c, Server s) except -1:
     pair = (s.settings, c.settings)
     text = relay.switches.get(pair)
     if text is None:
-        text = relay.control.settings_switch(s.settings, c.settings)
-        if len(relay.switches) >= 4096:
-            relay.switches.clear()
-        relay.switches[pair] = text
+        text, carried = relay.control.settings_switch(s.settings, c.settings)
+        if not carried:
+            if len(relay.switches) >= 4096:
+                relay.switches.clear()
+            relay.switches[pair] = text
+    else:
+        carried = ()
     if text:
         s.pending_settings = c.settings
         server_inject(s, text, TO_SET)
     else:
         s.settings = c.settings
+    for each in carried:
+        s.carried = True
+        server_inject(s, each, TO_CARRY)
     return 0
+
+
+cdef int client_exposes(Client c, Server s, uint16_t effect, const char *text, Py_ssize_t length,
+                        bint within) except -1:
+    """A text that may speak of prepared statements is about to be run: let the server have this
+    client's, under the client's own names, and no others.
+
+    within: in a unit of extended messages; else a Sync of ours ends what is said for this.
+    """
+    cdef Statement statement
+    cdef bytes message
+    cdef uint16_t why = 0 if within else TO_CARRY
+    if s.exposed or s.status == 69 or not c.line.tracks_statements:
+        return 0
+    if not effect & SHOWS_STATEMENTS and not client_is_named_in(c, text, length):
+        return 0
+    for each in list(s.prepared):
+        server_drops(s, <Statement>each)
+    if c.statements is not None:
+        for name, statement in c.statements.items():
+            message = message_head(kinds.PARSE, len(name) + 1 + len(statement.key))
+            message += name + b'\0' + statement.key
+            sink_write(&s.relay.to_server, message, len(message))
+            ledger_push(&s.ledger, kinds.PARSE, SWALLOW, why, None, b'')
+    if not within:
+        sink_write(&s.relay.to_server, SYNC_MESSAGE, 5)
+        ledger_push(&s.ledger, kinds.SYNC, SWALLOW)
+    s.exposed = True
+    s.retain = RETAIN_OVER
+    s.dirt |= STATEMENTS_TOUCHED | STALE_PLANS
+    return 0
+
+
+cdef uint16_t client_speaks_of_statements(Client c, Server s, uint16_t effect, const char *text,
+                                          Py_ssize_t length, bint within) except? 65535:
+    """A text that may speak of prepared statements is about to be run. Result: its effect."""
+    if c.prepared_effect and effect & NAMES_STATEMENTS:
+        # What it executes may do what the text does not say.
+        effect |= c.prepared_effect
+        if c.prepared_effect & SETTINGS_TOUCHED:
+            server_notes_settings(s, None, None)
+    client_exposes(c, s, effect, text, length, within)
+    return effect
+
+
+cdef bint client_is_named_in(Client c, const char *text, Py_ssize_t length) except -1:
+    """Does one of its names for a statement occur in the text, in any case?"""
+    cdef bytes lowered
+    if c.statements is None:
+        return False
+    lowered = text[:length].lower()
+    for name in c.statements:
+        if (<bytes>name).lower() in lowered:
+            return True
+    return False
 
 
 cdef int server_notes_settings(Server s, bytes text, bytes values) except -1:
@@ -53,7 +123,10 @@ cdef bint server_asks_session(Server s, Client c) except -1:
     if s.dirt & SETTINGS_TOUCHED:
         touched = s.touched or []
     text, s.asked = s.relay.control.session_question(
-        s, c.settings, c.startup, touched, s.status == 73 and s.dirt & MAY_PIN != 0)
+        s, c.settings, c.startup, touched,
+        0 if s.status != 73
+        else (ABOUT_PINS if s.dirt & MAY_PIN or s.pinned else 0)
+        | (ABOUT_STATEMENTS if s.dirt & STATEMENTS_TOUCHED or s.pinned else 0))
     # What is gone back now is there again after a ROLLBACK: it must be asked for once more.
     if s.status == 73 or touched is None:
         s.touched = None
@@ -77,7 +150,8 @@ cdef int server_told_session(Server s, Client c) except -1:
     if c is None:
         return 0
     try:
-        of_server, of_client, reports, pins = s.relay.control.session_answered(asked, answer)
+        of_server, of_client, reports, pins, statements = s.relay.control.session_answered(
+            asked, answer)
     except PeerError:
         return server_violates(s, 'malformed settings')
     if of_server is not None:
@@ -86,12 +160,33 @@ cdef int server_told_session(Server s, Client c) except -1:
         if reports:
             sink_write(&s.relay.to_client, reports, len(reports))
     if s.status == 73:
+        if statements is not None:
+            client_told_statements(c, s, statements[0], statements[1])
         if pins is not None:
             if pins or s.pinned:
                 s.relay.control.client_pinned(c, pins)
             s.pinned = bool(pins)
-        s.dirt &= ~(SETTINGS_TOUCHED | MAY_PIN)
+        s.dirt &= ~(SETTINGS_TOUCHED | MAY_PIN | STATEMENTS_TOUCHED)
     elif s.settings is not c.settings:
         client_bring_settings(c, s)
         server_flush(s)
+    return 0
+
+
+cdef int client_told_statements(Client c, Server s, dict prepared, frozenset others) except -1:
+    """Which statements its session has: of PREPARE, their texts by name; and the names of others."""
+    cdef frozenset before = c.prepared
+    cdef bytes text
+    c.prepared = frozenset(prepared) if prepared else None
+    c.prepared_effect = 0
+    for text in prepared.values():
+        c.prepared_effect |= effect_of(text, len(text)) & (SETTINGS_TOUCHED | MAY_PIN | SHOWS_STATEMENTS)
+    s.carried = s.carried or c.prepared is not None
+    if s.exposed:
+        for name in list(c.statements or ()):
+            if name not in others:
+                client_forgets_one(c, <bytes>name)
+    elif before != c.prepared:
+        # What was deallocated was the client's.
+        s.dirt &= ~STALE_PLANS
     return 0

@@ -4,7 +4,7 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     """Query: the simple protocol."""
     cdef Server s
     cdef Command command = PLAIN
-    cdef uint8_t effect = 0
+    cdef uint16_t effect = 0
     cdef int done
     if c.skipping:
         return client_drop(c, have, size)
@@ -25,6 +25,8 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         # The request that waited in vain is answered at its next reading.
         return STOPPED
     s = c.server
+    if effect & (NAMES_STATEMENTS | SHOWS_STATEMENTS):
+        effect = client_speaks_of_statements(c, s, effect, p + 5, have - 5, False)
     if effect & NAMES_SETTINGS:
         server_notes_settings(s, p[5:size - 1] if have == size else None, None)
     ledger_push(&s.ledger, kinds.QUERY, FORWARD, effect)

@@ -1,7 +1,8 @@
-"""One question to a session: its settings, its pins, or both in one statement. Pure."""
+"""One question to a session: its settings, pins and statements, in one SQL statement. Pure."""
 
 from dataclasses import dataclass
 
+from proxy.relay import About
 from proxy.session.following import (
     Question,
     read_answer,
@@ -9,35 +10,68 @@ from proxy.session.following import (
     write_question,
     write_reports,
 )
-from proxy.session.pins import PIN_QUESTION, take_pins
+from proxy.session.pins import PIN_QUESTION, UNPORTABLE, take_pins
 from proxy.session.settings import Settings, SettingsBook
+from proxy.session.statements import STATEMENTS_QUESTION, Prepared, take_statements
 
-# Settings of the server and of its client, ParameterStatus messages for the client, and pins. What
-# was not asked for is None.
-SessionAnswer = tuple[Settings | None, Settings | None, bytes, tuple[str, ...] | None]
+# What PREPARE made, texts by names, and names of the protocol's statements.
+StatementsAnswer = tuple[dict[bytes, bytes], frozenset[bytes]]
+# Settings of the server and of its client, ParameterStatus messages for the client, pins and
+# statements. What was not asked for is None.
+SessionAnswer = tuple[
+    Settings | None, Settings | None, bytes, tuple[str, ...] | None, StatementsAnswer | None
+]
 
 
 @dataclass(frozen=True, slots=True)
 class SessionQuestion:
-    """What is asked. settings: None when only pins are."""
+    """What is asked.
 
+    believed: the client's settings. settings: None when they are not asked for.
+    """
+
+    believed: Settings
     settings: Question | None
-    pins: bool
+    about: About
 
     def text(self) -> str:
         """Write the SQL; "" when nothing need be asked."""
         parts = []
         if self.settings is not None and (question := write_question(self.settings)):
             parts.append(question)
-        if self.pins:
+        if About.PINS in self.about:
             parts.append(PIN_QUESTION)
+        if About.STATEMENTS in self.about:
+            parts.append(STATEMENTS_QUESTION)
         return " UNION ALL ".join(parts)
 
     def answered(self, rows: list[bytes], book: SettingsBook) -> SessionAnswer:
-        """Read the answer, bodies of DataRow. Raises PeerError."""
+        """Read the answer. Raises PeerError."""
         told = read_rows(rows)
-        pins = take_pins(told) if self.pins else None
-        if self.settings is None:
-            return None, None, b"", pins
-        of_server, of_client = read_answer(self.settings, told, book)
-        return of_server, of_client, write_reports(self.settings, of_client), pins
+        pins = take_pins(told) if About.PINS in self.about else None
+        of_server = of_client = None
+        reports = b""
+        statements = None
+        if self.settings is not None:
+            settings = [each for each in told if each[0][:1] not in ("=", "-")]
+            of_server, of_client = read_answer(self.settings, settings, book)
+            reports = write_reports(self.settings, of_client)
+        if About.STATEMENTS in self.about:
+            prepared = take_statements(told)
+            statements = _for_relay(prepared)
+            if not prepared.is_portable:
+                pins = (*(pins or ()), UNPORTABLE)
+            of_server = book.with_statements(of_server or self.believed, prepared.made)
+            of_client = book.with_statements(of_client or self.believed, prepared.made)
+        return of_server, of_client, reports, pins, statements
+
+
+def _for_relay(prepared: Prepared) -> StatementsAnswer:
+    return (
+        {_octets(name): _octets(text) for name, text in prepared.made},
+        frozenset(_octets(name) for name in prepared.others),
+    )
+
+
+def _octets(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -180,11 +180,13 @@ def read_answer(
     }
     server = {**kept, **others}
     if not touched.anything:
-        settings = book.of(server, question.believed.explicit | touched.names & reported)
+        explicit = question.believed.explicit | touched.names & reported
+        settings = book.of(server, explicit, question.believed.statements)
         return settings, settings
     explicit = frozenset(name.lower() for name in told) & reported
     client = {**server, **_gone_back(question.startup, told)}
-    return book.of(server, explicit), book.of(client, explicit)
+    statements = question.believed.statements
+    return book.of(server, explicit, statements), book.of(client, explicit, statements)
 
 
 def _read_row(row: bytes) -> tuple[str, str | None]:

@@ -19,7 +19,10 @@ _PINS = {
     ),
     "held cursor": "EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)",
 }
-PINS = tuple(_PINS)
+UNPORTABLE = "prepared statement"
+"""The reason when statements of PREPARE cannot be made again elsewhere."""
+
+PINS = (*_PINS, UNPORTABLE)
 """The reasons there are."""
 
 # In place of a setting's name.

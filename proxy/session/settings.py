@@ -47,18 +47,30 @@ _QUOTED_LISTS = frozenset(
 ROLES = ("session_authorization", "role")
 
 
+# Names and texts.
+Statements = tuple[tuple[str, str], ...]
+
+
 class Settings(Mapping[str, str]):
     """Names and values, immutable. Equal ones made by one `SettingsBook` are one object.
 
     explicit: reported settings, lower case, that are in force because somebody SET them. Where the
     same value is a server's default, RESET would otherwise not show.
+    statements: names and texts of what PREPARE made, in order; no settings of PostgreSQL's, but
+    like them they are there or not there in a session.
     """
 
-    __slots__ = ("__weakref__", "_values", "explicit")
+    __slots__ = ("__weakref__", "_values", "explicit", "statements")
 
-    def __init__(self, values: Mapping[str, str], explicit: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, str],
+        explicit: frozenset[str] = frozenset(),
+        statements: Statements = (),
+    ) -> None:
         self._values = dict(values)
         self.explicit = explicit
+        self.statements = statements
 
     def __getitem__(self, name: str) -> str:
         return self._values[name]
@@ -82,16 +94,25 @@ class SettingsBook:
 
     def __init__(self) -> None:
         self._known: WeakValueDictionary[
-            tuple[frozenset[tuple[str, str]], frozenset[str]], Settings
+            tuple[frozenset[tuple[str, str]], frozenset[str], Statements], Settings
         ] = WeakValueDictionary()
 
-    def of(self, values: Mapping[str, str], explicit: frozenset[str] = frozenset()) -> Settings:
+    def of(
+        self,
+        values: Mapping[str, str],
+        explicit: frozenset[str] = frozenset(),
+        statements: Statements = (),
+    ) -> Settings:
         """Give the Settings with these values."""
-        key = frozenset(values.items()), explicit
+        key = frozenset(values.items()), explicit, statements
         settings = self._known.get(key)
         if settings is None:
-            settings = self._known[key] = Settings(values, explicit)
+            settings = self._known[key] = Settings(values, explicit, statements)
         return settings
+
+    def with_statements(self, settings: Settings, statements: Statements) -> Settings:
+        """Give the same settings with these statements in place of theirs."""
+        return self.of(settings, settings.explicit, statements)
 
     def of_reported(self, reported: Mapping[str, str]) -> Settings:
         """Give the Settings of a new session from all that its server reported at login."""
@@ -103,7 +124,7 @@ class SettingsBook:
         """Give the settings after a ParameterStatus; the same object when nothing changes."""
         if name.lower() not in _FOLLOWED_WHEN_SET or settings.get(name) == value:
             return settings
-        return self.of({**settings, name: value}, settings.explicit)
+        return self.of({**settings, name: value}, settings.explicit, settings.statements)
 
 
 def switch(have: Settings, want: Settings) -> str:

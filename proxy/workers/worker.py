@@ -38,12 +38,12 @@ from proxy.config import (
 )
 from proxy.console import HttpEndpoint
 from proxy.pool import NodePlace, Reservoir
-from proxy.relay import Client, Link, Pool, Relay, Server
+from proxy.relay import About, Client, Link, Pool, Relay, Server
 from proxy.server import AskedPassword, Passwords, Place
 from proxy.session import Settings, SettingsBook
 from proxy.session.asking import SessionAnswer, SessionQuestion
 from proxy.session.following import Question, Touched, merge, read_touched
-from proxy.session.settings import switch
+from proxy.session.statements import write_switch
 from proxy.tasks import in_thread
 from proxy.tcp import TcpOptions
 from proxy.telemetry import (
@@ -456,9 +456,13 @@ class Worker:
         """The settings after a ParameterStatus."""
         return self._book.reported(settings, name, value)
 
-    def settings_switch(self, have: Settings, want: Settings) -> bytes:
+    def settings_switch(self, have: Settings, want: Settings) -> tuple[bytes, tuple[bytes, ...]]:
         """SQL between two settings."""
-        return switch(have, want).encode("utf-8", "surrogateescape")
+        return write_switch(have, want)
+
+    def settings_without_statements(self, settings: Settings) -> Settings:
+        """Settings after a DEALLOCATE ALL."""
+        return self._book.with_statements(settings, ())
 
     def settings_touched(self, text: bytes | None, values: bytes | None) -> Touched:
         """What a statement may do to settings."""
@@ -474,7 +478,7 @@ class Worker:
         believed: Settings,
         startup: Settings,
         touched: list[Touched] | None,
-        pins: bool,
+        about: int,
     ) -> tuple[bytes, SessionQuestion]:
         """SQL that asks what was left in a session."""
         settings = None
@@ -482,7 +486,7 @@ class Worker:
             login = server.pool.owner.policy.server_user or server.pool.user
             reported = frozenset(name.lower() for name in server.defaults)
             settings = Question(believed, startup, merge(touched), login, reported)
-        asked = SessionQuestion(settings, pins)
+        asked = SessionQuestion(believed, settings, About(about))
         return asked.text().encode("utf-8", "surrogateescape"), asked
 
     def session_answered(self, asked: SessionQuestion, rows: list[bytes]) -> SessionAnswer:

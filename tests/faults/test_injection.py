@@ -22,6 +22,7 @@ from tests.faults.stage import Stage
 from tests.faults.wire import Scripted, Wire, reply, row
 from tests.fixtures.pgweir import Pgweir
 from tests.fixtures.postgres import APP, DATABASE, Postgres
+from tests.live.conversation import SERVER_STATEMENTS
 
 
 def test_a_server_is_kept_while_a_copy_data_message_is_half_sent(
@@ -192,7 +193,7 @@ def test_our_name_of_a_statement_is_no_name_for_another_client(
         RawClient.logged_in(open_weir.port, APP.name, DATABASE) as owner,
         RawClient.logged_in(open_weir.port, APP.name, DATABASE) as thief,
     ):
-        sql = f"SELECT name FROM pg_prepared_statements WHERE statement LIKE '%{secret}%'"
+        sql = f"SELECT name FROM {SERVER_STATEMENTS} WHERE statement LIKE '%{secret}%'"
         owner.send(parse("mine", sql) + SYNC)
         owner.read_until(b"Z")
         owner.send(bind("", "mine") + execute() + SYNC)

@@ -76,6 +76,7 @@ class _SessionControl(NoControl):
 
     settings_reported = Worker.settings_reported
     settings_switch = Worker.settings_switch
+    settings_without_statements = Worker.settings_without_statements
     settings_touched = Worker.settings_touched
     settings_of = Worker.settings_of
     session_question = Worker.session_question

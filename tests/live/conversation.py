@@ -23,6 +23,9 @@ from tests.fixtures.postgres import APP, DATABASE
 
 LIMIT_S = 10.0
 
+# pg_prepared_statements, in a spelling that the proxy does not look for: all that the server has.
+SERVER_STATEMENTS = 'U&"pg\\005fprepared_statements"'
+
 PROTOCOL_3_0 = 3 << 16
 PROTOCOL_3_2 = 3 << 16 | 2
 SSL_REQUEST = 80877103

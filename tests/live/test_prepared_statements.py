@@ -13,6 +13,7 @@ from tests.fixtures.pgweir import Pgweir, configuration, running
 from tests.fixtures.postgres import APP, DATABASE, Postgres
 from tests.live.conversation import (
     FLUSH,
+    SERVER_STATEMENTS,
     SYNC,
     Wire,
     address_of,
@@ -29,7 +30,7 @@ from tests.live.conversation import (
     run,
 )
 
-HELD = query("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE '\\_pgweir%'")
+HELD = query(f"SELECT count(*) FROM {SERVER_STATEMENTS} WHERE name LIKE '\\_pgweir%'")
 
 
 def event(weir: Pgweir, which: str) -> float:
@@ -80,7 +81,7 @@ def test_two_clients_with_the_same_text_share_one_statement_on_the_server(small:
         first.ask(parse(sql, "mine"), SYNC)
         second.ask(parse(sql, "yours"), SYNC)
         seen = first.value(
-            "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%shared identity%'"
+            f"SELECT count(*) FROM {SERVER_STATEMENTS} WHERE statement LIKE '%shared identity%'"
             " AND name LIKE '\\_pgweir%'"
         )
     assert seen == "1"
@@ -374,7 +375,7 @@ def test_shared_unnamed_statements_are_parsed_once_on_the_server(small: Pgweir) 
         assert event(small, "forwarded") - sent == 1
         assert event(small, "forged") - forged == 19
         seen = first.value(
-            "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%parsed once%'"
+            f"SELECT count(*) FROM {SERVER_STATEMENTS} WHERE statement LIKE '%parsed once%'"
             " AND name <> ''"
         )
     assert seen == "1"

@@ -47,7 +47,7 @@ from proxy.auth.secrets import Md5Secret, PlainSecret, ScramVerifier, Secret
 from proxy.auth.verifiers import Verifiers
 from proxy.errors import ClientError, PeerError, ProxyBug
 
-METHODS = ("trust", "password", "md5", "scram-sha-256")
+METHODS = ("any", "trust", "password", "md5", "scram-sha-256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,8 @@ def begin(
     it may bind its SCRAM login to; None without TLS.
     """
     match method:
+        case "any":
+            return _TrustExchange(user, True)
         case "trust":
             return _TrustExchange(user, known is not None or is_listed)
         case "password":

@@ -19,6 +19,7 @@ _COMMANDS = {
         "proxy.cli.check",
         "Say what is wrong with a file, or what a statement would do.",
     ),
+    "convert": ("proxy.cli.convert", "Print a pgbouncer.ini as YAML."),
     "demo": ("proxy.cli.demonstrate", "Serve a temporary PostgreSQL with streaming replicas."),
     "schema": ("proxy.cli.schema", "Print the JSON Schema of the configuration."),
 }

@@ -5,6 +5,16 @@ from proxy.client.door import Door
 from proxy.client.judged import Judges
 from proxy.client.keys import Keys
 from proxy.client.startup import Startup, read_startup
-from proxy.client.terms import DoorTerms
+from proxy.client.terms import DoorTerms, Habits
 
-__all__ = ["Directory", "Door", "DoorTerms", "Inquiry", "Judges", "Keys", "Startup", "read_startup"]
+__all__ = [
+    "Directory",
+    "Door",
+    "DoorTerms",
+    "Habits",
+    "Inquiry",
+    "Judges",
+    "Keys",
+    "Startup",
+    "read_startup",
+]

@@ -38,12 +38,12 @@ _FAILURES = (
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """What to ask, and as whom. query: `$1` is the name; its columns are name and secret.
+    """What to ask, and as whom, by cluster; one that is absent is not asked.
 
-    logins: by cluster. ttl_s: how long an answer holds.
+    queries: `$1` is the name; the columns are name and secret. ttl_s: how long an answer holds.
     """
 
-    query: str
+    queries: Mapping[str, str]
     logins: Mapping[str, ProbeLogin]
     ttl_s: float
 
@@ -92,6 +92,8 @@ class Directory:
 
         Raises ClientError (08001) when that cannot be known.
         """
+        if cluster not in self._desks:
+            return None
         who = (cluster, user)
         found = self._found.find(who)
         if found is not None and self._found.is_fresh(found, self._clock()):
@@ -175,13 +177,13 @@ class Directory:
         if is_new:
             await self._connect(desk, cluster, address)
         try:
-            return list(await desk.connection.fetch(self.inquiry.query, user))
+            return list(await desk.connection.fetch(self.inquiry.queries[cluster], user))
         except (asyncpg.InterfaceError, ConnectionError, asyncpg.OperatorInterventionError):
             if is_new:
                 raise
         # The kept connection was gone, which the node need not be.
         await self._connect(desk, cluster, address)
-        return list(await desk.connection.fetch(self.inquiry.query, user))
+        return list(await desk.connection.fetch(self.inquiry.queries[cluster], user))
 
     async def _connect(self, desk: _Desk, cluster: str, address: NodeAddress) -> None:
         desk.hang_up()

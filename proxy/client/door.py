@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,6 @@ from proxy.client.terms import DoorTerms
 from proxy.errors import ClientError, PeerError
 from proxy.pool import Reservoir
 from proxy.relay import Client, Relay
-from proxy.session import read_startup_settings
 from proxy.tcp import TcpOptions
 from proxy.telemetry import LimitedLog, Tally
 from proxy.tls import HandshakeFailed
@@ -80,14 +80,28 @@ class Door:
 
     # --- listening -----------------------------------------------------------------------------
 
-    def listen(self, host: str, port: int, backlog: int, tcp: TcpOptions) -> int:
-        """Listen on TCP; port 0 takes a free one. Result: the port. Raises OSError."""
-        address = None if host == "*" else host
-        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    def listen(
+        self, host: str, port: int, backlog: int, tcp: TcpOptions, *, is_shared: bool = False
+    ) -> int:
+        """Listen on TCP; port 0 takes a free one. Result: the port. Raises OSError.
+
+        host: addresses, separated by commas; `*` is all of them, nothing is none.
+        is_shared: let other processes listen there, too.
+        """
+        addresses = [None if each == "*" else each for each in split_addresses(host)]
+        found = [
+            each
+            for address in addresses
+            for each in socket.getaddrinfo(
+                address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        ]
         for family, kind, _, _, place in found:
             sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
             try:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if is_shared:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 # What is accepted inherits them.
                 tcp.apply(sock)
                 if family == socket.AF_INET6:
@@ -102,14 +116,18 @@ class Door:
             self._listeners.append(sock)
         return port
 
-    def listen_unix(self, folder: Path, port: int, backlog: int) -> Path:
+    def listen_unix(
+        self, folder: Path, port: int, backlog: int, mode: int = 0o777, group: str | None = None
+    ) -> Path:
         """Listen on a Unix socket, named as PostgreSQL names it. Raises OSError."""
         path = folder / f".s.PGSQL.{port}"
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             _remove_stale(path)
             sock.bind(str(path))
-            path.chmod(0o777)
+            if group is not None:
+                shutil.chown(path, group=group)
+            path.chmod(mode)
             sock.listen(backlog)
         except BaseException:
             sock.close()
@@ -313,7 +331,7 @@ class Door:
 
     async def _enter(self, client: Client, startup: Startup, answer: list[bytes]) -> None:
         """Hand a client over to the relay. answer: what it is told first."""
-        settings = read_startup_settings(startup.parameters)
+        settings = self._terms().habits.wanted(startup.parameters, client.address)
         if startup.wants_replication:
             dedicated = {"replication": startup.parameters["replication"], **settings.others}
             if settings.application_name is not None:
@@ -404,6 +422,11 @@ def _reason_of(refused: ClientError) -> str:
     if isinstance(refused, NotAllowedError):
         return "not_allowed"
     return _REASONS.get(refused.sqlstate, "login_failed")
+
+
+def split_addresses(host: str) -> list[str]:
+    """The addresses of a list; one that stands twice is one."""
+    return list(dict.fromkeys(each.strip() for each in host.split(",") if each.strip()))
 
 
 def _remove_stale(path: Path) -> None:

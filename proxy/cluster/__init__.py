@@ -13,6 +13,7 @@ from proxy.cluster.dialling import dial
 from proxy.cluster.judge import Rules, judge
 from proxy.cluster.monitor import Monitor
 from proxy.cluster.probe import Probe, ProbeLogin
+from proxy.cluster.serving import ServeFrom, cast_nodes
 from proxy.cluster.view import (
     ClusterView,
     Failure,
@@ -37,6 +38,8 @@ __all__ = [
     "Role",
     "Rules",
     "Sample",
+    "ServeFrom",
+    "cast_nodes",
     "changes_between",
     "diagnose",
     "dial",

@@ -12,9 +12,17 @@ from proxy.config.databases import Database, Match, Route
 from proxy.config.elsewhere import Ldap, Oauth, Pam, is_private_url
 from proxy.config.environment import from_environment
 from proxy.config.limits import Limits, Overrides
-from proxy.config.listening import ClientTls, Http, Listen, Log
-from proxy.config.load import load, missing_service, parse, reload, reload_secrets, secret_files
-from proxy.config.model import Config, Origin
+from proxy.config.listening import ClientTls, Http, Listen, Log, Process
+from proxy.config.load import (
+    convert,
+    load,
+    missing_service,
+    parse,
+    reload,
+    reload_secrets,
+    secret_files,
+)
+from proxy.config.model import Config, Flags, Origin
 from proxy.config.policy import PasswordSource, Policy, source_of
 from proxy.config.problems import ConfigError, Problem
 from proxy.config.quantities import format_duration, format_size, parse_duration, parse_size
@@ -40,6 +48,7 @@ __all__ = [
     "ConfigError",
     "Database",
     "Failover",
+    "Flags",
     "Http",
     "Ldap",
     "Limits",
@@ -56,6 +65,7 @@ __all__ = [
     "Policy",
     "PoolMode",
     "Problem",
+    "Process",
     "Replicas",
     "Route",
     "Secret",
@@ -63,6 +73,7 @@ __all__ = [
     "ServerTls",
     "TlsMode",
     "User",
+    "convert",
     "format_duration",
     "format_size",
     "from_environment",

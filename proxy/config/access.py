@@ -8,7 +8,7 @@ from pydantic import Field
 from proxy.config.elsewhere import Ldap, Oauth, Pam
 from proxy.config.limits import UserOverrides
 from proxy.config.quantities import Duration
-from proxy.config.secret import ClientSecret, Secret
+from proxy.config.secret import ClientSecret, Secret, is_hashed
 from proxy.config.section import FilePath, Section
 from proxy.config.topology import Cluster
 
@@ -45,10 +45,11 @@ class Auth(Section):
     """How clients prove who they are."""
 
     method: Literal[
-        "trust", "password", "md5", "scram-sha-256", "cert", "hba", "ldap", "pam", "oauth"
+        "any", "trust", "password", "md5", "scram-sha-256", "cert", "hba", "ldap", "pam", "oauth"
     ] = Field(
         default="scram-sha-256",
-        description="What a client is asked for. `cert` is a certificate in the user's name; "
+        description="What a client is asked for. `any` is `trust` for names that no list has, "
+        "too. `cert` is a certificate in the user's name; "
         "with `ldap`, `pam` and `oauth` somebody else judges what it shows; with `hba` the first "
         "rule of `hba_file` that matches a connection says.",
     )
@@ -140,23 +141,29 @@ class Auth(Section):
         """Whether it takes no list of users to let one in."""
         return self.method in ("ldap", "pam", "oauth")
 
-    @property
-    def has_query(self) -> bool:
-        """Whether users may be found by a query."""
-        return self.query is not None or self.query_user is not None
+    def has_query(self, cluster: Cluster) -> bool:
+        """Whether users of a cluster may be found by a query."""
+        asked = (self.query, self.query_user, cluster.query, cluster.query_user)
+        return any(each is not None for each in asked)
 
     def query_login(self, cluster: Cluster) -> tuple[str, str]:
         """User and password to ask the query with, the password empty where none is known."""
-        if self.query_user is None:
+        asks_as = cluster.query_user or self.query_user
+        if asks_as is None:
             return cluster.server.user or "", str(cluster.server.password or "")
-        if self.query_password is not None:
-            return self.query_user, str(self.query_password)
-        listed = self.users.get(self.query_user)
+        if cluster.query_user is None and self.query_password is not None:
+            return asks_as, str(self.query_password)
         for user, password in (
             (cluster.server.user, cluster.server.password),
             cluster.monitor_login,
-            (self.query_user, None if listed is None else listed.password),
+            (asks_as, self.plain_password(asks_as)),
         ):
-            if user == self.query_user and password is not None:
-                return self.query_user, str(password)
-        return self.query_user, ""
+            if user == asks_as and password is not None:
+                return asks_as, str(password)
+        return asks_as, ""
+
+    def plain_password(self, user: str) -> Secret | None:
+        """The password of a listed user, as far as it can log in somewhere else."""
+        listed = self.users.get(user)
+        secret = None if listed is None else listed.password
+        return None if secret is None or is_hashed(secret) else secret

@@ -48,7 +48,8 @@ def find_warnings(config: Config) -> Iterator[tuple[KeyPath, str]]:
     if config.workers != 1:
         yield ("workers",), "this version always runs one process."
     auth = config.auth
-    if not (auth.users or auth.method == "trust" or auth.is_judged_elsewhere or auth.has_query):
+    is_open = auth.method in ("any", "trust") or auth.is_judged_elsewhere
+    if not (auth.users or is_open or config.has_query):
         yield ("auth", "users"), "nobody can log in, because no user is listed."
     for name, cluster in config.clusters.items():
         yield from _find_cluster_warnings(config, name, cluster)
@@ -69,7 +70,8 @@ def find_warnings(config: Config) -> Iterator[tuple[KeyPath, str]]:
 def _find_cluster_warnings(
     config: Config, name: str, cluster: Cluster
 ) -> Iterator[tuple[KeyPath, str]]:
-    if cluster.monitor.user is None and cluster.server.user is None:
+    is_named = cluster.monitor.user is not None or cluster.server.user is not None
+    if not is_named and cluster.serve_from == "primary":
         yield (
             ("clusters", name, "monitor", "user"),
             "no user to probe the nodes as is given here or under server, so they are probed "

@@ -93,7 +93,7 @@ def _in_auth(config: Config) -> Iterator[Contradiction]:
     auth = config.auth
     if auth.query is not None and auth.query_user is None:
         for name, cluster in config.clusters.items():
-            if cluster.server.user is None:
+            if cluster.server.user is None and cluster.query_user is None:
                 yield Contradiction(
                     ("auth", "query"),
                     f"nobody to ask it as in cluster {name}; write query_user, or a server.user",
@@ -104,7 +104,10 @@ def _in_auth(config: Config) -> Iterator[Contradiction]:
     yield from _in_judges(auth)
     users: KeyPath = ("auth", "users")
     userlist: KeyPath = ("auth", "userlist_file")
-    if auth.method == "trust" and not auth.users:
+    if auth.method in ("any", "trust") and not auth.users:
+        return
+    # Who is found elsewhere, or in a list that somebody else keeps, may yet come.
+    if auth.userlist_file is not None or config.has_query or auth.is_judged_elsewhere:
         return
     for key, names in (("admins", auth.admins), ("stats", auth.stats)):
         for index, name in enumerate(names):

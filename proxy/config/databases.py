@@ -1,6 +1,7 @@
 """Databases as clients name them, and the routes that send statements elsewhere."""
 
 import re
+from collections.abc import Mapping
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -30,6 +31,17 @@ class Database(DatabaseOverrides):
         "plans: such a statement is planned like a named one, so after five runs PostgreSQL may "
         "keep a generic plan that does not look at the parameters (`plan_cache_mode` decides), "
         "where an unnamed statement is planned anew each time.",
+    )
+    server_settings: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="Settings that server connections of this database begin with, such as "
+        "`timezone`; what a client asks for wins.",
+    )
+    connect_query: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A query that each new server connection runs before anybody gets it; what "
+        "it fails with is logged.",
     )
     server: ServerLogin | None = Field(
         default=None,

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from proxy.config.expansion import Cover, expand
+from proxy.config.problems import Problem
 from proxy.config.section import KeyPath
 
 # More values than any configuration has: aliases to aliases can name billions in a few lines.
@@ -37,19 +38,39 @@ _ADVICE = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value stands that was not written where it stands in the tree. line: from 1."""
+
+    file: str
+    line: int
+    name: str
+
+
 @dataclass(slots=True)
 class Document:
-    """What a YAML text says.
+    """What a text says: YAML, or what another format comes to.
 
     tree: mappings, lists, text and None. lines: line of each key or list item, from 1, by its path.
     written: scalars as they stand in the file, before expansion. wrong: line, path and sentence of
     what could not be read; those values are absent from the tree.
+    Of another format: places: where values stand there. problems: what could not be read at all.
+    remarks: what it says and nothing here does.
     """
 
     tree: Any = None
     lines: dict[KeyPath, int] = field(default_factory=dict)
     written: dict[KeyPath, str] = field(default_factory=dict)
     wrong: list[tuple[int, KeyPath, str]] = field(default_factory=list)
+    places: dict[KeyPath, Place] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    remarks: list[Problem] = field(default_factory=list)
+
+    def place_of(self, path: KeyPath) -> Place | None:
+        """Where the value at path stands in the other format, or the nearest one around it."""
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places.get(path)
 
     def line_of(self, path: KeyPath) -> int:
         """Line of the value at path, or of the nearest one around it that is in the file."""

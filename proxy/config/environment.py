@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import ValidationError
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from proxy.config.access import Auth, User
 from proxy.config.databases import Database
 from proxy.config.listening import Http
-from proxy.config.model import Config, Origin
+from proxy.config.model import Config, Flags, Origin
 from proxy.config.problems import ConfigError, Problem, describe
 from proxy.config.secret import Secret
 from proxy.config.topology import Cluster, Monitor, Node, ServerLogin, ServerTls
@@ -49,17 +49,11 @@ class _Url:
     tls: ServerTls | None
 
 
-def from_environment(
-    environ: Mapping[str, str],
-    *,
-    listen: str | None = None,
-    http: str | None = None,
-    pool_size: int | None = None,
-) -> Config:
+def from_environment(environ: Mapping[str, str], **flags: Unpack[Flags]) -> Config:
     """A configuration from environment variables and flags.
 
     environ: `DATABASE_URL` names the primary, `DATABASE_REPLICA_URLS` the replicas, separated by
-    commas. listen, http: `HOST:PORT`; there is no HTTP endpoint unless asked for.
+    commas. flags: the command line's; there is no HTTP endpoint unless one asks for it.
     Raises ConfigError with all problems; no URL is ever part of one.
     """
     reading = _Urls(environ)
@@ -82,7 +76,7 @@ def from_environment(
         clusters={"main": cluster},
         databases={"*": Database(cluster="main")},
     )
-    origin = Origin(None, listen, http, pool_size)
+    origin = Origin(**flags)
     config = apply_flags(config, origin)
     warnings: tuple[str, ...] = ()
     if primary.password is None:
@@ -110,11 +104,21 @@ def apply_flags(config: Config, origin: Origin) -> Config:
             update={"host": address[0], "port": address[1]}
         )
     if origin.http is not None and (address := _address("--http", origin.http, problems)):
-        changes["http"] = Http(host=address[0], port=address[1])
+        # Who may look at it still holds.
+        changes["http"] = (config.http or Http()).model_copy(
+            update={"host": address[0], "port": address[1]}
+        )
     if origin.pool_size is not None:
         if not 1 <= origin.pool_size < 1 << 31:
             problems.append(_wrong("--pool-size", "expected 1 or more, and less than 2147483648"))
         changes["limits"] = config.limits.model_copy(update={"pool_size": origin.pool_size})
+    if origin.quiet or origin.verbose:
+        said: dict[str, Any] = {"stderr": False} if origin.quiet else {}
+        if origin.verbose:
+            said["level"] = "debug"
+        changes["log"] = config.log.model_copy(update=said)
+    if origin.user is not None:
+        changes["process"] = config.process.model_copy(update={"user": origin.user})
     if problems:
         raise ConfigError(problems)
     return config.model_copy(update=changes)

@@ -6,8 +6,10 @@ from pydantic import Field
 
 from proxy.config.quantities import Duration
 from proxy.config.section import (
+    Addresses,
     Ciphers,
     Count,
+    FileMode,
     FilePath,
     Host,
     ListenPort,
@@ -60,8 +62,10 @@ class ClientTls(Section):
 class Listen(Section):
     """Where clients connect."""
 
-    host: Host = Field(
-        default="127.0.0.1", description="Address to listen on; `*` is every address."
+    host: Addresses = Field(
+        default="127.0.0.1",
+        description="Addresses to listen on, separated by commas; `*` is every address, and with "
+        "an empty text there is no TCP.",
     )
     port: ListenPort = Field(
         default=6432,
@@ -71,6 +75,17 @@ class Listen(Section):
     unix_socket_dir: FilePath | None = Field(
         default=None,
         description="Folder for a Unix socket besides TCP; none is made when it is absent.",
+    )
+    unix_socket_mode: FileMode = Field(
+        default="0777", description="Permissions of the Unix socket, in octal."
+    )
+    unix_socket_group: str | None = Field(
+        default=None, min_length=1, description="The group the Unix socket is given to."
+    )
+    so_reuseport: bool = Field(
+        default=False,
+        description="Let other processes listen on the same TCP port; the kernel shares the "
+        "connections between them.",
     )
     max_client_conn: PoolSize = Field(
         default=10_000,
@@ -91,6 +106,15 @@ class Listen(Section):
     # the kernel then drops handshakes for a second at a time. It is capped by net.core.somaxconn.
     backlog: Count = Field(
         default=1024, description="Connections the kernel may hold that are not yet accepted."
+    )
+    ignore_startup_parameters: tuple[str, ...] = Field(
+        default=(),
+        description="Settings of a client's startup packet that are left out, `options` as a "
+        "whole among them. All others follow the client.",
+    )
+    application_name_add_host: bool = Field(
+        default=False,
+        description="Add the client's address to the `application_name` it comes with.",
     )
     proxy_protocol_from: tuple[Network, ...] = Field(
         default=(),
@@ -134,12 +158,56 @@ class Http(Section):
 
 
 class Log(Section):
-    """What is written to standard error."""
+    """What is logged, and where to."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",
         description="`info` has one line per connect, disconnect and refusal, with its reason.",
     )
-    format: Literal["text", "json"] = Field(
-        default="text", description="`text` is for people, `json` has one object per line."
+    format: Literal["text", "json", "pgbouncer"] = Field(
+        default="text",
+        description="`text` is for people, `json` has one object per line, `pgbouncer` is what "
+        "PgBouncer writes, as far as it says the same.",
+    )
+    stderr: bool = Field(default=True, description="Whether lines go to standard error.")
+    file: FilePath | None = Field(
+        default=None,
+        description="A file that gets the lines as well; a reload opens it anew, for those who "
+        "rotate it.",
+    )
+    connections: bool = Field(default=True, description="Whether each login has a line.")
+    disconnections: bool = Field(
+        default=True, description="Whether each client's end has a line, with its reason."
+    )
+    refusals: bool = Field(
+        default=True, description="Whether each client that is not let in has a line."
+    )
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """The messages that are left out."""
+        said = {
+            "client connected": self.connections,
+            "client disconnected": self.disconnections,
+            "client refused": self.refusals,
+        }
+        return tuple(message for message, is_wanted in said.items() if not is_wanted)
+
+
+class Process(Section):
+    """The process itself."""
+
+    pidfile: FilePath | None = Field(
+        default=None,
+        description="A file that holds the number of the process while it runs. A second one is "
+        "not started.",
+    )
+    user: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Go over to this account once everything is open; for who starts as root.",
+    )
+    watch: bool = Field(
+        default=False,
+        description="Reload when the configuration file has changed, without being asked.",
     )

@@ -7,8 +7,9 @@ read by who uses them.
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from pydantic import BaseModel, ValidationError
 
@@ -18,45 +19,42 @@ from proxy.config.contradictions import Contradiction, find_contradictions
 from proxy.config.document import Document, UnreadableError, read_document
 from proxy.config.environment import apply_flags, from_environment
 from proxy.config.listening import ClientTls
-from proxy.config.model import Config, Origin
+from proxy.config.model import Config, Flags, Origin
 from proxy.config.pem import find_unusable
+from proxy.config.pgbouncer import translate
 from proxy.config.problems import ConfigError, Problem, describe, write_path
 from proxy.config.secret import Secret
 from proxy.config.section import KeyPath
 from proxy.config.topology import ServerTls
 from proxy.config.userlist import read_userlist
+from proxy.config.written import write_yaml
 from proxy.errors import ProxyBug
 
 # Keys that name a file with the secret of the key without `_file`.
 _SECRET_FILES = ("password_file", "passwd_file")
+_MADE_BY_US = (("log", "file"), ("process", "pidfile"))
 
 
-def load(
-    path: Path,
-    environ: Mapping[str, str],
-    *,
-    listen: str | None = None,
-    http: str | None = None,
-    pool_size: int | None = None,
-) -> Config:
-    """Read the configuration file at path.
+def load(path: Path, environ: Mapping[str, str], **flags: Unpack[Flags]) -> Config:
+    """Read the configuration file at path: YAML, or PgBouncer's with the suffix `.ini`.
 
-    environ: what `${NAME}` expands from. listen, http (`HOST:PORT`) and pool_size come from the
-    command line and win over the file.
+    environ: what `${NAME}` expands from. flags: the command line's, which win over the file.
     Raises ConfigError with all problems, each with the file as `path` names it and its line.
     """
-    if path.suffix.lower() == ".ini":
-        raise ConfigError(
-            [
-                Problem(
-                    str(path),
-                    1,
-                    "(file)",
-                    "a PgBouncer .ini is not available in this version; write YAML",
-                )
-            ]
-        )
-    return _understand(Origin(path, listen, http, pool_size, _read(path)), environ)
+    return _understand(Origin(path, text=_read(path), **flags), environ)
+
+
+def convert(path: Path, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    """Write the YAML that is equivalent to a `pgbouncer.ini`. Result: it, and all warnings.
+
+    Raises ConfigError when the file is wrong.
+    """
+    if not is_ini(path):
+        reason = "not named like PgBouncer's file; name one that ends in .ini"
+        raise ConfigError([Problem(str(path), 1, "(file)", reason)])
+    config = load(path, environ)
+    document = read_ini(config.origin.text, str(path), path.resolve().parent)
+    return write_yaml(document, str(path)), config.warnings
 
 
 def reload(config: Config, environ: Mapping[str, str]) -> Config:
@@ -65,14 +63,9 @@ def reload(config: Config, environ: Mapping[str, str]) -> Config:
     Raises ConfigError; the configuration in use is not touched.
     """
     origin = config.origin
-    flags: dict[str, Any] = {
-        "listen": origin.listen,
-        "http": origin.http,
-        "pool_size": origin.pool_size,
-    }
     if origin.path is None:
-        return from_environment(environ, **flags)
-    return load(origin.path, environ, **flags)
+        return from_environment(environ, **origin.flags)
+    return load(origin.path, environ, **origin.flags)
 
 
 def reload_secrets(config: Config, environ: Mapping[str, str]) -> Config:
@@ -93,8 +86,36 @@ def _understand(origin: Origin, environ: Mapping[str, str]) -> Config:
     path = origin.path
     if path is None:
         raise ProxyBug("a configuration that is from no file has no text")
-    config = parse(origin.text, environ, file=str(path), folder=path.resolve().parent)
+    folder = path.resolve().parent
+    if is_ini(path):
+        document = read_ini(origin.text, str(path), folder)
+        config = _Reading(document, str(path), folder).config()
+    else:
+        config = parse(origin.text, environ, file=str(path), folder=folder)
     return apply_flags(config, origin).noting(config.warnings, origin)
+
+
+def is_ini(path: Path) -> bool:
+    """Whether a file is PgBouncer's: by its suffix."""
+    return path.suffix.lower() == ".ini"
+
+
+def read_ini(text: str, file: str, folder: Path) -> Document:
+    """Understand the text of a `pgbouncer.ini`, with the files it includes.
+
+    A relative path starts at the working directory, as in PgBouncer, or beside the file if there
+    is nothing there. `${NAME}` means nothing in it.
+    """
+
+    def locate(name: str) -> str:
+        path = Path(name).expanduser()
+        beside = folder / path
+        return str(beside if beside.exists() and not path.exists() else Path.cwd() / path)
+
+    def include(name: str) -> str:
+        return Path(locate(name)).read_text("utf-8")
+
+    return translate(text, file, include, locate)
 
 
 def parse(
@@ -147,8 +168,9 @@ class _Reading:
 
     def config(self) -> Config:
         """The configuration, or a ConfigError with all that is wrong."""
+        self._problems.extend(self._document.problems)
         for line, path, text in self._document.wrong:
-            self._problems.append(Problem(self._file, line, write_path(path), text))
+            self._problems.append(replace(self._at(path, text), line=line))
             self._broken.add(path)
         self._fill_passwords(self._document.tree, ())
         config = self._validated()
@@ -160,15 +182,13 @@ class _Reading:
         if self._problems or config is None:
             # Stable: what was found on the same line stays in the order it was found.
             raise ConfigError(sorted(self._problems, key=lambda problem: problem.line))
-        return config.noting(
-            tuple(
-                str(self._at(path, text))
-                for path, text in (*find_warnings(config), *_unusable_files(config))
-            ),
-            Origin(),
-        )
+        found = [self._at(*each) for each in (*find_warnings(config), *_unusable_files(config))]
+        return config.noting(tuple(map(str, (*self._document.remarks, *found))), Origin())
 
     def _at(self, path: KeyPath, text: str) -> Problem:
+        place = self._document.place_of(path)
+        if place is not None:
+            return Problem(place.file, place.line, place.name, text)
         return Problem(self._file, self._document.line_of(path), write_path(path), text)
 
     def _report(self, path: KeyPath, text: str) -> None:
@@ -246,7 +266,10 @@ class _Reading:
         for path, file in _paths_in(config, ()):
             if _holds_secrets(path):
                 continue
-            if path[-1] == "unix_socket_dir":
+            if path in _MADE_BY_US:
+                if not file.parent.is_dir():
+                    yield Contradiction(path, f"there is no folder {file.parent}; make it")
+            elif path[-1] == "unix_socket_dir":
                 if not file.is_dir():
                     yield Contradiction(path, f"{file} is no folder; make it, or name another")
             elif not file.is_file():

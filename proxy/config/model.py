@@ -7,13 +7,14 @@ itself; what two values say together is judged in `contradictions`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from proxy.config.access import Auth
 from proxy.config.databases import Database, Route
 from proxy.config.limits import Limits
-from proxy.config.listening import Http, Listen, Log
+from proxy.config.listening import Http, Listen, Log, Process
 from proxy.config.policy import (
     Policy,
     find_database,
@@ -23,24 +24,51 @@ from proxy.config.policy import (
     resolve_password_source,
     resolve_require_auth,
 )
+from proxy.config.secret import Secret
 from proxy.config.section import Count, Section
 from proxy.config.topology import Cluster
+
+
+class Flags(TypedDict, total=False):
+    """What the command line may say about the configuration; see `Origin`."""
+
+    listen: str | None
+    http: str | None
+    pool_size: int | None
+    quiet: bool
+    verbose: bool
+    user: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a configuration came from: what is needed to read it again.
 
-    path: the file, or None when it came from environment variables.
-    listen, http: `HOST:PORT` of the command line, or None. pool_size: of the command line, or None.
-    text: what stood in the file.
+    path: the file, or None when it came from environment variables. text: what stood in it.
+    Of the command line: listen, http: `HOST:PORT`. pool_size. user: the account to go over to.
+    quiet: nothing goes to standard error. verbose: the log's level is debug.
     """
 
     path: Path | None = None
     listen: str | None = None
     http: str | None = None
     pool_size: int | None = None
+    quiet: bool = False
+    verbose: bool = False
+    user: str | None = None
     text: str = field(default="", repr=False)
+
+    @property
+    def flags(self) -> Flags:
+        """What the command line said."""
+        return Flags(
+            listen=self.listen,
+            http=self.http,
+            pool_size=self.pool_size,
+            quiet=self.quiet,
+            verbose=self.verbose,
+            user=self.user,
+        )
 
 
 class Config(Section):
@@ -58,7 +86,8 @@ class Config(Section):
         default=1,
         description="Processes; 0 is one per core. This version always runs one.",
     )
-    log: Log = Field(default_factory=Log, description="What is written to standard error.")
+    process: Process = Field(default_factory=Process, description="The process itself.")
+    log: Log = Field(default_factory=Log, description="What is written, and where.")
     auth: Auth = Field(default_factory=Auth, description="Who may come in, and how they prove it.")
     clusters: Mapping[str, Cluster] = Field(
         default_factory=dict,
@@ -101,6 +130,29 @@ class Config(Section):
         entry = find_database(self.databases, database)
         return next(iter(self.clusters)) if entry is None else entry.cluster
 
+    def monitor_login(self, name: str) -> tuple[str, Secret | None]:
+        """User and password to probe the nodes of a cluster with.
+
+        Where nobody is named and none need be, since the probes do not decide who serves, it is
+        the first listed user who could log in: a refused login each second fills others' logs.
+        """
+        cluster = self.clusters[name]
+        user, password = cluster.monitor_login
+        if password is None:
+            password = self.auth.plain_password(user)
+        is_named = cluster.monitor.user is not None or cluster.server.user is not None
+        if is_named or cluster.serve_from == "primary":
+            return user, password
+        for each in self.auth.users:
+            if (known := self.auth.plain_password(each)) is not None:
+                return each, known
+        return user, password
+
+    @property
+    def has_query(self) -> bool:
+        """Whether users may be found by a query anywhere."""
+        return any(self.auth.has_query(cluster) for cluster in self.clusters.values())
+
     def policy(self, database: str, user: str) -> Policy | None:
         """What holds for this user in this database, or None when there is no such database.
 
@@ -128,5 +180,7 @@ class Config(Section):
             server_require_auth=resolve_require_auth(
                 self.clusters[entry.cluster].server, entry.server
             ),
+            server_settings=entry.server_settings,
+            connect_query=entry.connect_query,
             **resolve_limits(self.limits, entry, self.auth.users.get(user)),
         )

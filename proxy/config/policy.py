@@ -36,7 +36,8 @@ class Policy:
     database, user: as the client asked. dbname: the database's name on the nodes.
     target: `primary`, `replica`, or a role some node has.
     server_user, server_password: log in to the node as them; None means as the client's user,
-    with what the client proved. server_password_source: asked before server_password.
+    with what the client proved. server_settings, connect_query: what such a connection begins with.
+    server_password_source: asked before server_password.
     Durations are float seconds, sizes int bytes; what 0 means stands with each key in `Limits`.
     """
 
@@ -52,6 +53,8 @@ class Policy:
     server_password_source: PasswordSource | None
     server_tls: ServerTls
     server_require_auth: tuple[str, ...]
+    server_settings: Mapping[str, str]
+    connect_query: str | None
     pool_mode: PoolMode
     pool_size: int
     min_pool_size: int

@@ -24,9 +24,10 @@ _OPENING = """\
 
 <!-- Written by `python -m proxy.config.reference`; change the descriptions in proxy/config. -->
 
-pgweir reads one YAML file, `pgweir run -c FILE`. `pgweir check -c FILE` says what is wrong with a
-file, as `FILE:LINE: key.path: what is wrong and what would be right`, all at once. `pgweir schema`
-prints a JSON Schema for editors. Annotated examples stand in `config/`.
+pgweir reads one YAML file, `pgweir run -c FILE`, or [PgBouncer's](from-pgbouncer.md). `pgweir check
+-c FILE` says what is wrong with a file, as `FILE:LINE: key.path: what is wrong and what would be
+right`, all at once. `pgweir schema` prints a JSON Schema for editors. Annotated examples stand in
+`config/`.
 
 - **Durations** are `250ms`, `5s`, `10m`, `1h`, `2d`; a bare number is seconds, as in PgBouncer.
 - **Sizes** are `512B`, `64KiB`, `10MiB`, `1GiB`; a bare number is bytes.

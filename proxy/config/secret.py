@@ -13,6 +13,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 _HIDDEN = "********"
 
+_MD5 = re.compile(r"md5[0-9a-f]{32}")
 _VERIFIER = re.compile(
     r"SCRAM-SHA-256\$[1-9][0-9]{0,9}:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}="
 )
@@ -38,6 +39,11 @@ class Secret(str):
                 lambda _secret: _HIDDEN, return_schema=core_schema.str_schema()
             ),
         )
+
+
+def is_hashed(secret: Secret) -> bool:
+    """Whether it is an md5 hash or a verifier, and no plain password."""
+    return secret.startswith("SCRAM-SHA-256$") or _MD5.fullmatch(secret) is not None
 
 
 def refuse_damaged_verifier(secret: Secret) -> Secret:

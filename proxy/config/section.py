@@ -5,6 +5,7 @@ one (`limits:` with every line below it commented out) means its defaults.
 """
 
 import ipaddress
+import re
 import ssl
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -56,6 +57,18 @@ def _refuse_urls(host: str) -> str:
     return host
 
 
+def _refuse_bad_addresses(written: str) -> str:
+    for each in filter(None, (each.strip() for each in written.split(","))):
+        _refuse_urls(each)
+    return written
+
+
+def _refuse_no_mode(written: str) -> str:
+    if not re.fullmatch(r"0?[0-7]{3}", written):
+        raise PydanticCustomError("expected", "expected permissions such as 0770")
+    return written
+
+
 def _refuse_no_network(written: str) -> str:
     try:
         ipaddress.ip_network(written)
@@ -85,6 +98,12 @@ FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 
 Host = Annotated[str, AfterValidator(_refuse_urls)]
 """A host name, an address, or a folder starting with `/` that holds a Unix socket."""
+
+Addresses = Annotated[str, AfterValidator(_refuse_bad_addresses)]
+"""Names or addresses to listen on, separated by commas; `*` is all of them."""
+
+FileMode = Annotated[str, AfterValidator(_refuse_no_mode)]
+"""Permissions in octal."""
 
 ListenPort = Annotated[int, Field(ge=0, le=65535)]
 """A port to listen on; 0 lets the kernel choose, and the `ready` line names it."""

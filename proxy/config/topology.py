@@ -135,7 +135,9 @@ class Monitor(Section):
         default=None, description="User to probe as; `server.user` when absent."
     )
     password: Secret | None = Field(
-        default=None, description="Its password; `server.password` when `user` is absent."
+        default=None,
+        description="Its password; when absent, `server.password` if `user` is absent, too, else "
+        "what the user has in `auth.users` in plain.",
     )
     password_file: FilePath | None = Field(
         default=None, description="A file that holds the password, in place of `password`."
@@ -185,8 +187,23 @@ class Cluster(Section):
         json_schema_extra={"minItems": 1},
         description="The instances; which one is the primary is discovered, never declared.",
     )
+    serve_from: Literal["primary", "any", "first"] = Field(
+        default="primary",
+        description="Which node databases are served from: the `primary`, which is discovered; "
+        "`any` of the nodes that answer, whatever they are, in turn; or the `first` of them. The "
+        "last two are what PgBouncer makes of a list of hosts.",
+    )
     server: ServerLogin = Field(
         default_factory=ServerLogin, description="How the proxy logs in to the nodes."
+    )
+    query_user: str | None = Field(
+        default=None, min_length=1, description="In place of `auth.query_user` here."
+    )
+    query: str | None = Field(
+        default=None, min_length=1, description="In place of `auth.query` here."
+    )
+    query_database: str | None = Field(
+        default=None, min_length=1, description="In place of `auth.query_database` here."
     )
     monitor: Monitor = Field(default_factory=Monitor, description="How the nodes are watched.")
     replicas: Replicas = Field(

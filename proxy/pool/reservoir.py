@@ -420,7 +420,7 @@ class Reservoir:
             policy.max_prepared_statements,
         )
         apply_to_pool(pool, policy)
-        pool.owner = _Spring(policy, node, {"database": policy.dbname})
+        pool.owner = _Spring(policy, node, {"database": policy.dbname, **policy.server_settings})
         return pool
 
     # --- growth --------------------------------------------------------------------------------
@@ -544,6 +544,7 @@ class Reservoir:
                 startup=startup,
                 derived=self._derived,
                 timeout_s=policy.server_connect_timeout,
+                first_query=policy.connect_query,
             )
 
         try:
@@ -567,6 +568,9 @@ class Reservoir:
             self.connects.add((*node, "login_failed"))
             raise
         self.connects.add((*node, "ok"))
+        if dialled.complaint is not None:
+            facts = {"database": policy.database, "reason": dialled.complaint}
+            self._refusals.log(logging.WARNING, "connect_query failed", facts)
         return dialled
 
     async def _credential(self, policy: Policy) -> Credential | None:
@@ -580,7 +584,10 @@ class Reservoir:
                 # What a file had when it could be read is better than nothing.
                 if policy.server_password is None:
                     raise Unreachable(str(missing)) from None
-        return None if policy.server_password is None else PlainSecret(str(policy.server_password))
+        if policy.server_password is None:
+            # What the user has as a client's, as PgBouncer takes it from its auth_file.
+            return self._credential_of(policy.cluster, policy.server_user)
+        return PlainSecret(str(policy.server_password))
 
     async def _other_credential(
         self, policy: Policy, refused: Credential | None
@@ -782,6 +789,8 @@ def login_of(policy: Policy) -> tuple[object, ...]:
         policy.server_user,
         # One that is meant to change ends no connection that was opened with another.
         policy.server_password_source or str(policy.server_password),
+        dict(policy.server_settings),
+        policy.connect_query,
     )
 
 

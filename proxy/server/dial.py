@@ -7,7 +7,7 @@ accepted in their order only.
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.auth import Channel, Credential, DerivedKeys, ServerLogin
 from proxy.errors import ClientError, PeerError, ProxyBug
@@ -52,12 +52,14 @@ class Dialled:
     """A connection that is logged in and ready, still in the hands of the control plane.
 
     parameters: all it reported (ParameterStatus). pid, secret: its cancel key.
+    complaint: what its first query failed with, None when there was none or it did not.
     """
 
     link: Server
     parameters: Mapping[str, str]
     pid: int
     secret: bytes
+    complaint: str | None = None
 
 
 async def dial(
@@ -69,10 +71,12 @@ async def dial(
     startup: Mapping[str, str],
     derived: DerivedKeys,
     timeout_s: float,
+    first_query: str | None = None,
 ) -> Dialled:
     """Connect and log in.
 
     startup: the StartupMessage's parameters besides `user`. derived: keys kept between logins.
+    first_query: what is run before anybody gets the connection; it may fail.
     timeout_s: for all of it, 0 is no limit.
     Raises Unreachable, LoginRefused, or PeerError when the server breaks the protocol.
     """
@@ -93,7 +97,8 @@ async def dial(
         async with asyncio.timeout(timeout_s or None):
             for with_tls in ways:
                 try:
-                    return await _dial_once(relay, place, login_over, startup, with_tls=with_tls)
+                    dialled = await _dial_once(relay, place, login_over, startup, with_tls=with_tls)
+                    return await _ask_first(dialled, first_query)
                 except LoginRefused as refused:
                     # No pg_hba.conf entry without encryption: the mode allows TLS as well.
                     if with_tls is ways[-1] or refused.sqlstate != "28000":
@@ -119,6 +124,32 @@ async def _dial_once(
         parameters = {"user": login.user, **startup}
         link.write(messages.startup_message(messages.PROTOCOL_3_0, parameters))
         return await _log_in(link, login)
+    except BaseException:
+        link.abandon()
+        raise
+
+
+async def _ask_first(dialled: Dialled, text: str | None) -> Dialled:
+    """Run a query whose rows nobody wants."""
+    if text is None:
+        return dialled
+    link, parameters, complaint = dialled.link, dict(dialled.parameters), None
+    try:
+        link.write(messages.query(text))
+        while True:
+            kind, body = await next_message(link, _MOST_MESSAGE_BYTES)
+            if kind == b"S":
+                name, value = messages.read_parameter_status(body)
+                if len(parameters) < _MOST_PARAMETERS:
+                    parameters[name] = value
+            elif kind == b"E":
+                complaint = messages.read_fields(body).get("M", "an error without a reason")
+            elif kind == b"G":
+                raise PeerError("the first query is a COPY from the client")
+            elif kind == b"Z":
+                if body != b"I":
+                    raise PeerError("the first query has left a transaction open")
+                return replace(dialled, parameters=parameters, complaint=complaint)
     except BaseException:
         link.abandon()
         raise

@@ -6,7 +6,7 @@ transaction left of them, and what pins a client to its server connection.
 
 from proxy.session.pins import PINS
 from proxy.session.settings import FOLLOWED, Settings, SettingsBook
-from proxy.session.startup import StartupSettings, read_startup_settings
+from proxy.session.startup import StartupSettings, clean_application_name, read_startup_settings
 
 __all__ = [
     "FOLLOWED",
@@ -14,5 +14,6 @@ __all__ = [
     "Settings",
     "SettingsBook",
     "StartupSettings",
+    "clean_application_name",
     "read_startup_settings",
 ]

@@ -29,13 +29,19 @@ def text_line(record: logging.LogRecord) -> str:
 
     A traceback follows on lines of its own, each indented behind a bar, the innermost calls kept.
     """
-    words = [
-        _time(record),
-        record.levelname,
-        _escape(_bounded(_message(record), MAX_MESSAGE_CHARS)),
-    ]
-    words += [f"{_escape(str(key))}={_text_value(fact)}" for key, fact in _facts(record).items()]
-    line = _cut_to_bytes(" ".join(words), MAX_LINE_BYTES - 1)
+    message, facts = facts_in_words(record)
+    return one_line(record, [_time(record), record.levelname, message, *facts])
+
+
+def facts_in_words(record: logging.LogRecord) -> tuple[str, list[str]]:
+    """The message, and each fact as `key=value`."""
+    facts = [f"{_escape(str(key))}={_text_value(fact)}" for key, fact in _facts(record).items()]
+    return _bounded(_message(record), MAX_MESSAGE_CHARS), facts
+
+
+def one_line(record: logging.LogRecord, words: list[str]) -> str:
+    """The words as one line that nothing in them can end, and the traceback, if there is one."""
+    line = _cut_to_bytes(_escape(" ".join(words)), MAX_LINE_BYTES - 1)
     left_bytes = MAX_LINE_BYTES - 1 - len(line.encode("utf-8"))
     return line + _text_traceback(record, left_bytes)
 

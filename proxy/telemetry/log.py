@@ -13,14 +13,16 @@ import logging
 import os
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from io import UnsupportedOperation
+from pathlib import Path
 from typing import Literal, TextIO
 
 from proxy.errors import ProxyBug
 from proxy.telemetry.lines import json_line, text_line
+from proxy.telemetry.pgbouncer_lines import pgbouncer_line
 
-LogFormat = Literal["text", "json"]
+LogFormat = Literal["text", "json", "pgbouncer"]
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -28,30 +30,55 @@ LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-_FORMATS: dict[str, Callable[[logging.LogRecord], str]] = {"text": text_line, "json": json_line}
+_FORMATS: dict[str, Callable[[logging.LogRecord], str]] = {
+    "text": text_line,
+    "json": json_line,
+    "pgbouncer": pgbouncer_line,
+}
 
 _LIBRARIES = ("asyncio", "aiohttp", "py.warnings")
 """They quote what strangers sent in messages of theirs; through our handler it cannot do harm."""
 
 
 def configure(
-    level: str = "info", log_format: LogFormat = "text", stream: TextIO | None = None
+    level: str = "info",
+    log_format: LogFormat = "text",
+    stream: TextIO | None = None,
+    *,
+    file: Path | None = None,
+    is_quiet: bool = False,
+    silent: Collection[str] = (),
 ) -> None:
-    """Send the log from `level` on to `stream`, standard error by default.
+    """Send the log from `level` on to `stream`, standard error by default, and to a file.
 
-    level: a key of `LEVELS`. May be called again, at a reload for instance: the last call counts.
+    level: a key of `LEVELS`. May be called again, at a reload for instance: the last call counts,
+    and the file is opened anew. is_quiet: to the file alone. silent: messages that are left out.
     Of libraries only warnings and worse are logged.
+    Raises OSError when the file cannot be opened; then all stays as it was.
     Raises ProxyBug for a level or format there is not; the configuration has checked both.
     """
     if level not in LEVELS or log_format not in _FORMATS:
         raise ProxyBug(f"no such log level or format: {level!r}, {log_format!r}")
-    handler = LineHandler(sys.stderr if stream is None else stream, _FORMATS[log_format])
+    handlers = []
+    if file is not None:
+        opened = file.open("a", encoding="utf-8")
+        handlers.append(LineHandler(opened, _FORMATS[log_format], owns_stream=True))
+    if not is_quiet:
+        handlers.append(LineHandler(sys.stderr if stream is None else stream, _FORMATS[log_format]))
+    unsaid = frozenset(silent)
+    for handler in handlers:
+        handler.addFilter(lambda record: record.msg not in unsaid)
+    ended = set()
     for name in ("pgweir", *_LIBRARIES):
         logger = logging.getLogger(name)
         for earlier in [known for known in logger.handlers if isinstance(known, LineHandler)]:
             logger.removeHandler(earlier)
-        logger.addHandler(handler)
+            ended.add(earlier)
+        for handler in handlers:
+            logger.addHandler(handler)
         logger.setLevel(LEVELS[level] if name == "pgweir" else max(LEVELS[level], logging.WARNING))
+    for handler in ended:
+        handler.close()
 
 
 class LineHandler(logging.Handler):
@@ -65,9 +92,16 @@ class LineHandler(logging.Handler):
     lost: lines dropped and not reported yet.
     """
 
-    def __init__(self, stream: TextIO, to_line: Callable[[logging.LogRecord], str]) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        to_line: Callable[[logging.LogRecord], str],
+        *,
+        owns_stream: bool = False,
+    ) -> None:
         super().__init__()
         self.lost = 0
+        self._owns_stream = owns_stream
         self._stream = stream
         self._to_line = to_line
         self._broken_line = False
@@ -75,6 +109,12 @@ class LineHandler(logging.Handler):
         self._poll = select.poll()
         if self._fd is not None:
             self._poll.register(self._fd, select.POLLOUT)
+
+    def close(self) -> None:
+        """Write no more."""
+        super().close()
+        if self._owns_stream:
+            self._stream.close()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record's line, or count it as lost."""

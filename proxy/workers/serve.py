@@ -11,9 +11,8 @@ from pathlib import Path
 
 from proxy.config import Config, ConfigError, reload
 from proxy.tasks import in_thread
-from proxy.telemetry import configure
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
-from proxy.workers.worker import Worker
+from proxy.workers.worker import Worker, open_log
 
 _log = logging.getLogger("pgweir")
 
@@ -30,7 +29,7 @@ async def serve(
     on_ready: called with a line of the addresses once clients are accepted.
     Result: the exit code. Raises OSError when an address cannot be bound.
     """
-    configure(config.log.level, config.log.format)
+    open_log(config.log)
     _look_at_descriptors(config)
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[signal.Signals] = loop.create_future()

@@ -23,15 +23,24 @@ from proxy.auth import (
     Verifiers,
     read_admission,
 )
-from proxy.client import Directory, Door, DoorTerms, Inquiry, Judges
+from proxy.client import Directory, Door, DoorTerms, Habits, Inquiry, Judges
 from proxy.client.door import facts_of
-from proxy.cluster import ClusterView, Monitor, NodeAddress, NodeView, ProbeLogin
+from proxy.cluster import (
+    ClusterView,
+    Monitor,
+    NodeAddress,
+    NodeView,
+    ProbeLogin,
+    cast_nodes,
+)
 from proxy.config import (
     DEFAULT_QUERY,
     Cluster,
     Config,
     ConfigError,
+    Log,
     Policy,
+    Secret,
     reload_secrets,
     secret_files,
     source_of,
@@ -107,7 +116,9 @@ class Worker:
         self._monitors: dict[str, Monitor] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
         for name, cluster in config.clusters.items():
-            self._monitors[name] = new_monitor(name, cluster, self._passwords, self._publish)
+            self._monitors[name] = new_monitor(
+                name, cluster, config.monitor_login(name), self._passwords, self._publish
+            )
         self._clock_task: asyncio.Task[None] | None = None
         self._loop_lag = LoopLag(loop)
         self._bugs = LimitedLog(_log, clock)
@@ -126,11 +137,23 @@ class Worker:
         config = self._config
         await self._prepare(config, self._terms)
         listen = config.listen
-        port = self._door.listen(listen.host, listen.port, listen.backlog, read_tcp(config))
+        port = self._door.listen(
+            listen.host,
+            listen.port,
+            listen.backlog,
+            read_tcp(config),
+            is_shared=listen.so_reuseport,
+        )
         facts: dict[str, object] = {"host": listen.host, "port": port}
         if listen.unix_socket_dir is not None:
             facts["unix"] = str(
-                self._door.listen_unix(listen.unix_socket_dir, port, listen.backlog)
+                self._door.listen_unix(
+                    listen.unix_socket_dir,
+                    port,
+                    listen.backlog,
+                    int(listen.unix_socket_mode, 8),
+                    listen.unix_socket_group,
+                )
             )
         if config.http is not None:
             self._http = HttpEndpoint(
@@ -144,6 +167,7 @@ class Worker:
             facts["http"] = f"{config.http.host}:{self._http.port}"
         self._loop.add_reader(self._relay.fileno(), self._relay.poll)
         for name, monitor in self._monitors.items():
+            self._publish_unasked(name)
             self._watching[name] = self._loop.create_task(monitor.run())
         self._clock_task = self._loop.create_task(self._keep_time())
         self._loop_lag.start()
@@ -182,6 +206,7 @@ class Worker:
         contexts = read_contexts(config, self._contexts)
         places = read_places(config, contexts)
         await self._prepare(config, terms)
+        open_log(config.log)
         before, self._config = self._config, config
         self._secrets = Watch(secret_files(config))
         self._roster, self._terms = roster, terms
@@ -192,18 +217,26 @@ class Worker:
         if self._directory is not None and self._directory is not directory:
             self._directory.close()
         self._directory = directory
-        configure(config.log.level, config.log.format)
         for name in set(self._monitors) - set(config.clusters):
             del self._monitors[name]
             self._watching.pop(name).cancel()
             self._reservoir.publish(name, ())
         for name, cluster in config.clusters.items():
-            if name not in before.clusters or before.clusters[name] != cluster:
+            is_same = name in before.clusters and before.clusters[name] == cluster
+            if not is_same or before.monitor_login(name) != config.monitor_login(name):
                 self._watch_anew(name, cluster)
             elif not same_tcp:
                 self._publish(self._monitors[name].view)
         self._reservoir.adopt()
-        listen = ("host", "port", "unix_socket_dir", "backlog")
+        listen = (
+            "host",
+            "port",
+            "unix_socket_dir",
+            "unix_socket_mode",
+            "unix_socket_group",
+            "so_reuseport",
+            "backlog",
+        )
         later = [
             f"listen.{key}"
             for key in listen
@@ -221,22 +254,26 @@ class Worker:
             terms.roster.prepare,
             self._verifiers,
             derive=not methods.isdisjoint(("scram-sha-256", "password")),
-            beside=(USUAL_SECRET,) if config.auth.has_query else (),
+            beside=(USUAL_SECRET,) if config.has_query else (),
         )
 
     def _new_directory(self, inquiry: Inquiry | None) -> Directory | None:
         return None if inquiry is None else Directory(inquiry, self._primary_of, time.monotonic)
 
     def _primary_of(self, cluster: str) -> NodeAddress | None:
-        monitor = self._monitors.get(cluster)
-        node = None if monitor is None else monitor.view.primary_node
-        return None if node is None else node.address
+        if cluster not in self._monitors:
+            return None
+        serve_from = self._config.clusters[cluster].serve_from
+        serving = cast_nodes(self._monitors[cluster].view, serve_from)
+        return next((node.address for node, part in serving if part == "primary"), None)
 
     def _watch_anew(self, name: str, cluster: Cluster) -> None:
         """Another monitor for a cluster that has changed; lines keep their pools until it knows."""
         if name in self._watching:
             self._watching[name].cancel()
-        self._monitors[name] = new_monitor(name, cluster, self._passwords, self._publish)
+        login = self._config.monitor_login(name)
+        self._monitors[name] = new_monitor(name, cluster, login, self._passwords, self._publish)
+        self._publish_unasked(name)
         self._watching[name] = self._loop.create_task(self._monitors[name].run())
 
     async def stop(self, *, patience_s: float | None) -> None:
@@ -369,22 +406,29 @@ class Worker:
             NodePlace(
                 node.name,
                 make_place(node.address),
-                "primary" if node.name == view.primary else "replica",
+                part,
                 node.address.roles,
                 node.state in ("up", "suspect") and not node.stale,
                 room_of(node, cluster),
             )
-            for node in view.nodes
-            if node.name == view.primary or node.role == "replica"
+            for node, part in cast_nodes(view, cluster.serve_from)
         )
         self._reservoir.publish(view.name, nodes)
+
+    def _publish_unasked(self, name: str) -> None:
+        """Where no role decides, nodes serve before the first probe has ended."""
+        if self._config.clusters[name].serve_from != "primary":
+            self._publish(self._monitors[name].view)
 
     def why_not_ready(self) -> str | None:
         """None while it accepts clients and every cluster has a primary, else what is missing."""
         if not self._door.is_open:
             return "shutting down"
         for name, monitor in self._monitors.items():
-            if monitor.view.primary is None:
+            if self._config.clusters[name].serve_from != "primary":
+                if all(node.state == "down" for node in monitor.view.nodes):
+                    return f"cluster {name} has no node that answers"
+            elif monitor.view.primary is None:
                 return f"cluster {name} has no primary: {monitor.view.reason}"
         return None
 
@@ -510,6 +554,11 @@ class Worker:
         self._bugs.log(logging.ERROR, "a bug closed a connection", {"addr": link.address}, error)
 
 
+def open_log(log: Log) -> None:
+    """Send the log where it belongs. Raises OSError when its file cannot be opened."""
+    configure(log.level, log.format, file=log.file, is_quiet=not log.stderr, silent=log.silent)
+
+
 def room_of(node: NodeView, cluster: Cluster) -> int:
     """Most server connections to a node; 0 is no limit, or that none is known yet."""
     declared = next((each for each in cluster.nodes if each.name == node.name), None)
@@ -536,18 +585,21 @@ def read_roster(config: Config) -> Roster:
 def read_inquiry(config: Config, passwords: Passwords) -> Inquiry | None:
     """How users are looked up in the databases, or None when they are not."""
     auth = config.auth
-    if not auth.has_query:
+    if not config.has_query:
         return None
-    logins = {}
+    logins, queries = {}, {}
     for name, cluster in config.clusters.items():
+        if not auth.has_query(cluster):
+            continue
         user, password = auth.query_login(cluster)
+        queries[name] = cluster.query or auth.query or DEFAULT_QUERY
         logins[name] = ProbeLogin(
             user,
             password or ask_password(cluster, user, passwords) or "",
-            auth.query_database,
+            cluster.query_database or auth.query_database,
             cluster.server.tls,
         )
-    return Inquiry(auth.query or DEFAULT_QUERY, logins, auth.query_ttl)
+    return Inquiry(queries, logins, auth.query_ttl)
 
 
 def read_terms(
@@ -568,6 +620,10 @@ def read_terms(
         cluster_of=config.cluster_of,
         max_strangers=config.listen.most_strangers,
         failure_delay_s=config.auth.failure_delay,
+        habits=Habits(
+            frozenset(map(str.lower, config.listen.ignore_startup_parameters)),
+            config.listen.application_name_add_host,
+        ),
     )
 
 
@@ -603,10 +659,14 @@ def ask_password(cluster: Cluster, user: str, passwords: Passwords) -> AskedPass
 
 
 def new_monitor(
-    name: str, cluster: Cluster, passwords: Passwords, publish: Callable[[ClusterView], None]
+    name: str,
+    cluster: Cluster,
+    whom: tuple[str, Secret | None],
+    passwords: Passwords,
+    publish: Callable[[ClusterView], None],
 ) -> Monitor:
-    """The monitor of one cluster."""
-    user, password = cluster.monitor_login
+    """The monitor of one cluster. whom: user and password it asks as."""
+    user, password = whom
     login = ProbeLogin(
         user,
         str(password or "") or ask_password(cluster, user, passwords) or "",

@@ -12,12 +12,12 @@ ONE_LINE = [
     ("listen: {prot: 1}", "listen.prot: unknown key; did you mean 'port'?"),
     (
         "wibble: 1",
-        "wibble: unknown key; known are listen, http, workers, log, auth, clusters, databases, "
-        "limits, routes",
+        "wibble: unknown key; known are listen, http, workers, process, log, auth, clusters, "
+        "databases, limits, routes",
     ),
     (
         "wibble:",
-        "wibble: unknown key; known are listen, http, workers, log, auth, clusters, "
+        "wibble: unknown key; known are listen, http, workers, process, log, auth, clusters, "
         "databases, limits, routes",
     ),
     ("listen: {port: 65536}", "listen.port: expected 65535 or less, got '65536'"),
@@ -216,7 +216,8 @@ WHOLE = {
         "clusters: {main: {nodes: [{host: h}]}}\ndatabases:\n  d: {cluster: main, hots: h}\n",
         [
             "f.yaml:3: databases.d.hots: unknown key; known are cluster, dbname, "
-            "read_write_split, share_unnamed, server and the keys of limits"
+            "read_write_split, share_unnamed, server_settings, connect_query, server and the keys "
+            "of limits"
         ],
     ),
     "a limit misspelt in a database": (

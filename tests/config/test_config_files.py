@@ -41,13 +41,6 @@ def test_folder_in_place_of_a_file_is_told_in_the_same_form(tmp_path: Path) -> N
     ]
 
 
-def test_ini_file_is_not_available(tmp_path: Path) -> None:
-    file = tmp_path / "pgbouncer.ini"
-    assert refusal(file) == [
-        f"{file}:1: (file): a PgBouncer .ini is not available in this version; write YAML"
-    ]
-
-
 def test_bytes_that_are_no_utf8_are_told_with_their_line(tmp_path: Path) -> None:
     file = tmp_path / "latin.yaml"
     file.write_bytes(b"log: {}\n# caf\xe9\n")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config import Config, json_schema
+from proxy.config.pgbouncer_keys import DATABASES, PGBOUNCER, USERS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -79,6 +80,19 @@ def test_keys_beside_pgbouncers_are_keys_of_the_configuration() -> None:
         if key and key != "NAME"
     }
     assert named - keys_of(json_schema()) - {"info"} == set()
+
+
+def test_each_key_of_pgbouncer_stands_beside_ours() -> None:
+    text = (ROOT / "docs" / "from-pgbouncer.md").read_text("utf-8")
+    for section, keys in (("pgbouncer", PGBOUNCER), ("databases", DATABASES), ("users", USERS)):
+        page = text.partition(f"\n## `[{section}]`\n")[2].partition("\n## ")[0]
+        rows = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| `")]
+        beside = {key: cell for cells, cell in rows for key in re.findall(r"`(\w+)`", cells)}
+        assert beside.keys() == keys.keys()
+        for name, key in keys.items():
+            # What is in each cluster, database or user has its names in between.
+            last = "" if key.path is None else key.path[-1]
+            assert section != "pgbouncer" or f".{last}`" in beside[name] or key.path is None, name
 
 
 DEFAULTS = {"s": 1, "m": 60, "h": 3600}

@@ -372,7 +372,9 @@ cdef int client_says_sync(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     c.skipping = False
     if s.retain == RETAIN_YES and s.open_unit:
         octets_append(&s.unit, p, size)
-    if not s.copying_in:
+    if s.copying_in:
+        s.ignored_syncs += 1
+    else:
         ledger_push(&s.ledger, kinds.SYNC, FORWARD)
         s.open_unit = False
     return client_pass(c, p, have, size)

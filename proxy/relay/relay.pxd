@@ -143,8 +143,9 @@ cdef class Server(Link):
     cdef bint open_unit             # extended messages were sent and their Sync was not
     cdef bint copying_in
     cdef bint fed                   # COPY data were sent since the last ReadyForQuery
-    cdef int ignored_syncs          # taken out of the ledger when the COPY began
-    cdef int doubtful_syncs         # ... that the server may have seen, as the COPY failed
+    cdef int ignored_syncs          # that the server passes over as it reads COPY data
+    cdef int doubtful_syncs         # ... or did not, as the COPY failed
+    cdef bint in_doubt              # that unit is over: what comes next tells
     cdef bint committing            # a COMMIT is among the replies owed
     cdef bint resetting
     cdef bint orphaned              # its client left while replies were owed

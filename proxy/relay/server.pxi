@@ -322,7 +322,7 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
         return server_violates(s, 'a login message after the login')
     server_emit_forged(s, c)
     if s.doubtful_syncs and server_resolves_doubt(s, c, kind):
-        return 1
+        return s.stage == RELAYING
     if l.count == 0:
         return server_violates(s, 'a reply that nobody asked for')
     head = ledger_head(l)
@@ -404,33 +404,34 @@ cdef int server_ignores_syncs(Server s) except -1:
 cdef bint server_resolves_doubt(Server s, Client c, char kind) except -1:
     """A COPY failed after some of its data were sent. Whether the server had begun to read them,
     and with them passed over the Sync that came first, it does not say: that Sync may be answered
-    or not. True: this message was about that, and is dealt with.
+    or not. True: this message was the answer, and is dealt with.
 
-    An empty query of ours behind all that is owed tells: what comes before its reply is one more
-    ReadyForQuery, or it is not.
+    What it says next tells: no other reply begins with a ReadyForQuery. If nothing is asked of it,
+    an empty query of ours is: see server_settle.
     """
     cdef Ledger *l = &s.ledger
-    if kind == kinds.READY_FOR_QUERY:
-        if l.count == 0:
-            # The client's second Sync is still to come, so this answers the first.
-            s.doubtful_syncs -= 1
-            ledger_push(l, kinds.SYNC, FORWARD)
-            s.open_unit = False
-            if c is not None:
-                c.skipping = False
-            return False
-        if ledger_tells(l):
-            # The client has had an answer to its last Sync, and waits for no other.
-            s.doubtful_syncs -= 1
-            return True
-    elif kind == kinds.EMPTY_QUERY_RESPONSE and ledger_tells(l):
+    if l.count == 0:
+        # The client's second Sync is still to come, so this answers the first.
+        s.doubtful_syncs -= 1
+        ledger_push(l, kinds.SYNC, FORWARD)
+        s.open_unit = False
+        if c is not None:
+            c.skipping = False
+        return False
+    if not s.in_doubt:
+        # The end of the unit that failed.
+        return False
+    if kind != kinds.READY_FOR_QUERY:
+        s.in_doubt = False
         s.doubtful_syncs = 0
-    return False
-
-
-cdef bint ledger_tells(Ledger *l) noexcept:
-    """Is the next reply that of the empty query?"""
-    return l.count and ledger_head(l).action == SWALLOW and ledger_head(l).effect == TO_TELL
+        return False
+    if ledger_head(l).kind == kinds.SYNC:
+        server_lost(s, b'a failed COPY left open which replies are owed')
+        return True
+    # The client has had an answer to its last Sync, and waits for no other.
+    s.doubtful_syncs -= 1
+    s.in_doubt = s.doubtful_syncs > 0
+    return True
 
 
 cdef int server_forgets(Server s, Client c, const char *tag, Py_ssize_t length) except -1:
@@ -495,12 +496,7 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
     ledger_pop(l)
     # A CopyDone that came between an error and this was passed over by the server.
     ledger_pass_marks(l)
-    if s.doubtful_syncs and head.action == FORWARD:
-        if l.count:
-            server_lost(s, b'a failed COPY left open which replies are owed')
-            return 0
-        server_inject(s, b'', TO_TELL)
-        server_flush(s)
+    s.in_doubt = s.doubtful_syncs > 0
     if s.replanning:
         s.replanning = False
         return server_replan(s, c)
@@ -578,6 +574,8 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
         return 0
     if l.count == 0:
         return server_violates(s, 'an error that nobody caused')
+    if s.in_doubt:
+        server_resolves_doubt(s, c, kinds.ERROR_RESPONSE)
     if not s.replied and server_may_replan(s, c, fields):
         s.replanning = True
         # Nothing of it has been sent on: what was collected for that is dropped.
@@ -622,7 +620,9 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
         else:
             server_pass(s, True, p, have, have)
     s.copying_in = False
-    if head.kind != kinds.QUERY and head.kind != kinds.FUNCTION_CALL:
+    if head.kind == kinds.QUERY:
+        s.doubtful_syncs = s.ignored_syncs
+    elif head.kind != kinds.FUNCTION_CALL:
         server_skip_to_sync(s, c)
         if s.fed:
             s.doubtful_syncs = s.ignored_syncs
@@ -719,6 +719,10 @@ cdef int server_settle(Server s) except -1:
         return 0
     if c is not None and c.passing and not c.discarding:
         # The rest of a message is still to come, and belongs to this server.
+        return client_resume(c)
+    if s.in_doubt:
+        server_inject(s, b'', TO_TELL)
+        server_flush(s)
         return client_resume(c)
     if s.status != 73:
         if c is None:

@@ -124,8 +124,21 @@ def test_the_server_of_a_failed_copy_is_in_step_for_the_next_client(
         assert stage.played.count(database) == 1, "the connection was given up"
 
 
-def test_what_is_pipelined_behind_a_failed_copy_is_not_answered_by_chance(stage: Stage) -> None:
-    """Which of two requests a ReadyForQuery ends cannot be told: the connection is given up."""
+def test_what_is_pipelined_behind_a_failed_copy_is_answered_by_its_own_reply(stage: Stage) -> None:
+    database = stage.play(fails_first_and_late)
+    with stage.client_of(database) as one, stage.client_of(database) as two:
+        one.send(EXTENDED_COPY)
+        one.read_until(b"G")
+        one.send(DATA + COPY_DONE + SYNC + query("SELECT"))
+        assert one.read_until(b"E")[-1].fields["C"] == "55000"
+        assert one.read_until(b"D")[-1].columns == [b"honest"]
+        one.read_until(b"Z")
+        assert two.value("SELECT") == "honest"
+        assert stage.played.count(database) == 1, "the connection was given up"
+
+
+def test_a_sync_alone_behind_a_failed_copy_is_not_answered_by_chance(stage: Stage) -> None:
+    """Which of two Syncs a ReadyForQuery answers cannot be told: the connection is given up."""
     servers: list[Scripted] = []
 
     def script(server: Scripted) -> None:
@@ -140,7 +153,7 @@ def test_what_is_pipelined_behind_a_failed_copy_is_not_answered_by_chance(stage:
     with stage.client_of(database) as one, stage.client_of(database) as two:
         one.send(EXTENDED_COPY)
         one.read_until(b"G")
-        one.send(DATA + COPY_DONE + SYNC + query("SELECT"))
+        one.send(DATA + COPY_DONE + SYNC + SYNC)
         assert one.read_until(b"E")[-1].fields["C"] == "55000"
         assert two.value("SELECT") == "honest"
         assert len(servers) == 2

@@ -65,7 +65,7 @@ class _HonestServer:
         return said
 
 
-class _SessionControl(NoControl):
+class SessionControl(NoControl):
     """Of sessions it says what the worker says."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class BothEnds:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        control = _SessionControl()
+        control = SessionControl()
         self.relay = Relay(self.loop, control, [1.0])
         self.line = Line("d", "u", "primary", [1.0])
         self.line.mode = TRANSACTION_MODE
@@ -123,7 +123,7 @@ class BothEnds:
     def turn(self) -> tuple[bytes, bytes]:
         """Let the relay work; what the client and the server heard of it."""
         self.relay.poll()
-        heard = _read(self.client), _read(self.server)
+        heard = read_socket(self.client), read_socket(self.server)
         self.said_to_client += heard[0]
         self.said_to_server += heard[1]
         return heard
@@ -156,7 +156,7 @@ class BothEnds:
         self.loop.close()
 
 
-def _read(sock: socket.socket) -> bytes:
+def read_socket(sock: socket.socket) -> bytes:
     octets = b""
     with contextlib.suppress(OSError):
         while more := sock.recv(1 << 16):

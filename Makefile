@@ -73,8 +73,8 @@ $(FUZZ): $(MADE_FROM)
 	$(install)
 	@touch $(DEMO) $(DEV) $@
 
-# PostgreSQL with TLS, the proxies of the benchmark's tests, node for its drivers, slapd. Without them the
-# tests that need them are skipped, or fail where CI is set.
+# PostgreSQL with TLS, the proxies of the benchmark's tests, node for its drivers, slapd, Chromium,
+# Prometheus. Without them the tests that need them are skipped, or fail where CI is set.
 packages:
 	@.ci/packages test
 

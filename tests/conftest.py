@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.fixtures.node",
     "tests.fixtures.issuer",
     "tests.fixtures.slapd",
+    "tests.fixtures.browser",
 ]
 
 # How long an example takes says more about the machine than about the code.

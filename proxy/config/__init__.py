@@ -12,7 +12,7 @@ from proxy.config.databases import Database, Match, Route
 from proxy.config.elsewhere import Ldap, Oauth, Pam, is_private_url
 from proxy.config.environment import from_environment
 from proxy.config.limits import Limits, Overrides
-from proxy.config.listening import ClientTls, Http, Listen, Log, Process
+from proxy.config.listening import ClientTls, Http, HttpAuth, Listen, Log, Process
 from proxy.config.load import (
     convert,
     load,
@@ -50,6 +50,7 @@ __all__ = [
     "Failover",
     "Flags",
     "Http",
+    "HttpAuth",
     "Ldap",
     "Limits",
     "Listen",

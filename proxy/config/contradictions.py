@@ -39,6 +39,7 @@ class Contradiction:
 def find_contradictions(config: Config) -> Iterator[Contradiction]:
     """All that values of the configuration say against each other, in the order of the keys."""
     yield from _in_listen(config)
+    yield from _in_http(config)
     yield from _in_auth(config)
     yield from _in_clusters(config)
     yield from _in_databases(config)
@@ -64,6 +65,27 @@ def _in_server_tls(path: KeyPath, tls: ServerTls) -> Iterator[Contradiction]:
             f"direct TLS has no way back, and mode is {tls.mode}; write mode: require, verify-ca "
             "or verify-full",
             ((*path, "mode"),),
+        )
+
+
+def _in_http(config: Config) -> Iterator[Contradiction]:
+    auth = None if config.http is None else config.http.auth
+    if auth is None:
+        return
+    user, password = ("http", "auth", "user"), ("http", "auth", "password")
+    if auth.user is not None and auth.password is None:
+        yield Contradiction(
+            user,
+            "a user without a password; write one under password or password_file",
+            (password,),
+        )
+    if auth.password is not None and auth.user is None:
+        yield Contradiction(password, "a password without a user; write one under user", (user,))
+    if auth.user is None and auth.password is None and not auth.token:
+        yield Contradiction(
+            ("http", "auth"),
+            "lets nobody in; write user and password, or token",
+            (user, password, ("http", "auth", "token")),
         )
 
 

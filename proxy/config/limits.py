@@ -67,6 +67,11 @@ class Limits(Section):
     query_timeout: Duration = Field(
         default=0.0, description="How long a statement may run before it is cancelled; 0 is off."
     )
+    log_min_duration: Duration = Field(
+        default=0.0,
+        description="A statement that took longer, its wait for a server connection included, is "
+        "logged as slow; 0 is off.",
+    )
     transaction_timeout: Duration = Field(
         default=0.0,
         description="How long a transaction may last, a single statement included, before its "
@@ -160,6 +165,7 @@ class Overrides(Section):
     query_wait_timeout: Duration | None = _instead_of("query_wait_timeout")
     query_wait_notify: Duration | None = _instead_of("query_wait_notify")
     query_timeout: Duration | None = _instead_of("query_timeout")
+    log_min_duration: Duration | None = _instead_of("log_min_duration")
     transaction_timeout: Duration | None = _instead_of("transaction_timeout")
     idle_transaction_timeout: Duration | None = _instead_of("idle_transaction_timeout")
     client_idle_timeout: Duration | None = _instead_of("client_idle_timeout")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from proxy.config.quantities import Duration
+from proxy.config.secret import Secret
 from proxy.config.section import (
     Addresses,
     Ciphers,
@@ -150,11 +151,35 @@ class Listen(Section):
         return self.max_login_conn or max(self.max_client_conn, _LEAST_STRANGERS)
 
 
+class HttpAuth(Section):
+    """Who may look at the HTTP endpoint; `/healthz` and `/readyz` answer everybody."""
+
+    user: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Name for HTTP's basic authentication; with it, a password.",
+    )
+    password: Secret | None = Field(default=None, description="The password of `user`.")
+    password_file: FilePath | None = Field(
+        default=None, description="File that holds the password of `user`."
+    )
+    token: Secret | None = Field(
+        default=None,
+        description="A bearer token, for scrapers; a browser may give it as the password of any "
+        "name.",
+    )
+    token_file: FilePath | None = Field(default=None, description="File that holds the token.")
+
+
 class Http(Section):
     """The HTTP endpoint: `/metrics`, `/healthz`, `/readyz` and the status page."""
 
     host: Host = Field(default="127.0.0.1", description="Address to listen on.")
     port: ListenPort = Field(default=9127, description="TCP port; 0 takes a free one.")
+    auth: HttpAuth | None = Field(
+        default=None,
+        description="Who may look at the figures and the status page; everybody when it is absent.",
+    )
 
 
 class Log(Section):
@@ -181,6 +206,11 @@ class Log(Section):
     )
     refusals: bool = Field(
         default=True, description="Whether each client that is not let in has a line."
+    )
+    literals: bool = Field(
+        default=False,
+        description="Show statements in the log with the constants that clients wrote, passwords "
+        "and names of people among them, rather than with placeholders.",
     )
 
     @property

@@ -31,7 +31,7 @@ from proxy.config.written import write_yaml
 from proxy.errors import ProxyBug
 
 # Keys that name a file with the secret of the key without `_file`.
-_SECRET_FILES = ("password_file", "passwd_file")
+_SECRET_FILES = ("password_file", "passwd_file", "token_file")
 _MADE_BY_US = (("log", "file"), ("process", "pidfile"))
 
 

@@ -67,6 +67,7 @@ class Policy:
     query_wait_timeout: float
     query_wait_notify: float
     query_timeout: float
+    log_min_duration: float
     transaction_timeout: float
     idle_transaction_timeout: float
     client_idle_timeout: float

@@ -1,8 +1,9 @@
-"""The HTTP endpoint: /metrics for Prometheus, /healthz and /readyz for whoever restarts or routes.
+"""The HTTP endpoint: /metrics for Prometheus, /healthz and /readyz for whoever restarts or routes,
+the status page for people.
 
 It runs on the event loop of the relay, so it must stay cheap whatever visitors do: see `visits.py`
 for what one connection may cost and `exposition.py` for how a scrape is cut into slices. It knows
-nothing of the proxy but the registry and the two questions it is given; `workers` builds it.
+nothing of the proxy but the registry, the page and the questions it is given; `workers` builds it.
 """
 
 import asyncio
@@ -16,7 +17,10 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import gzip_accepted
 
+from proxy.config import HttpAuth
+from proxy.console.access import challenge, is_allowed
 from proxy.console.exposition import render
+from proxy.console.page import StatusPage
 from proxy.console.visits import VisitLimits, Visits
 from proxy.telemetry import LimitedLog
 
@@ -28,14 +32,17 @@ _log = logging.getLogger("pgweir.http")
 _SILENT = logging.Logger("pgweir.http.aiohttp", logging.CRITICAL + 1)
 """aiohttp logs a traceback for every malformed request; strangers may not write our log."""
 
+_FOR_EVERYBODY = frozenset({"/healthz", "/readyz"})
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class HttpEndpoint:
-    """Serves /metrics, /healthz and /readyz.
+    """Serves /metrics, /healthz and /readyz, and a status page where there is one.
 
     port: 0 for any free one. is_serving: whether the process serves at all. is_ready: None when it
     accepts clients and a primary is reachable, else the reason why not, for the operator to read.
+    page: the status page. auth: asked at each request who may see more than the health.
     limits: what visitors may cost.
     """
 
@@ -47,6 +54,8 @@ class HttpEndpoint:
         is_serving: Callable[[], bool],
         is_ready: Callable[[], str | None],
         *,
+        page: StatusPage | None = None,
+        auth: Callable[[], HttpAuth | None] = lambda: None,
         limits: VisitLimits | None = None,
     ) -> None:
         self._host = host
@@ -54,6 +63,9 @@ class HttpEndpoint:
         self._registry = registry
         self._is_serving = is_serving
         self._is_ready = is_ready
+        self._page = page
+        self._auth = auth
+        self._stopped = asyncio.Event()
         self._limits = limits or VisitLimits()
         self._one_scrape = asyncio.Lock()
         self._failures = LimitedLog(_log, time.monotonic, burst=3)
@@ -98,6 +110,7 @@ class HttpEndpoint:
             await runner.cleanup()
             raise
         self._runner, self._visits = runner, visits
+        self._stopped.clear()
 
     async def _listen(self, visits: Visits) -> asyncio.Server:
         loop = asyncio.get_running_loop()
@@ -117,6 +130,7 @@ class HttpEndpoint:
         if server is None or runner is None or visits is None:
             return
         server.close()
+        self._stopped.set()
         await runner.cleanup()
         visits.abort_all()
         await server.wait_closed()
@@ -127,6 +141,11 @@ class HttpEndpoint:
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
+        if (page := self._page) is not None:
+            for path in page.paths:
+                application.router.add_get(path, self._file)
+            application.router.add_get("/api/status", self._status)
+            application.router.add_get("/api/events", self._events)
         return application
 
     @web.middleware
@@ -139,11 +158,13 @@ class HttpEndpoint:
         if request.method not in {"GET", "HEAD"}:
             response = _text(405, "only GET and HEAD")
             response.headers["Allow"] = "GET, HEAD"
+        elif (refusal := self._refusal(request)) is not None:
+            response = refusal
         else:
             try:
                 response = await handler(request)
             except web.HTTPNotFound:
-                response = _text(404, "there are /metrics, /healthz and /readyz")
+                response = _text(404, "there are /, /metrics, /healthz, /readyz and /api/status")
             except Exception as failure:  # noqa: BLE001 -- the top of the task
                 self._failures.log(
                     logging.ERROR,
@@ -156,6 +177,31 @@ class HttpEndpoint:
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.force_close()
         return response
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        """The answer to who may not see this, or None."""
+        if request.path in _FOR_EVERYBODY:
+            return None
+        auth = self._auth()
+        if auth is None or is_allowed(auth, request.headers.get("Authorization", "")):
+            return None
+        response = _text(401, "name and password, or a token, are needed; see http.auth")
+        response.headers["WWW-Authenticate"] = challenge(auth)
+        return response
+
+    async def _file(self, request: web.Request) -> web.Response:
+        assert self._page is not None  # noqa: S101 -- else there is no such route
+        return self._page.file(request.path)
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        assert self._page is not None  # noqa: S101
+        return self._page.status()
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        assert self._page is not None  # noqa: S101
+        visits = self._visits
+        assert visits is not None  # noqa: S101 -- the request came by one
+        return await self._page.stream(request, self._stopped, visits.prolong)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         accept = ",".join(request.headers.getall("Accept", []))

@@ -14,7 +14,8 @@ from typing import cast
 class VisitLimits:
     """max_open: connections at once; the oldest goes when one more comes, so a crowd that only
     holds connections open cannot keep a health check out. deadline_s: from accept until the last
-    byte of the answer is gone. max_request_bytes: all that a visitor may send."""
+    byte of the answer is gone, or since a listener to events took the last one.
+    max_request_bytes: all that a visitor may send."""
 
     max_open: int = 64
     deadline_s: float = 10.0
@@ -40,6 +41,13 @@ class Visits:
         """Drop every connection, answered or not."""
         for visit in list(self._open):
             visit.abort()
+
+    def prolong(self, transport: asyncio.BaseTransport | None) -> None:
+        """Let the visit that this connection is begin its time anew."""
+        for visit in self._open:
+            if visit.has(transport):
+                visit.prolong()
+                return
 
     def enter(self, visit: "_Visit") -> None:
         """Count a connection in, and the oldest out when there is one too many."""
@@ -67,6 +75,17 @@ class _Visit(asyncio.Protocol):
         self._visits.leave(self)
         if self._transport is not None:
             self._transport.abort()
+
+    def has(self, transport: asyncio.BaseTransport | None) -> bool:
+        """Whether it goes by this connection."""
+        return self._transport is transport
+
+    def prolong(self) -> None:
+        """Count its time from now."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(self._visits.limits.deadline_s, self.abort)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name

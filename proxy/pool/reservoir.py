@@ -40,7 +40,7 @@ from proxy.server import (
     send_cancel,
 )
 from proxy.session import FOLLOWED, SettingsBook, StartupSettings
-from proxy.telemetry import BUCKET_BOUNDS_S, LimitedLog, Tally
+from proxy.telemetry import ALWAYS_TOLD_S, BUCKET_BOUNDS_S, LimitedLog, Tally
 from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.pool")
@@ -801,6 +801,7 @@ def apply_policy(line: Line, policy: Policy) -> None:
     line.tracks_statements = line.mode != SESSION_MODE and policy.max_prepared_statements > 0
     line.max_statement_bytes = policy.max_statement_bytes
     line.max_client_statements = policy.max_client_statements
+    line.slow_s = min(ALWAYS_TOLD_S, policy.log_min_duration or math.inf)
     line.wait_timeout_s = policy.query_wait_timeout
     line.query_timeout_s = policy.query_timeout
     line.transaction_timeout_s = policy.transaction_timeout

@@ -11,7 +11,7 @@ of the control plane is `Control`, and nothing else.
 
 from proxy.relay.control import About, Control
 from proxy.relay.conversation import next_bytes, next_message, next_packet
-from proxy.relay.relay import Client, Histogram, Line, Link, Pool, Relay, Server
+from proxy.relay.relay import Client, Ended, Histogram, Line, Link, Pool, Relay, Server
 
 SESSION_MODE = 1
 TRANSACTION_MODE = 2
@@ -24,6 +24,7 @@ __all__ = [
     "About",
     "Client",
     "Control",
+    "Ended",
     "Histogram",
     "Line",
     "Link",

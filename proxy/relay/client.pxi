@@ -308,6 +308,8 @@ cdef int client_attach(Client c) except -1:
         c.began_s = c.waits_since_s
         c.waits_since_s = 0.0
     observe(c.relay.waits, waited_s)
+    c.waited_s = waited_s
+    server_forgets_notes(s)
     c.server = s
     s.client = c
     s.replied = False

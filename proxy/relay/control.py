@@ -7,7 +7,7 @@ back into the relay; what takes time is scheduled.
 from enum import IntFlag
 from typing import Any, Protocol
 
-from proxy.relay.relay import Client, Link, Pool, Server
+from proxy.relay.relay import Client, Ended, Link, Pool, Server
 
 
 class About(IntFlag):
@@ -94,6 +94,9 @@ class Control(Protocol):
 
     def client_pinned(self, client: Client, pins: tuple[str, ...]) -> None:
         """The client keeps its server connection for these reasons; for none: no longer."""
+
+    def statement_ended(self, client: Client, server: Server, ended: Ended) -> None:
+        """A statement has been answered that was slow, or is one of a sample."""
 
     def bug(self, link: Link, error: Exception) -> None:
         """Handling the link raised: it is being closed."""

@@ -34,6 +34,7 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     cdef bytes name, key
     cdef Command command
     cdef uint16_t effect = 0
+    cdef int done
     if nul == NULL:
         if have < size and have < MOST_NAME_BYTES:
             return STARVED
@@ -43,7 +44,11 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     if not c.line.tracks_statements:
         if c.lost is not None or c.aborted or c.refusal is not None:
             return client_answers_loss(c, kinds.PARSE, have, size)
-        return client_passes_extended(c, kinds.PARSE, p, have, size)
+        done = client_passes_extended(c, kinds.PARSE, p, have, size)
+        if done == TAKEN and nul == p + 5:
+            # What is bound next is this, most likely; of what has a name nothing is known.
+            server_notes(c.server, tail, strnlen(tail, p + have - tail), length - 3, None)
+        return done
     if length > c.line.max_statement_bytes:
         return client_parses_unkept(c, nul == p + 5, p, have, size)
     if have < size:
@@ -247,6 +252,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     cdef Command command
     cdef bytes known
     cdef uint16_t effect = 0
+    cdef int done
     if name != NULL:
         name += 1
         rest = <const char *>memchr(name, 0, p + have - name)
@@ -258,7 +264,10 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     if not c.line.tracks_statements:
         if c.lost is not None or c.aborted or c.refusal is not None:
             return client_answers_loss(c, kinds.BIND, have, size)
-        return client_passes_extended(c, kinds.BIND, p, have, size)
+        done = client_passes_extended(c, kinds.BIND, p, have, size)
+        if done == TAKEN:
+            server_notes(c.server, NULL, 0, 1, None)
+        return done
     if name[0] == 0:
         effect = c.unnamed_effect
         command = <Command>c.unnamed_command
@@ -283,6 +292,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         c.bound_values = p[5:size] if have == size and size <= MOST_RETAINED_BYTES else None
     c.bound_commit = command == COMMIT
     s = c.server
+    server_notes(s, NULL, 0, 0, statement.key if statement is not None else c.unnamed)
     client_begin_unit(c, s, p, have, size, statement is not None)
     if effect & (NAMES_STATEMENTS | SHOWS_STATEMENTS):
         c.bound_effect = client_runs_named(c, s, statement, effect)

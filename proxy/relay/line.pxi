@@ -130,6 +130,7 @@ cdef class Line:
         self.tracks_statements = True
         self.max_statement_bytes = 1 << 20
         self.max_client_statements = 10000
+        self.slow_s = FOR_EVER
         self.durations = Histogram(bounds_s)
 
     @property

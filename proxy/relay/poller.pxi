@@ -33,6 +33,7 @@ cdef class Relay:
         self.errors = {}
         self.violations = {}
         self.waits = Histogram(wait_bounds_s)
+        self.stride = self.until_told = 1
         self.now_s = monotonic_s()
 
     def __dealloc__(self):

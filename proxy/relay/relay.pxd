@@ -8,6 +8,7 @@
 #   line.pxi       the line in which clients wait, and the pools that serve it
 #   server.pxi     what PostgreSQL says, checked against the ledger and passed on
 #   replan.pxi     a unit whose plan is out of date, run once more
+#   telling.pxi    which statements the control plane hears of, once they have ended
 #   session.pxi    settings follow a client from server to server, other things pin it
 #   client.pxi     what a client says, one message after another; its coming and leaving
 #   simple.pxi     ... Query
@@ -62,6 +63,17 @@ cdef class Statement:
     cdef uint16_t effect
 
 
+cdef class Ended:
+    cdef readonly bytes text        # as the client wrote it; empty when it is not known
+    cdef readonly bint is_cut       # ... without its end
+    cdef readonly double spent_s    # from its arrival to its end
+    cdef readonly double waited_s   # ... of which it waited for a server connection
+    cdef readonly int64_t rows
+    cdef readonly uint64_t received_bytes
+    cdef readonly str sqlstate      # what it failed with, or None
+    cdef readonly int stands_for    # how many statements it is to be counted as
+
+
 cdef class Histogram:
     cdef double bounds[16]
     cdef uint64_t counts[17]
@@ -97,7 +109,7 @@ cdef class Link:
 
 cdef class Client(Link):
     cdef readonly Line line
-    cdef Server server
+    cdef readonly Server server
     cdef Client ahead, behind       # neighbours in the line, while waiting
     cdef bint waiting
     cdef double waits_since_s
@@ -106,6 +118,7 @@ cdef class Client(Link):
     cdef double transaction_s       # when its transaction was first seen open; 0 outside of one
     cdef bint overdue               # its running request has been cancelled for its length
     cdef bint told                  # ... that it waits
+    cdef double waited_s            # how long its running request waited for its server
     cdef char status                # as the last ReadyForQuery said: I, T or E
     cdef bint skipping              # after an error: drop messages until Sync
     cdef bytes begin                # text of a BEGIN that no server has been told of yet
@@ -178,6 +191,13 @@ cdef class Server(Link):
     cdef readonly bytes secret
     cdef readonly double idle_since_s
     cdef uint64_t transactions
+    cdef bint noted                 # what runs is known, and will be told of or counted
+    cdef bint cut                   # ... but not all of its text
+    cdef Octets said                # the beginning of the text that runs
+    cdef bytes ran                  # ... or the key of the statement that does
+    cdef int64_t rows               # it has given so far
+    cdef uint64_t came              # bytes of its reply so far
+    cdef str failed                 # the SQLSTATE it failed with
 
 
 cdef class Pool:
@@ -213,6 +233,8 @@ cdef class Line:
     cdef public double transaction_timeout_s
     cdef public double idle_transaction_timeout_s
     cdef public double client_idle_timeout_s
+    cdef public double slow_s       # statements that take so long are all told of
+    cdef public bint tells_all      # ... and so are all others
     cdef Client first, last
     cdef readonly int waiting
     cdef readonly int clients
@@ -237,6 +259,8 @@ cdef class Relay:
     cdef readonly dict violations   # (side, reason) -> count
     cdef readonly Histogram waits
     cdef uint64_t received, sent, parses_sent, parses_forged, parses_injected, evictions, replans
+    cdef uint64_t passed, told, stride, until_told   # see telling.pxi
+    cdef double told_since_s
     cdef bint scheduled
     cdef bint in_pass               # events that name links are being handled
 

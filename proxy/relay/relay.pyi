@@ -14,6 +14,16 @@ class Histogram:
     @property
     def sum_s(self) -> float: ...
 
+class Ended:
+    text: bytes
+    is_cut: bool
+    spent_s: float
+    waited_s: float
+    rows: int
+    received_bytes: int
+    sqlstate: str | None
+    stands_for: int
+
 class Link:
     address: str
     since_s: float
@@ -38,6 +48,7 @@ class Link:
 
 class Client(Link):
     line: Line
+    server: Server | None
     settings: Any
     startup: Any
     login: Any
@@ -134,6 +145,8 @@ class Line:
     transaction_timeout_s: float
     idle_transaction_timeout_s: float
     client_idle_timeout_s: float
+    slow_s: float
+    tells_all: bool
     waiting: int
     clients: int
     def __init__(

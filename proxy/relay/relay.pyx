@@ -25,6 +25,9 @@ from proxy.wire import messages
 cdef extern from "strings.h" nogil:
     int strncasecmp(const char *a, const char *b, size_t n)
 
+cdef extern from "string.h" nogil:
+    size_t strnlen(const char *text, size_t most)
+
 cdef extern from "sys/epoll.h" nogil:
     ctypedef union epoll_data_t:
         void *ptr
@@ -118,6 +121,7 @@ include "statements.pxi"
 include "line.pxi"
 include "server.pxi"
 include "replan.pxi"
+include "telling.pxi"
 include "session.pxi"
 include "client.pxi"
 include "simple.pxi"

@@ -106,6 +106,7 @@ cdef class Server(Link):
     def __dealloc__(self):
         ledger_free(&self.ledger)
         free(self.unit.data)
+        free(self.said.data)
 
 
 cdef int server_read(Server s) except -1:
@@ -133,6 +134,7 @@ cdef int server_read(Server s) except -1:
             return 0
         if n <= 0:
             return server_lost(s, b'the server closed the connection unexpectedly')
+        s.came += n
         if s.held.end > s.held.start:
             n = s.held.end - s.held.start
             used = server_process(s, p, n)
@@ -339,6 +341,7 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
             return server_violates(s, 'a malformed CommandComplete')
         effect = effect_of_tag(p + 5, have - 6)
         if head.action != SWALLOW:
+            s.rows += rows_of_tag(p + 5, have - 6)
             s.dirt |= head.effect & (SETTINGS_TOUCHED | MAY_PIN)
             if s.pinned and (p[5] == 67 and p[6] == 76 or p[5] == 68 and (p[6] != 69 or p[7] == 65)):
                 # CLOSE, DROP, DISCARD, DEALLOCATE: it may be pinned no longer.
@@ -520,6 +523,7 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
     c.status = s.status
     c.retried = False
     observe(c.line.durations, relay.now_s - c.began_s)
+    server_told(s, c, relay.now_s - c.began_s)
     c.began_s = 0.0
     c.ready_s = relay.now_s
     c.overdue = False
@@ -609,7 +613,8 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
         sink_write(&s.relay.to_client, body, len(body))
         s.replied = True
     elif c is not None:
-        count_error(s.relay, c.line.database, fields.get('C', 'XX000'))
+        s.failed = fields.get('C', 'XX000')
+        count_error(s.relay, c.line.database, s.failed)
         body = p[5:have]
         if STATEMENT_PREFIX in body or DISGUISED_PREFIX in body:
             body = client_names_in(c, body)
@@ -855,6 +860,8 @@ cdef int server_lost(Server s, bytes reason) except -1:
     else:
         text = 'the server connection was lost'
     count_error(relay, c.line.database, sqlstate)
+    s.failed = sqlstate
+    server_told(s, c, relay.now_s - c.began_s)
     error = messages.error_response(sqlstate, text, detail=reason.decode('utf-8', 'surrogateescape'))
     for i in range(max(1, len(ends))):
         sink_write(&relay.to_client, error, len(error))

@@ -31,6 +31,7 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         server_notes_settings(s, p[5:size - 1] if have == size else None, None)
     ledger_push(&s.ledger, kinds.QUERY, FORWARD, effect)
     s.retain = RETAIN_OVER
+    server_notes(s, p + 5, (size - 1 if have == size else have) - 5, size - 6, None)
     if not c.began_s:
         c.began_s = c.relay.now_s
     s.open_unit = False

@@ -8,6 +8,7 @@ the names of `metrics.py`. The log: rooms use stdlib loggers below "pgweir" with
 
 from proxy.telemetry.collector import FiguresCollector, build_registry
 from proxy.telemetry.counting import Durations, Tally
+from proxy.telemetry.events import Event, RecentEvents
 from proxy.telemetry.figures import (
     BUCKET_BOUNDS_S,
     Figures,
@@ -15,21 +16,37 @@ from proxy.telemetry.figures import (
     NodeFigures,
     PoolFigures,
 )
+from proxy.telemetry.fingerprints import Fingerprint, Fingerprints
 from proxy.telemetry.flood import LimitedLog
+from proxy.telemetry.history import History, Latency, Point, Totals
 from proxy.telemetry.log import configure
 from proxy.telemetry.loop_lag import LoopLag
+from proxy.telemetry.queries import ALWAYS_TOLD_S, QueryRecord, TopQueries
+from proxy.telemetry.slow import SlowLog
 
 __all__ = [
+    "ALWAYS_TOLD_S",
     "BUCKET_BOUNDS_S",
     "Durations",
+    "Event",
     "Figures",
     "FiguresCollector",
+    "Fingerprint",
+    "Fingerprints",
     "Histogram",
+    "History",
+    "Latency",
     "LimitedLog",
     "LoopLag",
     "NodeFigures",
+    "Point",
     "PoolFigures",
+    "QueryRecord",
+    "RecentEvents",
+    "SlowLog",
     "Tally",
+    "TopQueries",
+    "Totals",
     "build_registry",
     "configure",
 ]

@@ -44,11 +44,11 @@ class Durations:
         self._counts = [0] * (len(bounds_s) + 1)
         self._sum_s = 0.0
 
-    def add(self, duration_s: float) -> None:
-        """Count one duration, seconds; a negative one (a clock set back) counts as 0."""
+    def add(self, duration_s: float, times: int = 1) -> None:
+        """Count one duration, seconds, so many times; a negative one (a clock set back) as 0."""
         duration_s = max(duration_s, 0.0)
-        self._counts[bisect_left(self._bounds_s, duration_s)] += 1
-        self._sum_s += duration_s
+        self._counts[bisect_left(self._bounds_s, duration_s)] += times
+        self._sum_s += duration_s * times
 
     def read(self) -> Histogram:
         """All durations so far."""

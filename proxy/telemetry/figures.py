@@ -66,6 +66,40 @@ class Histogram:
         counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
         return Histogram(self.bounds_s, counts, self.sum_s + other.sum_s)
 
+    def since(self, earlier: "Histogram") -> "Histogram":
+        """What was counted after an earlier reading of the same histogram.
+
+        A count that has gone down (a pool has gone, and its figures with it) is taken for none.
+        Raises ProxyBug when the bounds differ.
+        """
+        if self.bounds_s != earlier.bounds_s:
+            raise ProxyBug("histograms with different bounds cannot be compared")
+        pairs = zip(self.counts, earlier.counts, strict=True)
+        counts = tuple(max(0, now - before) for now, before in pairs)
+        return Histogram(self.bounds_s, counts, max(0.0, self.sum_s - earlier.sum_s))
+
+    @property
+    def count(self) -> int:
+        """How many durations there are."""
+        return sum(self.counts)
+
+    def quantile_s(self, share: float) -> float | None:
+        """The duration that this share (0 to 1) did not exceed, seconds; None when there is none.
+
+        Within a bucket durations are taken to be spread evenly, as Prometheus's
+        `histogram_quantile` does; of those above the last bound only that bound is known.
+        """
+        total = self.count
+        if not total:
+            return None
+        rank, below, lower_s = share * total, 0, 0.0
+        for bound_s, count in zip(self.bounds_s, self.counts, strict=False):
+            if count and below + count >= rank:
+                return lower_s + (bound_s - lower_s) * max(0.0, rank - below) / count
+            below += count
+            lower_s = bound_s
+        return self.bounds_s[-1]
+
 
 EMPTY_HISTOGRAM = Histogram(BUCKET_BOUNDS_S, (0,) * (len(BUCKET_BOUNDS_S) + 1), 0.0)
 

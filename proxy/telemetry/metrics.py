@@ -155,7 +155,7 @@ METRICS: tuple[MetricRow, ...] = (
         "histogram",
         ("database", "role"),
         "seconds",
-        "From a statement's first byte sent to a server until its ReadyForQuery.",
+        "From a statement's arrival until its ReadyForQuery, its wait for a server included.",
         lambda figures: figures.query_duration.items(),
     ),
     MetricRow(

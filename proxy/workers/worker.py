@@ -45,9 +45,9 @@ from proxy.config import (
     secret_files,
     source_of,
 )
-from proxy.console import HttpEndpoint
+from proxy.console import HttpEndpoint, StatusPage, render_status
 from proxy.pool import NodePlace, Reservoir
-from proxy.relay import About, Client, Link, Pool, Relay, Server
+from proxy.relay import About, Client, Ended, Link, Pool, Relay, Server
 from proxy.server import AskedPassword, Passwords, Place
 from proxy.session import Settings, SettingsBook
 from proxy.session.asking import SessionAnswer, SessionQuestion
@@ -66,6 +66,7 @@ from proxy.telemetry import (
 )
 from proxy.watch import Watch
 from proxy.workers.encryption import Contexts, asked_of_nodes, read_contexts, read_offer
+from proxy.workers.observing import Observer
 from proxy.workers.reading import read_figures
 
 _log = logging.getLogger("pgweir")
@@ -121,6 +122,7 @@ class Worker:
             )
         self._clock_task: asyncio.Task[None] | None = None
         self._loop_lag = LoopLag(loop)
+        self._observer = Observer(self._relay, self._reservoir, lambda: self._config)
         self._bugs = LimitedLog(_log, clock)
         self._pins: Tally[str] = Tally("other")
         self._http: HttpEndpoint | None = None
@@ -155,22 +157,26 @@ class Worker:
                     listen.unix_socket_group,
                 )
             )
-        if config.http is not None:
+        if (http := config.http) is not None:
             self._http = HttpEndpoint(
-                config.http.host,
-                config.http.port,
+                http.host,
+                http.port,
                 build_registry(self.figures),
                 lambda: True,
                 self.why_not_ready,
+                page=StatusPage(self.status),
+                # A reload that drops the section does not stop the endpoint, nor open it.
+                auth=lambda: (self._config.http or http).auth,
             )
             await self._http.start()
-            facts["http"] = f"{config.http.host}:{self._http.port}"
+            facts["http"] = f"{http.host}:{self._http.port}"
         self._loop.add_reader(self._relay.fileno(), self._relay.poll)
         for name, monitor in self._monitors.items():
             self._publish_unasked(name)
             self._watching[name] = self._loop.create_task(monitor.run())
         self._clock_task = self._loop.create_task(self._keep_time())
         self._loop_lag.start()
+        self._observer.start()
         self._door.open()
         return facts
 
@@ -304,6 +310,7 @@ class Worker:
         if self._http is not None:
             await self._http.stop()
         self._loop_lag.stop()
+        self._observer.stop()
         self._loop.remove_reader(self._relay.fileno())
         self._relay.close()
 
@@ -342,6 +349,7 @@ class Worker:
                     if self._directory is not None:
                         self._directory.tick()
                     self._look_at_files()
+                    self._observer.tick([monitor.view for monitor in self._monitors.values()])
                     self._bugs.report_ended()
             except Exception as bug:  # noqa: BLE001 -- top of a task: time must go on
                 self._bugs.log(logging.ERROR, "the tick failed", {}, bug)
@@ -445,6 +453,17 @@ class Worker:
             loop_lag=self._loop_lag.read(),
         )
 
+    def status(self) -> dict[str, object]:
+        """What the status page shows."""
+        picture = self._observer.picture(
+            figures=self.figures(),
+            views=[monitor.view for monitor in self._monitors.values()],
+            not_ready=self.why_not_ready(),
+            is_draining=self._stopping,
+            warnings=self.warnings,
+        )
+        return render_status(picture)
+
     # --- Control: what the relay asks ------------------------------------------------------------
 
     def grow(self, pool: Pool) -> None:
@@ -458,6 +477,7 @@ class Worker:
     def client_gone(self, client: Client, reason: str) -> None:
         """A client's connection is over."""
         self._door.let_out(client)
+        self._observer.client_gone(client)
         if client.line is not None and client.login.wants_replication:
             for pool in client.line.pools:
                 self._loop.call_soon(pool.retire)
@@ -541,6 +561,7 @@ class Worker:
         """A client keeps its server connection, or no longer."""
         for reason in pins:
             self._pins.add(reason)
+        self._observer.client_pinned(client, pins)
         if _client_log.isEnabledFor(logging.INFO):
             facts = facts_of(client, client.login)
             facts["reason"] = ", ".join(pins)
@@ -548,6 +569,10 @@ class Worker:
                 "client keeps its server connection" if pins else "client shares again",
                 extra={"facts": facts},
             )
+
+    def statement_ended(self, client: Client, server: Server, ended: Ended) -> None:
+        """A statement was slow, or is one of a sample."""
+        self._observer.statement_ended(client, server, ended)
 
     def bug(self, link: Link, error: Exception) -> None:
         """Handling a link raised."""

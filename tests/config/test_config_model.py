@@ -28,6 +28,7 @@ def test_limits_have_the_defaults_of_the_contract() -> None:
         "query_wait_timeout": 120.0,
         "query_wait_notify": 5.0,
         "query_timeout": 0.0,
+        "log_min_duration": 0.0,
         "transaction_timeout": 0.0,
         "idle_transaction_timeout": 0.0,
         "client_idle_timeout": 0.0,

@@ -1,0 +1,151 @@
+"""Which statements take the most time: a bounded table of fingerprints.
+
+The relay tells of every statement that was slow and of a sample of the others, each with how many
+it stands for; so calls and times of short statements are estimates under load, and exact as long
+as there are few (see docs/metrics.md). When the table is full, those that took the least time go.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from proxy.relay import Ended
+from proxy.telemetry.counting import Durations
+from proxy.telemetry.fingerprints import Fingerprint
+
+ALWAYS_TOLD_S = 0.1
+"""Statements that take this long are all counted, one by one: at most ten a second and server
+connection."""
+
+MAX_QUERIES = 500
+_KEPT_SHARE = 0.8
+"""Making room costs a sort: so it makes room for many."""
+
+_MAX_TARGETS = 16
+
+Order = Literal["time", "calls", "mean", "p95"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryRecord:
+    """One fingerprint of one database, since the process began or the table was reset.
+
+    calls, rows, received_bytes, errors: estimates where statements were sampled.
+    mean_s, p95_s, max_s: from arrival to end; waited_s: of `total_s`, the wait for a connection.
+    share: of the time of all statements in the table, 0 to 1. targets: calls by node.
+    roles: calls by role, primary or replica.
+    """
+
+    database: str
+    id: str
+    text: str
+    calls: int
+    total_s: float
+    mean_s: float
+    p95_s: float
+    max_s: float
+    waited_s: float
+    rows: int
+    received_bytes: int
+    errors: int
+    share: float
+    targets: dict[str, int]
+    roles: dict[str, int]
+
+
+@dataclass(slots=True)
+class _Entry:
+    fingerprint: Fingerprint
+    calls: int = 0
+    total_s: float = 0.0
+    max_s: float = 0.0
+    waited_s: float = 0.0
+    rows: int = 0
+    received_bytes: int = 0
+    errors: int = 0
+    durations: Durations = field(default_factory=Durations)
+    targets: dict[str, int] = field(default_factory=dict)
+    roles: dict[str, int] = field(default_factory=dict)
+
+
+class TopQueries:
+    """The table. Used from the event loop only."""
+
+    def __init__(self, max_queries: int = MAX_QUERIES) -> None:
+        self._max_queries = max_queries
+        self._entries: dict[tuple[str, str], _Entry] = {}
+
+    def add(
+        self, database: str, fingerprint: Fingerprint, node: str, role: str, ended: Ended
+    ) -> None:
+        """Count a statement that has ended on this node."""
+        key = (database, fingerprint.id)
+        entry = self._entries.get(key)
+        if entry is None:
+            if len(self._entries) >= self._max_queries:
+                self._make_room()
+            entry = self._entries[key] = _Entry(fingerprint)
+        times = ended.stands_for
+        entry.calls += times
+        entry.total_s += ended.spent_s * times
+        entry.max_s = max(entry.max_s, ended.spent_s)
+        entry.waited_s += ended.waited_s * times
+        entry.rows += ended.rows * times
+        entry.received_bytes += ended.received_bytes * times
+        entry.errors += times if ended.sqlstate is not None else 0
+        entry.durations.add(ended.spent_s, times)
+        entry.roles[role] = entry.roles.get(role, 0) + times
+        if node in entry.targets or len(entry.targets) < _MAX_TARGETS:
+            entry.targets[node] = entry.targets.get(node, 0) + times
+
+    def top(self, most: int = 50, order: Order = "time") -> list[QueryRecord]:
+        """The records that lead by this order."""
+        total_s = sum(entry.total_s for entry in self._entries.values()) or 1.0
+        records = [
+            _record(database, entry, entry.total_s / total_s)
+            for (database, _), entry in self._entries.items()
+        ]
+        return sorted(records, key=_ORDERS[order], reverse=True)[:most]
+
+    def reset(self) -> None:
+        """Forget all."""
+        self._entries.clear()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _make_room(self) -> None:
+        kept: Iterable[tuple[tuple[str, str], _Entry]] = sorted(
+            self._entries.items(), key=lambda item: item[1].total_s, reverse=True
+        )[: int(self._max_queries * _KEPT_SHARE)]
+        self._entries = dict(kept)
+
+
+_ORDERS: dict[Order, Callable[[QueryRecord], float]] = {
+    "time": lambda record: record.total_s,
+    "calls": lambda record: record.calls,
+    "mean": lambda record: record.mean_s,
+    "p95": lambda record: record.p95_s,
+}
+
+
+def _record(database: str, entry: _Entry, share: float) -> QueryRecord:
+    p95_s = entry.durations.read().quantile_s(0.95)
+    return QueryRecord(
+        database=database,
+        id=entry.fingerprint.id,
+        text=entry.fingerprint.text,
+        calls=entry.calls,
+        total_s=entry.total_s,
+        mean_s=entry.total_s / entry.calls,
+        # A bucket's bound may lie above the longest there was.
+        p95_s=min(entry.max_s, p95_s) if p95_s is not None else entry.max_s,
+        max_s=entry.max_s,
+        waited_s=entry.waited_s,
+        rows=entry.rows,
+        received_bytes=entry.received_bytes,
+        errors=entry.errors,
+        share=share,
+        targets=dict(entry.targets),
+        roles=dict(entry.roles),
+    )

@@ -1,0 +1,184 @@
+"""What an operator is shown of one process: the last minutes, the top statements, who is pinned.
+
+The worker hands over what the relay tells; what is shown is put together only when somebody looks.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from proxy.client.door import facts_of
+from proxy.cluster import ClusterView
+from proxy.config import Config
+from proxy.console import Picture, Pinned
+from proxy.pool import Reservoir
+from proxy.relay import Client, Ended, Relay, Server
+from proxy.telemetry import (
+    Figures,
+    Fingerprints,
+    Histogram,
+    History,
+    RecentEvents,
+    SlowLog,
+    TopQueries,
+    Totals,
+)
+from proxy.workers.reading import read_histogram
+
+SHOWN_QUERIES = 50
+SHOWN_EVENTS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class _Pin:
+    since_s: float
+    reasons: tuple[str, ...]
+
+
+class Observer:
+    """Remembers what happened, and draws the picture of it.
+
+    config: the configuration in force. clock: seconds, monotonic. today: seconds since the Unix
+    epoch.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        reservoir: Reservoir,
+        config: Callable[[], Config],
+        clock: Callable[[], float] = time.monotonic,
+        today: Callable[[], float] = time.time,
+    ) -> None:
+        self.queries = TopQueries()
+        self.events = RecentEvents()
+        self._relay = relay
+        self._reservoir = reservoir
+        self._config = config
+        self._clock = clock
+        self._today = today
+        self._started_s = today()
+        self._history = History()
+        self._fingerprints = Fingerprints()
+        self._slow = SlowLog(clock)
+        self._pins: dict[int, _Pin] = {}
+
+    def start(self) -> None:
+        """Begin to keep events."""
+        self.events.attach()
+
+    def stop(self) -> None:
+        """Keep them no longer."""
+        self.events.detach()
+
+    # --- what the relay tells ------------------------------------------------------------------
+
+    def statement_ended(self, client: Client, server: Server, ended: Ended) -> None:
+        """A statement was slow, or is one of a sample: count it, and log it if it is to be."""
+        pool = server.pool
+        settings: Mapping[str, str] = client.settings
+        fingerprint = self._fingerprints.of(ended.text, is_cut=ended.is_cut, settings=settings)
+        self.queries.add(pool.database, fingerprint, pool.node, pool.role, ended)
+        if not 0 < pool.owner.policy.log_min_duration <= ended.spent_s:
+            return
+        whose = facts_of(client, client.login)
+        if "application_name" in settings:
+            whose["application_name"] = settings["application_name"]
+        where = {"node": pool.node, "role": pool.role}
+        text = ended.text if self._config().log.literals else b""
+        self._slow.write(ended, whose | where, fingerprint, text)
+
+    def client_pinned(self, client: Client, reasons: tuple[str, ...]) -> None:
+        """A client keeps its server connection for these reasons; for none, no longer."""
+        if not reasons:
+            self._pins.pop(client.pid, None)
+            return
+        known = self._pins.get(client.pid)
+        since_s = self._today() if known is None else known.since_s
+        self._pins[client.pid] = _Pin(since_s, reasons)
+
+    def client_gone(self, client: Client) -> None:
+        """A client has left."""
+        self._pins.pop(client.pid, None)
+
+    # --- time ----------------------------------------------------------------------------------
+
+    def tick(self, views: Sequence[ClusterView]) -> None:
+        """Once a second: note how far the counters are. Costs a microsecond for each pool."""
+        self._slow.tick()
+        relay = self._relay
+        durations = waits = read_histogram(relay.waits)
+        durations = Histogram(waits.bounds_s, (0,) * len(waits.counts), 0.0)
+        queries = transactions = waiting = 0
+        for line in self._reservoir.lines:
+            queries += line.query_count
+            transactions += line.transaction_count
+            waiting += line.waiting
+            durations = durations.plus(read_histogram(line.duration_histogram))
+        self._history.add(
+            Totals(
+                at_s=self._today(),
+                clock_s=self._clock(),
+                queries=queries,
+                transactions=transactions,
+                errors=sum(relay.errors.values()),
+                received_bytes=relay.received_bytes,
+                sent_bytes=relay.sent_bytes,
+                clients=len(relay.clients),
+                waiting=waiting,
+                durations=durations,
+                waits=waits,
+                lag_s={
+                    (view.name, node.name): node.lag_s
+                    for view in views
+                    for node in view.nodes
+                    if node.lag_s is not None
+                },
+            )
+        )
+
+    # --- what is shown -------------------------------------------------------------------------
+
+    def pinned(self) -> list[Pinned]:
+        """The clients that keep their server connection, the longest first."""
+        found = []
+        for client in self._relay.clients.values():
+            if client.is_pinned and (pin := self._pins.get(client.pid)) is not None:
+                node = "-" if client.server is None else client.server.pool.node
+                found.append(
+                    Pinned(
+                        client.line.database,
+                        client.line.user,
+                        client.address,
+                        node,
+                        pin.reasons,
+                        pin.since_s,
+                    )
+                )
+        return sorted(found, key=lambda pinned: pinned.since_s)
+
+    def picture(
+        self,
+        *,
+        figures: Figures,
+        views: Sequence[ClusterView],
+        not_ready: str | None,
+        is_draining: bool,
+        warnings: Sequence[str],
+    ) -> Picture:
+        """All there is to show now."""
+        return Picture(
+            at_s=self._today(),
+            started_s=self._started_s,
+            clock_s=self._clock(),
+            not_ready=not_ready,
+            is_draining=is_draining,
+            figures=figures,
+            views=views,
+            points=self._history.points(),
+            latency=self._history.latency(),
+            queries=self.queries.top(SHOWN_QUERIES),
+            pinned=self.pinned(),
+            events=self.events.newest(SHOWN_EVENTS),
+            warnings=warnings,
+        )

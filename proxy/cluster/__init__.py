@@ -9,7 +9,7 @@ discovered here and declared nowhere.
 
 from proxy.cluster.changes import Change, changes_between
 from proxy.cluster.diagnosis import diagnose
-from proxy.cluster.dialling import dial
+from proxy.cluster.dialling import APPLICATION_NAME, dial
 from proxy.cluster.judge import Rules, judge
 from proxy.cluster.monitor import Monitor
 from proxy.cluster.probe import Probe, ProbeLogin
@@ -23,9 +23,11 @@ from proxy.cluster.view import (
     Role,
     Sample,
     first_view,
+    format_lsn,
 )
 
 __all__ = [
+    "APPLICATION_NAME",
     "Change",
     "ClusterView",
     "Failure",
@@ -44,5 +46,6 @@ __all__ = [
     "diagnose",
     "dial",
     "first_view",
+    "format_lsn",
     "judge",
 ]

@@ -100,9 +100,22 @@ def _look_at(node: NodeView, samples: Sequence[Sample], now: float, rules: Rules
     latest = samples[-1]
     run = len(list(takewhile(lambda s: s.answered == latest.answered, reversed(samples))))
     state, reason = _next_state(node.state, latest, run, rules)
-    node = replace(node, state=state, reason=reason)
+    node = replace(
+        node,
+        state=state,
+        reason=reason,
+        failing_since=_failing_since(node, samples, run),
+        failure=None if latest.answered else latest.failure,
+    )
     told = next((sample for sample in reversed(samples) if sample.ok), None)
     return node if told is None else _learn(node, told, rules)
+
+
+def _failing_since(node: NodeView, samples: Sequence[Sample], run: int) -> float | None:
+    """When the present run of failed probes began; it may be longer than the samples kept."""
+    if samples[-1].answered:
+        return None
+    return samples[-run].at if node.failing_since is None else node.failing_since
 
 
 def _next_state(state: NodeState, latest: Sample, run: int, rules: Rules) -> tuple[NodeState, str]:
@@ -123,6 +136,7 @@ def _learn(node: NodeView, told: Sample, rules: Rules) -> NodeView:
     patience_s = rules.slow_s / 2 if node.slow else rules.slow_s
     caught_up = bool(told.in_recovery and told.streaming and has_replayed_all(told))
     identifier = told.system_identifier
+    streams = bool(told.in_recovery and told.streaming and told.timeline is not None)
     return replace(
         node,
         in_recovery=told.in_recovery,
@@ -141,6 +155,12 @@ def _learn(node: NodeView, told: Sample, rules: Rules) -> NodeView:
         slow=told.round_trip_s > patience_s,
         sampled_at=told.at,
         caught_up_at=told.at if caught_up else node.caught_up_at,
+        streamed_at=told.at if streams else node.streamed_at,
+        streamed_timeline=told.timeline if streams else node.streamed_timeline,
+        standby_name=told.standby_name or node.standby_name,
+        receiver_timeout_s=told.receiver_timeout_s,
+        synchronous=told.synchronous,
+        standbys=told.standbys,
     )
 
 

@@ -47,6 +47,7 @@ class Monitor:
         role or fitness or of the primary; the first primary found is published before slower
         nodes have answered. Lag moves without being published: read `view`.
     clock: seconds, monotonic; also the clock of the times in the views.
+    known: the last picture of a monitor whose place this one takes.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Monitor:
         publish: Callable[[ClusterView], None],
         clock: Callable[[], float] = time.monotonic,
         rules: Rules | None = None,
+        known: ClusterView | None = None,
     ) -> None:
         self._login = login
         self._interval_s = interval_s
@@ -68,6 +70,8 @@ class Monitor:
         self._clock = clock
         self._rules = rules or Rules()
         self._view = first_view(cluster_name, nodes, clock())
+        if known is not None:
+            self._view = _remember(known, self._view)
         self._watches: dict[str, _Watch] = {}
         self._running = False
 
@@ -79,7 +83,8 @@ class Monitor:
     async def run(self) -> None:
         """Watch until cancelled; ends with CancelledError only, and leaves nothing behind."""
         loop = asyncio.get_running_loop()
-        self._view = replace(self._view, since=self._clock())
+        if self._view.primary is None:
+            self._view = replace(self._view, since=self._clock())
         self._running = True
         # Nodes that have not answered by then no longer hold back a claim.
         first_look = loop.call_later(self._rules.first_look_s + _CLOCK_GRAIN_S, self._judge)
@@ -116,16 +121,8 @@ class Monitor:
         """
         now = self._clock()
         wanted = first_view(self._view.name, nodes, now)
-        known = {node.name: node for node in self._view.nodes}
-        kept = tuple(_carry_over(known.get(node.name), node) for node in wanted.nodes)
-        gone = self._view.primary not in [node.name for node in kept if node.state != "unknown"]
         before = self._view
-        self._view = replace(
-            before,
-            nodes=kept,
-            primary=None if gone else before.primary,
-            since=now if gone and before.primary is not None else before.since,
-        )
+        self._view = _remember(before, wanted)
         if self._running:
             ended = self._match_watches()
             self._judge(since=before)
@@ -247,6 +244,19 @@ def _primary_in_trouble(before: ClusterView, after: ClusterView) -> str | None:
 
 def _same_place(one: NodeAddress, other: NodeAddress) -> bool:
     return (one.host, one.port) == (other.host, other.port)
+
+
+def _remember(before: ClusterView, wanted: ClusterView) -> ClusterView:
+    """The picture of the nodes wanted, with the facts of those that stay."""
+    known = {node.name: node for node in before.nodes}
+    kept = tuple(_carry_over(known.get(node.name), node) for node in wanted.nodes)
+    gone = before.primary not in [node.name for node in kept if node.state != "unknown"]
+    return replace(
+        before,
+        nodes=kept,
+        primary=None if gone else before.primary,
+        since=wanted.since if gone and before.primary is not None else before.since,
+    )
 
 
 def _carry_over(known: NodeView | None, new: NodeView) -> NodeView:

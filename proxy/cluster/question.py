@@ -9,9 +9,11 @@ Source: PostgreSQL documentation, "System Administration Functions" (recovery in
 control), "System Information Functions" (control data), and "pg_stat_wal_receiver".
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
+from proxy.cluster.conninfo import parse_conninfo
 from proxy.cluster.view import Sample
 
 # The timeline of a primary is the one its current WAL file is named after: the control file
@@ -46,6 +48,18 @@ SELECT n.in_recovery,
        w.status AS receiver_status,
        pg_catalog.date_part('epoch',
          pg_catalog.clock_timestamp() - w.last_msg_receipt_time) AS receiver_silent_s,
+       CASE WHEN n.in_recovery THEN
+              pg_catalog.date_part('epoch',
+                pg_catalog.current_setting('wal_receiver_timeout')::pg_catalog.interval)
+       END AS receiver_timeout_s,
+       w.conninfo AS receiver_conninfo,
+       CASE WHEN NOT n.in_recovery THEN
+              pg_catalog.current_setting('synchronous_standby_names')
+       END AS synchronous,
+       CASE WHEN NOT n.in_recovery THEN
+              (SELECT pg_catalog.json_object_agg(r.application_name, r.sync_state)
+                 FROM pg_catalog.pg_stat_replication r WHERE r.state = 'streaming')
+       END::pg_catalog.text AS standbys,
        pg_catalog.current_setting('default_transaction_read_only') = 'on' AS read_only,
        pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS server_version_num,
        pg_catalog.current_setting('max_connections')::pg_catalog.int4 AS max_connections,
@@ -92,6 +106,10 @@ def read_answer(row: Mapping[str, Any], at: float, round_trip_s: float) -> Sampl
         system_identifier=row["system_identifier"],
         max_connections=row["max_connections"],
         reserved_connections=row["reserved_connections"],
+        receiver_timeout_s=row["receiver_timeout_s"],
+        standby_name=_name_at_upstream(row["receiver_conninfo"]),
+        synchronous=row["synchronous"] or "",
+        standbys=_read_standbys(row["standbys"]),
     )
 
 
@@ -113,6 +131,19 @@ def _end_of_wal(insert_lsn: int | None, flush_lsn: int | None, block_bytes: int)
         return insert_lsn
     only_header = flush_lsn % block_bytes == 0 and insert_lsn - flush_lsn in (24, 40)
     return flush_lsn if only_header else insert_lsn
+
+
+def _name_at_upstream(conninfo: str | None) -> str | None:
+    """What a replica is called in `synchronous_standby_names` and `pg_stat_replication`."""
+    if conninfo is None:
+        return None
+    words = parse_conninfo(conninfo)
+    return words.get("application_name") or words.get("fallback_application_name")
+
+
+def _read_standbys(text: str | None) -> Mapping[str, str]:
+    """The standbys that stream from a primary: name -> sync_state, null for who may not see it."""
+    return {} if text is None else {name: state or "" for name, state in json.loads(text).items()}
 
 
 def _is_streaming(row: Mapping[str, Any]) -> bool:

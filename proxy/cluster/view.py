@@ -8,8 +8,8 @@ positions (LSNs) are plain integers, bytes since the beginning of the WAL; `form
 the way PostgreSQL does.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
@@ -23,6 +23,8 @@ class NodeAddress:
 
     host: a DNS name, an IP address, or (starting with `/`) the folder of a Unix socket.
     weight: share of the reads among replicas, 0 takes none. roles: names that routes may ask for.
+    priority: rank for promotion, 0 is never. upstream: where others replicate from, when that is
+    another host and port.
     """
 
     name: str
@@ -31,6 +33,13 @@ class NodeAddress:
     weight: int = 1
     zone: str | None = None
     roles: tuple[str, ...] = ()
+    priority: int = 1
+    upstream: tuple[str, int] | None = None
+
+    @property
+    def replication(self) -> tuple[str, int]:
+        """Host and port that the other nodes replicate from."""
+        return self.upstream or (self.host, self.port)
 
 
 class Failure(Enum):
@@ -74,6 +83,11 @@ class Sample:
     receiver_silent_s: seconds since the WAL receiver heard from its upstream, None if unknown.
     read_only: `default_transaction_read_only` as the probe's session has it.
     max_connections: its setting. reserved_connections: those of them kept from ordinary users.
+    receiver_timeout_s: `wal_receiver_timeout` of a standby; it asks its upstream for a sign of life
+        after half of it.
+    standby_name: what a standby is called at its upstream, None while it has none.
+    synchronous: `synchronous_standby_names` of a primary. standbys: those that stream from it, by
+        name, with their `sync_state`.
     """
 
     at: float
@@ -93,6 +107,10 @@ class Sample:
     system_identifier: int | None = None
     max_connections: int | None = None
     reserved_connections: int | None = None
+    receiver_timeout_s: float | None = None
+    standby_name: str | None = None
+    synchronous: str = ""
+    standbys: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -122,6 +140,11 @@ class NodeView:
     since: when state or role last changed.
     sampled_at: when the last question that was answered was sent.
     caught_up_at: when this replica was last seen streaming with everything received replayed.
+    failing_since: when the first of the probes that failed in a row was sent, None when the last
+        one did not. failure: what the last one failed with.
+    streamed_at, streamed_timeline: when this replica was last seen streaming, and which timeline.
+        Without a receiver its own word for the timeline may be a checkpoint old.
+    standby_name, receiver_timeout_s, synchronous, standbys: as in `Sample`.
     """
 
     address: NodeAddress
@@ -148,6 +171,14 @@ class NodeView:
     round_trip_s: float | None = None
     sampled_at: float | None = None
     caught_up_at: float | None = None
+    failing_since: float | None = None
+    failure: Failure | None = None
+    streamed_at: float | None = None
+    streamed_timeline: int | None = None
+    standby_name: str | None = None
+    receiver_timeout_s: float | None = None
+    synchronous: str = ""
+    standbys: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from proxy.config.section import (
     Count,
     FilePath,
     Host,
+    PoolSize,
     Port,
     Section,
     TlsMode,
@@ -45,6 +46,19 @@ class Node(Section):
     )
     roles: tuple[str, ...] = Field(
         default=(), description="Words of your choice that `routes` may send statements `to`."
+    )
+    priority: Count = Field(
+        default=1,
+        description="Of replicas that have received the same, the one with the highest is promoted "
+        "first; 0 is never.",
+    )
+    replication_host: Host | None = Field(
+        default=None,
+        description="Where the other nodes replicate from when it is the primary; `host` when "
+        "absent.",
+    )
+    replication_port: Port | None = Field(
+        default=None, description="The port for the same; `port` when absent."
     )
 
     @model_validator(mode="before")
@@ -168,11 +182,54 @@ class Failover(Section):
 
     mode: Literal["off", "follow", "promote"] = Field(
         default="off",
-        description="`follow` goes over to the primary somebody else promotes. `promote` is not "
-        "available in this version.",
+        description="`off` and `follow` go over to the primary somebody else promotes; with "
+        "`promote` the proxy promotes a replica itself. See docs/failover.md.",
     )
     after: PositiveDuration = Field(
         default=1.0, description="How long the primary must be gone before it counts as dead."
+    )
+    starting_after: PositiveDuration = Field(
+        default=10.0,
+        description="The same for a primary that says it is starting up or shutting down: after a "
+        "crash of one backend it is back within seconds.",
+    )
+    min_interval: Duration = Field(
+        default=10.0, description="Least time between two promotions; clients wait meanwhile."
+    )
+    max_loss_bytes: Size = Field(
+        default=1 << 20,
+        description="A replica that lacks more of the WAL the dead primary is known to have "
+        "written is not promoted.",
+    )
+    dry_run: bool = Field(
+        default=False, description="Only say what would be promoted, and why, and do nothing."
+    )
+    fence: bool = Field(
+        default=False,
+        description="Make a former primary that comes back and takes writes read-only, and end "
+        "its clients.",
+    )
+    drain_timeout: Duration = Field(
+        default=10.0,
+        description="How long a planned switchover waits for running transactions before it gives "
+        "up; new statements wait meanwhile.",
+    )
+    on_promote: tuple[str, ...] = Field(
+        default=(),
+        description="A command to run when a node has been promoted: program and arguments, "
+        "without a shell, with the facts in its environment.",
+    )
+    on_demote: tuple[str, ...] = Field(
+        default=(),
+        description="The same for the node that was the primary before, to make a replica of it.",
+    )
+    proxies: PoolSize = Field(
+        default=1,
+        description="How many proxies watch this cluster. With more than one, they must agree on "
+        "who promotes.",
+    )
+    hook_timeout: PositiveDuration = Field(
+        default=60.0, description="How long such a command may run; then it is ended."
     )
 
 

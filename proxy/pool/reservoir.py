@@ -150,6 +150,8 @@ class Reservoir:
         )
         # Pools of one connection that somebody waits for who is in no line.
         self._lone: dict[Pool, asyncio.Future[None]] = {}
+        # Pools that serve nobody any more and still have a connection in use.
+        self._ebbing: set[Pool] = set()
         self._nodes: dict[str, tuple[NodePlace, ...]] = {}
         self._welcomes: dict[tuple[object, ...], Welcome] = {}
         # These connections are beside the pools: few at a time, whatever clients make up.
@@ -380,11 +382,16 @@ class Reservoir:
         if pool.query_count:
             self.ended_queries[pool.database, pool.node, pool.role] += pool.query_count
 
+    def _retire(self, pool: Pool) -> None:
+        self._count_ended(pool)
+        pool.retire()
+        if pool.servers:
+            self._ebbing.add(pool)
+
     def _drop(self, basin: _Basin) -> None:
         """Close its pools as they become free."""
         for pool in basin.pools.values():
-            self._count_ended(pool)
-            pool.retire()
+            self._retire(pool)
         basin.pools.clear()
         basin.line.serve_from([])
 
@@ -397,8 +404,7 @@ class Reservoir:
             node = next((node for node in nodes if node.name == name), None)
             if node is None or pool.owner.node.place != node.place or pool.role != node.role:
                 del basin.pools[name]
-                self._count_ended(pool)
-                pool.retire()
+                self._retire(pool)
         for node in nodes:
             if node.name not in basin.pools:
                 basin.pools[node.name] = self._new_pool(basin.policy, node)
@@ -445,6 +451,20 @@ class Reservoir:
     def server_gone(self, pool: Pool) -> None:
         """A connection of the pool is closed."""
         self._caps.release(pool)
+        if not pool.servers:
+            self._ebbing.discard(pool)
+
+    def servers_on(self, cluster: str, node: str) -> list[Server]:
+        """All server connections to a node, also those that go when they are free."""
+        pools = list(self._ebbing)
+        for basin in self._basins.values():
+            pools += basin.pools.values()
+        return [
+            server
+            for pool in pools
+            if (pool.cluster, pool.node) == (cluster, node)
+            for server in pool.servers
+        ]
 
     def _limits_of(self, pool: Pool) -> Mapping[CapKey, int]:
         spring: _Spring = pool.owner

@@ -83,6 +83,11 @@ cdef class Server(Link):
                                        and not self.cancels):
             server_close(self, b'')
 
+    def lose(self, bytes reason not None):
+        """Give it up as if the connection had broken; its client gets one error and keeps its own."""
+        if self.stage == RELAYING:
+            server_lost(self, reason)
+
     @property
     def is_idle(self):
         """In the pool, waiting for work."""

@@ -15,7 +15,6 @@ from proxy.config.topology import Cluster
 
 # Method -> what it is done with; an extra of the same name has it.
 _MODULES = {"ldap": "ldap", "pam": "pam", "oauth": "jwt"}
-_NOT_HERE = "not available in this version"
 _WITHOUT_EFFECT = (
     "without effect in this version: a node's weight, zone and lag decide nothing yet."
 )
@@ -35,12 +34,6 @@ def find_unavailable(config: Config) -> Iterator[Contradiction]:
     missing = missing_part(auth.method)
     if missing is not None:
         yield Contradiction(("auth", "method"), missing)
-    for name, cluster in config.clusters.items():
-        if cluster.failover.mode == "promote":
-            yield Contradiction(
-                ("clusters", name, "failover", "mode"),
-                f"promote is {_NOT_HERE}; write follow and let something else promote",
-            )
 
 
 def find_warnings(config: Config) -> Iterator[tuple[KeyPath, str]]:

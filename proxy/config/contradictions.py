@@ -16,7 +16,7 @@ from proxy.config.model import Config
 from proxy.config.problems import suggest
 from proxy.config.secret import Secret
 from proxy.config.section import KeyPath
-from proxy.config.topology import ServerLogin, ServerTls
+from proxy.config.topology import Cluster, ServerLogin, ServerTls
 
 _CONSOLE_NAMES = ("pgweir", "pgbouncer")
 _DISCOVERED = ("primary", "replica")
@@ -246,6 +246,25 @@ def _in_clusters(config: Config) -> Iterator[Contradiction]:
                         f"which node is {role} is discovered, never declared; use another word",
                     )
         yield from _in_login((*path, "server"), cluster.server, cluster.server.user)
+        yield from _in_failover((*path, "failover"), cluster)
+
+
+def _in_failover(path: KeyPath, cluster: Cluster) -> Iterator[Contradiction]:
+    failover = cluster.failover
+    if failover.mode != "promote":
+        return
+    if failover.proxies > 1:
+        yield Contradiction(
+            (*path, "mode"),
+            f"{failover.proxies} proxies would each promote on their own; write follow in all but "
+            "one of them, and proxies: 1 in that one",
+            ((*path, "proxies"),),
+        )
+    if len(cluster.nodes) > 1 and not any(node.priority for node in cluster.nodes):
+        yield Contradiction(
+            (*path, "mode"),
+            "promote, but every node has priority 0, which is never promoted",
+        )
 
 
 def _in_login(path: KeyPath, login: ServerLogin, user: str | None) -> Iterator[Contradiction]:

@@ -17,7 +17,7 @@ from proxy.embedded.cluster import Cluster, ClusterSpec
 from proxy.embedded.failure import EmbeddedError, PortTaken
 from proxy.embedded.node import Node, StopMode
 from proxy.embedded.ports import free_port, is_port_free
-from proxy.embedded.sample import Login, create_roles, load_pgbench, load_sample
+from proxy.embedded.sample import Login, create_roles, grant_promotion, load_pgbench, load_sample
 from proxy.embedded.settings import ServerTls
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "create_roles",
     "distribution",
     "free_port",
+    "grant_promotion",
     "is_port_free",
     "load_pgbench",
     "load_sample",

@@ -30,6 +30,20 @@ async def create_roles(node: Node, *, app: Login, monitor: Login, database: str 
         await node.execute(f"CREATE DATABASE {_quote_name(database)} OWNER {_quote_name(app.name)}")
 
 
+async def grant_promotion(node: Node, monitor: Login) -> None:
+    """Let `monitor` change who is primary: what pgweir needs for `failover.mode: promote`.
+
+    Rights on functions belong to the database that the monitor connects to.
+    """
+    name = _quote_name(monitor.name)
+    await node.execute(
+        f"GRANT EXECUTE ON FUNCTION pg_promote, pg_reload_conf TO {name};"
+        "GRANT ALTER SYSTEM ON PARAMETER primary_conninfo, default_transaction_read_only"
+        f" TO {name};"
+        f"GRANT pg_signal_backend TO {name}"
+    )
+
+
 async def load_sample(node: Node, *, app: Login, database: str = "demo") -> bool:
     """Load users, posts, follows, interactions and counters; False when they are there already."""
     return await _load(node, app, database, "sample.sql", "users")

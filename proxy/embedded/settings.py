@@ -85,6 +85,8 @@ def postgresql_conf(
         # The defaults, 5 s and 10 s, would be most of what a failover test waits for.
         "wal_retrieve_retry_interval": "200ms",
         "wal_receiver_status_interval": "1s",
+        # The default, 60 s, is how long a primary that hangs would be taken for one that rests.
+        "wal_receiver_timeout": "5s",
         "log_checkpoints": "off",
         "log_line_prefix": "%m [%p] %q%u@%d ",
         "default_text_search_config": "pg_catalog.english",

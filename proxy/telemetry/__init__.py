@@ -11,6 +11,7 @@ from proxy.telemetry.counting import Durations, Tally
 from proxy.telemetry.events import Event, RecentEvents
 from proxy.telemetry.figures import (
     BUCKET_BOUNDS_S,
+    FAILOVER_RESULTS,
     Figures,
     Histogram,
     NodeFigures,
@@ -27,6 +28,7 @@ from proxy.telemetry.slow import SlowLog
 __all__ = [
     "ALWAYS_TOLD_S",
     "BUCKET_BOUNDS_S",
+    "FAILOVER_RESULTS",
     "Durations",
     "Event",
     "Figures",

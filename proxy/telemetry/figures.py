@@ -154,6 +154,9 @@ class Figures:
         those that keep theirs now.
     replans: statements prepared and run again after "cached plan must not change result type".
     loop_lag: how late the event loop came to a timer.
+    failovers: (cluster, result), see `FAILOVER_RESULTS`. failover_duration_s: cluster, of the last
+        one, from the first failed probe until the new primary took writes.
+    split_brain: cluster, nodes that take writes beside the primary.
     """
 
     version: str
@@ -179,7 +182,14 @@ class Figures:
     pinned_clients: Mapping[str, int] = field(default_factory=dict)
     replans: int = 0
     loop_lag: Histogram = EMPTY_HISTOGRAM
+    failovers: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    failover_duration_s: Mapping[str, float] = field(default_factory=dict)
+    split_brain: Mapping[str, int] = field(default_factory=dict)
 
+
+FAILOVER_RESULTS = ("promoted", "switched_over", "failed", "dry_run")
+"""promoted: a replica took a dead primary's place. switched_over: as somebody asked for. failed:
+begun and not finished. dry_run: what would have been a promotion."""
 
 REFUSAL_REASONS = (
     "login_failed",

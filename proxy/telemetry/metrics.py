@@ -41,7 +41,7 @@ class MetricRow:
     read: Callable[[Figures], Reading]
 
 
-def _single(counts: Mapping[str, int], always: tuple[str, ...] = ()) -> Reading:
+def _single(counts: Mapping[str, float], always: tuple[str, ...] = ()) -> Reading:
     """Samples of a metric with one label; values in `always` are there with 0 before they happen,
     because `rate()` does not see a series' first value as a rise."""
     for value in always:
@@ -278,6 +278,32 @@ METRICS: tuple[MetricRow, ...] = (
         "bytes",
         "Write-ahead log the replica has not replayed yet; missing when unknown.",
         _known_lag_bytes,
+    ),
+    MetricRow(
+        "pgweir_failovers_total",
+        "counter",
+        ("cluster", "result"),
+        "",
+        "Changes of the primary by this proxy: promoted (it was dead), switched_over (somebody"
+        " asked for it), failed, or dry_run.",
+        lambda figures: figures.failovers.items(),
+    ),
+    MetricRow(
+        "pgweir_failover_duration_seconds",
+        "gauge",
+        ("cluster",),
+        "seconds",
+        "Of the last change of the primary: from its first failed probe, or the order to switch"
+        " over, until the new one took writes; missing while there was none.",
+        lambda figures: _single(figures.failover_duration_s),
+    ),
+    MetricRow(
+        "pgweir_split_brain",
+        "gauge",
+        ("cluster",),
+        "",
+        "Nodes that take writes beside the primary: what is written there is lost for the others.",
+        lambda figures: _single(figures.split_brain),
     ),
     MetricRow(
         "pgweir_event_loop_lag_seconds",

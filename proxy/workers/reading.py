@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 
 from proxy.client import Door
 from proxy.cluster import ClusterView
+from proxy.failover import Failover
 from proxy.pool import Reservoir
 from proxy.relay import Histogram as Counted
 from proxy.relay import Relay
 from proxy.session import PINS
-from proxy.telemetry import Figures, Histogram, NodeFigures, PoolFigures
+from proxy.telemetry import FAILOVER_RESULTS, Figures, Histogram, NodeFigures, PoolFigures
 
 
 def read_figures(
@@ -22,6 +23,7 @@ def read_figures(
     client_limit: int,
     pins: Mapping[str, int],
     loop_lag: Histogram,
+    failovers: Sequence[Failover],
 ) -> Figures:
     """Fill one `Figures`. Costs microseconds per pool and per client."""
     clients: Counter[tuple[str, str, str]] = Counter()
@@ -94,6 +96,17 @@ def read_figures(
         pinned_clients=pinned,
         replans=statements["replanned"],
         loop_lag=loop_lag,
+        failovers={
+            (each.cluster, result): each.counts[result]
+            for each in failovers
+            for result in FAILOVER_RESULTS
+        },
+        failover_duration_s={
+            each.cluster: each.last_duration_s
+            for each in failovers
+            if each.last_duration_s is not None
+        },
+        split_brain={each.cluster: each.split_brain for each in failovers},
     )
 
 

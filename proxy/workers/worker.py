@@ -46,6 +46,9 @@ from proxy.config import (
     source_of,
 )
 from proxy.console import HttpEndpoint, StatusPage, render_status
+from proxy.failover import Event, EventLog, Failover, Hands
+from proxy.failover import Rules as FailoverRules
+from proxy.failover import Terms as FailoverTerms
 from proxy.pool import NodePlace, Reservoir
 from proxy.relay import About, Client, Ended, Link, Pool, Relay, Server
 from proxy.server import AskedPassword, Passwords, Place
@@ -115,11 +118,11 @@ class Worker:
             clock=clock,
         )
         self._monitors: dict[str, Monitor] = {}
+        self._failovers: dict[str, Failover] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
+        self._events = EventLog(time.time)
         for name, cluster in config.clusters.items():
-            self._monitors[name] = new_monitor(
-                name, cluster, config.monitor_login(name), self._passwords, self._publish
-            )
+            self._watch_over(name, cluster)
         self._clock_task: asyncio.Task[None] | None = None
         self._loop_lag = LoopLag(loop)
         self._observer = Observer(self._relay, self._reservoir, lambda: self._config)
@@ -171,9 +174,9 @@ class Worker:
             await self._http.start()
             facts["http"] = f"{http.host}:{self._http.port}"
         self._loop.add_reader(self._relay.fileno(), self._relay.poll)
-        for name, monitor in self._monitors.items():
+        for name in self._monitors:
             self._publish_unasked(name)
-            self._watching[name] = self._loop.create_task(monitor.run())
+            self._watching[name] = self._loop.create_task(self._watch(name))
         self._clock_task = self._loop.create_task(self._keep_time())
         self._loop_lag.start()
         self._observer.start()
@@ -224,7 +227,7 @@ class Worker:
             self._directory.close()
         self._directory = directory
         for name in set(self._monitors) - set(config.clusters):
-            del self._monitors[name]
+            del self._monitors[name], self._failovers[name]
             self._watching.pop(name).cancel()
             self._reservoir.publish(name, ())
         for name, cluster in config.clusters.items():
@@ -232,7 +235,7 @@ class Worker:
             if not is_same or before.monitor_login(name) != config.monitor_login(name):
                 self._watch_anew(name, cluster)
             elif not same_tcp:
-                self._publish(self._monitors[name].view)
+                self._failovers[name].see(self._monitors[name].view)
         self._reservoir.adopt()
         listen = (
             "host",
@@ -273,14 +276,41 @@ class Worker:
         serving = cast_nodes(self._monitors[cluster].view, serve_from)
         return next((node.address for node, part in serving if part == "primary"), None)
 
+    def _watch_over(self, name: str, cluster: Cluster) -> None:
+        """A cluster's monitor, and who acts on what it sees; both know what those before knew."""
+        before = self._monitors.get(name)
+        login = probe_login(cluster, self._config.monitor_login(name), self._passwords)
+        if name in self._failovers:
+            self._failovers[name].adopt(read_failover(cluster), login)
+        else:
+            hands = Hands(self._publish, self._cut, self._count_servers)
+            self._failovers[name] = Failover(
+                name,
+                read_failover(cluster),
+                login,
+                hands,
+                events=self._events,
+                clock=time.monotonic,
+            )
+        failover = self._failovers[name]
+        self._monitors[name] = new_monitor(
+            name, cluster, login, failover.see, None if before is None else before.view
+        )
+        failover.watch(self._monitors[name])
+
     def _watch_anew(self, name: str, cluster: Cluster) -> None:
-        """Another monitor for a cluster that has changed; lines keep their pools until it knows."""
+        """A cluster has changed."""
         if name in self._watching:
             self._watching[name].cancel()
-        login = self._config.monitor_login(name)
-        self._monitors[name] = new_monitor(name, cluster, login, self._passwords, self._publish)
-        self._publish_unasked(name)
-        self._watching[name] = self._loop.create_task(self._monitors[name].run())
+        self._watch_over(name, cluster)
+        self._failovers[name].see(self._monitors[name].view)
+        self._watching[name] = self._loop.create_task(self._watch(name))
+
+    async def _watch(self, name: str) -> None:
+        """Task: watch a cluster and act, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._monitors[name].run())
+            group.create_task(self._failovers[name].run())
 
     async def stop(self, *, patience_s: float | None) -> None:
         """Accept nobody any more, let transactions finish, then close everything.
@@ -410,13 +440,16 @@ class Worker:
             return
         make_place = self._places[view.name]
         cluster = self._config.clusters[view.name]
+        primary = view.primary_node
+        # While there is none to fall behind, a replica without a receiver is as fresh as any.
+        lets_stale_read = primary is None or primary.state != "up"
         nodes = tuple(
             NodePlace(
                 node.name,
                 make_place(node.address),
                 part,
                 node.address.roles,
-                node.state in ("up", "suspect") and not node.stale,
+                node.state in ("up", "suspect") and (lets_stale_read or not node.stale),
                 room_of(node, cluster),
             )
             for node, part in cast_nodes(view, cluster.serve_from)
@@ -427,6 +460,20 @@ class Worker:
         """Where no role decides, nodes serve before the first probe has ended."""
         if self._config.clusters[name].serve_from != "primary":
             self._publish(self._monitors[name].view)
+
+    def _cut(self, cluster: str, node: str, reason: str) -> None:
+        """End every server connection to a node: whoever uses one gets an error and goes on."""
+        if self._config.clusters[cluster].serve_from != "primary":
+            return
+        for server in self._reservoir.servers_on(cluster, node):
+            server.lose(reason.encode())
+
+    def _count_servers(self, cluster: str, node: str) -> int:
+        return len(self._reservoir.servers_on(cluster, node))
+
+    def events(self) -> list[Event]:
+        """What was decided about clusters, when and why; oldest first."""
+        return self._events.read()
 
     def why_not_ready(self) -> str | None:
         """None while it accepts clients and every cluster has a primary, else what is missing."""
@@ -451,6 +498,7 @@ class Worker:
             client_limit=self._config.listen.max_client_conn,
             pins=self._pins.read(),
             loop_lag=self._loop_lag.read(),
+            failovers=list(self._failovers.values()),
         )
 
     def status(self) -> dict[str, object]:
@@ -683,23 +731,38 @@ def ask_password(cluster: Cluster, user: str, passwords: Passwords) -> AskedPass
     return AskedPassword(passwords, source)
 
 
-def new_monitor(
-    name: str,
-    cluster: Cluster,
-    whom: tuple[str, Secret | None],
-    passwords: Passwords,
-    publish: Callable[[ClusterView], None],
-) -> Monitor:
-    """The monitor of one cluster. whom: user and password it asks as."""
+def probe_login(
+    cluster: Cluster, whom: tuple[str, Secret | None], passwords: Passwords
+) -> ProbeLogin:
+    """How the monitor logs in to the nodes of a cluster. whom: user and password it asks as."""
     user, password = whom
-    login = ProbeLogin(
+    return ProbeLogin(
         user,
         str(password or "") or ask_password(cluster, user, passwords) or "",
         cluster.monitor.dbname,
         cluster.server.tls,
     )
+
+
+def new_monitor(
+    name: str,
+    cluster: Cluster,
+    login: ProbeLogin,
+    publish: Callable[[ClusterView], None],
+    known: ClusterView | None,
+) -> Monitor:
+    """The monitor of one cluster. known: what the one before it saw last."""
     nodes = [
-        NodeAddress(node.name, node.host, node.port, node.weight, node.zone, node.roles)
+        NodeAddress(
+            node.name,
+            node.host,
+            node.port,
+            node.weight,
+            node.zone,
+            node.roles,
+            node.priority,
+            (node.replication_host or node.host, node.replication_port or node.port),
+        )
         for node in cluster.nodes
     ]
     return Monitor(
@@ -709,4 +772,25 @@ def new_monitor(
         interval_s=cluster.monitor.interval,
         timeout_s=cluster.monitor.timeout,
         publish=publish,
+        known=known,
+    )
+
+
+def read_failover(cluster: Cluster) -> FailoverTerms:
+    """What is to be done when the primary of a cluster is gone."""
+    asked = cluster.failover
+    return FailoverTerms(
+        promotes=asked.mode == "promote",
+        rules=FailoverRules(
+            after_s=asked.after,
+            starting_after_s=max(asked.after, asked.starting_after),
+            min_interval_s=asked.min_interval,
+            max_loss_bytes=asked.max_loss_bytes,
+        ),
+        dry_run=asked.dry_run,
+        fence=asked.fence,
+        drain_timeout_s=asked.drain_timeout,
+        on_promote=asked.on_promote,
+        on_demote=asked.on_demote,
+        hook_timeout_s=asked.hook_timeout,
     )

@@ -198,10 +198,10 @@ WHOLE = {
     ),
     "promotion": (
         "clusters:\n  main:\n    nodes: [{host: h}]\n    failover:\n      mode: promote\n"
-        "databases: {d: {cluster: main}}\n",
+        "      proxies: 2\ndatabases: {d: {cluster: main}}\n",
         [
-            "f.yaml:5: clusters.main.failover.mode: promote is not available in this version; "
-            "write follow and let something else promote"
+            "f.yaml:5: clusters.main.failover.mode: 2 proxies would each promote on their own; "
+            "write follow in all but one of them, and proxies: 1 in that one"
         ],
     ),
     "a database without a cluster": (

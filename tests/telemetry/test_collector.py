@@ -119,7 +119,7 @@ def test_the_contract_s_metric_is_there_with_its_labels(
 
 def test_metrics_of_features_to_come_are_not_there() -> None:
     names = set(families_of(a_busy_proxy()))
-    assert not names & {"pgweir_routed", "pgweir_failovers"}
+    assert not names & {"pgweir_routed"}
 
 
 def test_every_name_begins_with_our_prefix() -> None:

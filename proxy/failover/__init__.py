@@ -1,0 +1,23 @@
+"""Who is to be the primary, and how does it become so? Promotion, switchover, fencing.
+
+Five nouns. A `Decision` (pure) is what follows from a picture of the cluster, with its sentence of
+reason. An order is SQL that tells one node something. `Failover` is the driver of one cluster: it
+stands between its monitor and those who use the picture, holds them while roles change, and carries
+decisions out. An `Event` is what was decided, when and why. A lease decides which of several
+proxies may promote.
+"""
+
+from proxy.failover.decision import Decision, Rules, decide
+from proxy.failover.driver import Failover, Hands, Terms
+from proxy.failover.events import Event, EventLog
+
+__all__ = [
+    "Decision",
+    "Event",
+    "EventLog",
+    "Failover",
+    "Hands",
+    "Rules",
+    "Terms",
+    "decide",
+]

@@ -1,0 +1,444 @@
+"""Stands between the monitor of one cluster and those who use its picture, and acts on it.
+
+The monitor says what is; `decide` says what is to be done; this does it. While roles are being
+changed nobody is served by a primary: what waits goes on waiting (`_held`). It is told of every
+new picture (`see`) and has one task (`run`).
+
+The way of a promotion: hold; cut every connection to the old primary, so that nothing is
+acknowledged there any more; promote; wait until the new primary takes writes on a higher timeline
+and the monitor has seen it; release; lead the other replicas to it. Everything up to the first
+command may be called off; from then on it is finished, or reported.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import asyncpg
+
+from proxy.cluster import ClusterView, Monitor, NodeView, ProbeLogin, diagnose, dial
+from proxy.failover import orders
+from proxy.failover.decision import Decision, Rules, claimants, decide, received
+from proxy.failover.events import EventLog, Kind
+from proxy.failover.hooks import run_hook
+
+_log = logging.getLogger("pgweir.failover")
+
+_LOOK_AGAIN_S = 0.05
+# While the primary is in trouble, replicas are asked this often what they know of it.
+_ASK_REPLICAS_S = 0.2
+_DIAL_S = 5.0
+_PROMOTE_S = 60.0
+_SEEN_S = 10.0
+_FOLLOW_S = 60.0
+_FENCE_AGAIN_S = 5.0
+
+# What goes wrong with a node that is told something.
+_FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, orders.OrderFailed)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the operator has asked for; see `failover` in the configuration.
+
+    promotes: whether this proxy promotes at all.
+    """
+
+    promotes: bool = False
+    rules: Rules = field(default_factory=Rules)
+    dry_run: bool = False
+    fence: bool = False
+    drain_timeout_s: float = 10.0
+    on_promote: tuple[str, ...] = ()
+    on_demote: tuple[str, ...] = ()
+    hook_timeout_s: float = 60.0
+
+
+@dataclass(slots=True)
+class Hands:
+    """What is done to the proxy's own traffic.
+
+    serve: use this picture from now on. cut: end all server connections to a node, with a reason.
+    count_servers: how many there are, also those that go when they are free.
+    """
+
+    serve: Callable[[ClusterView], None]
+    cut: Callable[[str, str, str], None]
+    count_servers: Callable[[str, str], int]
+
+
+class Failover:
+    """One cluster's. `watch` gives it its monitor; then `run` it until cancelled.
+
+    clock: as the monitor's.
+    """
+
+    def __init__(
+        self,
+        cluster: str,
+        terms: Terms,
+        login: ProbeLogin,
+        hands: Hands,
+        *,
+        events: EventLog,
+        clock: Callable[[], float],
+    ) -> None:
+        self.cluster = cluster
+        self._terms = terms
+        self._login = login
+        self._hands = hands
+        self._events = events
+        self._clock = clock
+        self._monitor: Monitor | None = None
+        self._news = asyncio.Event()
+        self._held: str | None = None
+        self._said: tuple[str, str] | None = None
+        self._primary: str | None = None
+        self._last_promotion_at: float | None = None
+        self._orders: set[asyncio.Task[None]] = set()
+        self._changing_roles = asyncio.Lock()
+        self._fenced_at: dict[str, float] = {}
+        self._split: frozenset[str] = frozenset()
+        # By result: promoted, switched_over, failed, dry_run.
+        self.counts: Counter[str] = Counter()
+        self.last_duration_s: float | None = None
+
+    def watch(self, monitor: Monitor) -> None:
+        """Act on this monitor's picture."""
+        self._monitor = monitor
+
+    def adopt(self, terms: Terms, login: ProbeLogin) -> None:
+        """The configuration has changed."""
+        self._terms, self._login = terms, login
+        self._news.set()
+
+    @property
+    def view(self) -> ClusterView:
+        """The newest picture."""
+        assert self._monitor is not None, "no monitor"  # noqa: S101 -- wired before it runs
+        return self._monitor.view
+
+    @property
+    def split_brain(self) -> int:
+        """How many nodes take writes that must not."""
+        return len(self._split)
+
+    # --- what the monitor sees -----------------------------------------------------------------
+
+    def see(self, view: ClusterView) -> None:
+        """A new picture: pass it on, without the primary while roles are being changed."""
+        self._note_primary(view)
+        self._note_split(view)
+        self._pass_on(view)
+        self._news.set()
+
+    def _pass_on(self, view: ClusterView) -> None:
+        if self._held is not None:
+            view = replace(view, primary=None, reason=self._held)
+        self._hands.serve(view)
+
+    def _note_primary(self, view: ClusterView) -> None:
+        if view.primary is None or view.primary == self._primary:
+            return
+        before, self._primary = self._primary, view.primary
+        self._note("primary", view.primary, f"{view.primary} is the primary: {view.reason}")
+        if before is not None:
+            # Whatever still runs there must not be acknowledged beside the new primary.
+            self._hands.cut(self.cluster, before, f"{view.primary} is the primary now")
+
+    def _note_split(self, view: ClusterView) -> None:
+        """Two nodes that take writes are the worst that can happen: it is said loudly."""
+        winner = view.primary_node
+        others = claimants(view, winner) if winner is not None else []
+        split = frozenset(node.name for node in others if not node.read_only)
+        for name in sorted(split - self._split):
+            self._note(
+                "fencing",
+                name,
+                f"split brain: {name} takes writes although {view.primary} is the primary;"
+                " what is written there is lost for the others",
+                level=logging.ERROR,
+            )
+        for name in sorted(self._split - split):
+            self._note("fencing", name, f"{name} takes no writes beside the primary any more")
+        self._split = split
+
+    # --- the task ------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Decide and act until cancelled; leaves no task behind."""
+        try:
+            while True:
+                try:
+                    await self._turn()
+                except Exception:  # noqa: BLE001 -- top of a task: a bug must not end the watch
+                    _log.exception("failover of cluster %s failed", self.cluster)
+                    await asyncio.sleep(1.0)
+        finally:
+            for task in self._orders:
+                task.cancel()
+            if self._orders:
+                await asyncio.wait(self._orders)
+
+    async def _turn(self) -> None:
+        self._news.clear()
+        view = self.view
+        self._fence(view)
+        if not self._terms.promotes or self._changing_roles.locked():
+            await self._until_news(self._clock() + _FENCE_AGAIN_S)
+            return
+        decision = decide(view, self._clock(), self._terms.rules, self._last_promotion_at)
+        self._say(decision)
+        if decision.verb == "rest":
+            await self._until_news(self._clock() + _FENCE_AGAIN_S)
+        elif decision.verb == "promote" and not self._terms.dry_run:
+            async with self._changing_roles:
+                await self._replace(decision)
+        else:
+            self._ask_replicas(view)
+            await self._until_news(self._clock() + _LOOK_AGAIN_S)
+
+    async def _until_news(self, until: float) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, until - self._clock())):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    def _say(self, decision: Decision) -> None:
+        """A decision is told when it is another than before."""
+        said = (decision.verb, decision.reason)
+        if said == self._said:
+            return
+        was, self._said = self._said, said
+        if decision.verb == "rest":
+            if was is not None and was[0] in ("wait", "refuse"):
+                self._note("decision", decision.node, f"nothing to do: {decision.reason}")
+            return
+        would = self._terms.dry_run and decision.verb == "promote"
+        if would:
+            self.counts["dry_run"] += 1
+        words = f"would promote {decision.node}" if would else _WORDS[decision.verb]
+        self._note(
+            "decision",
+            decision.node or decision.lost,
+            f"{words}: {decision.reason}" if would or not decision.node else decision.reason,
+            level=logging.INFO if decision.verb == "wait" else logging.WARNING,
+        )
+
+    def _ask_replicas(self, view: ClusterView) -> None:
+        """What the replicas know of a lost primary is wanted now, not at their next turn."""
+        now = self._clock()
+        for node in view.nodes:
+            is_old = now - (node.sampled_at or 0.0) >= _ASK_REPLICAS_S
+            if node.role == "replica" and node.state == "up" and is_old:
+                assert self._monitor is not None  # noqa: S101 -- wired before it runs
+                self._monitor.poke(node.name)
+
+    # --- a promotion ---------------------------------------------------------------------------
+
+    async def _replace(self, decision: Decision) -> None:
+        """Let a replica take the place of the dead primary."""
+        view = self.view
+        assert decision.node is not None and decision.lost is not None  # noqa: S101 -- it is what `promote` means
+        node, lost = view.node(decision.node), view.node(decision.lost)
+        began = lost.failing_since or self._clock()
+        self._last_promotion_at = self._clock()
+        try:
+            async with self._holding(f"{node.name} is being promoted"):
+                self._hands.cut(self.cluster, lost.name, f"{lost.name} is gone")
+                timeline = await self._promote(node, lost.timeline or 0)
+                await self._until_primary(node.name)
+        except (*_FAILURES, TimeoutError) as failed:
+            self._failed(f"promoting {node.name} failed: {_told(failed)}", node.name)
+            return
+        self._promoted(
+            node, lost, timeline=timeline, began=began, result="promoted", reason=decision.reason
+        )
+
+    def _promoted(
+        self,
+        node: NodeView,
+        old: NodeView,
+        *,
+        timeline: int,
+        began: float,
+        result: str,
+        reason: str,
+    ) -> None:
+        """It is done: count it, say it, and see to the others."""
+        now = self._clock()
+        self.counts[result] += 1
+        self.last_duration_s = now - began
+        loss = max(0, (old.insert_lsn or 0) - received(node))
+        lost = (
+            f"; {loss} bytes of WAL are known to be lost" if result == "promoted" and loss else ""
+        )
+        kind: Kind = "promotion" if result == "promoted" else "switchover"
+        self._note(
+            kind,
+            node.name,
+            f"{node.name} takes writes on timeline {timeline}, {now - began:.2f} s after"
+            f" {old.name} {'failed' if kind == 'promotion' else 'was to be replaced'}{lost}",
+            level=logging.WARNING,
+        )
+        facts = self._facts(node, old, timeline, kind, reason)
+        self._spawn(self._run_hook("on_promote", self._terms.on_promote, node, facts))
+        self._spawn(self._run_hook("on_demote", self._terms.on_demote, old, facts))
+
+    async def _promote(self, node: NodeView, timeline: int) -> int:
+        """Promote a node, and begin to lead the others to it. Result: its timeline."""
+        async with self._connection(node) as connection:
+            await orders.allow_writes(connection)
+            promoted = await orders.promote(connection, timeline, _PROMOTE_S)
+        for other in self.view.nodes:
+            if other.name != node.name and other.in_recovery and other.state == "up":
+                self._spawn(self._lead(other, node, promoted))
+        return promoted
+
+    async def _until_primary(self, name: str) -> None:
+        """Wait until the monitor sees this node as the primary."""
+        assert self._monitor is not None  # noqa: S101 -- wired before it runs
+        async with asyncio.timeout(_SEEN_S):
+            while self.view.primary != name:
+                self._news.clear()
+                self._monitor.poke(name)
+                await self._until_news(self._clock() + _LOOK_AGAIN_S)
+
+    @asynccontextmanager
+    async def _holding(self, why: str) -> AsyncIterator[None]:
+        """For a block: nobody is served by a primary; who waits goes on waiting."""
+        self._held = f"roles are being changed: {why}"
+        self._pass_on(self.view)
+        try:
+            yield
+        finally:
+            self._held = None
+            self._pass_on(self.view)
+
+    def _failed(self, sentence: str, node: str) -> None:
+        self.counts["failed"] += 1
+        self._note("promotion", node, sentence, level=logging.ERROR)
+
+    # --- the other nodes -----------------------------------------------------------------------
+
+    async def _lead(self, replica: NodeView, primary: NodeView, timeline: int) -> None:
+        """Task: let a replica stream from the new primary, and see that it does."""
+        host, port = primary.address.replication
+        try:
+            async with self._connection(replica) as connection:
+                upstream = await orders.read_upstream(connection)
+                if upstream.slot:
+                    async with self._connection(primary) as at_primary:
+                        await orders.make_slot(at_primary, upstream.slot)
+                await orders.follow(connection, upstream, host, port)
+                await orders.until_streaming(connection, timeline, _FOLLOW_S)
+        except TimeoutError:
+            reason = f"{replica.name} does not stream from {primary.name}: it is left out"
+        except _FAILURES as failed:
+            reason = f"{replica.name} cannot be led to {primary.name}: {_told(failed)}"
+        else:
+            self._note("replica", replica.name, f"{replica.name} streams from {primary.name}")
+            self._poke(replica.name)
+            return
+        self._note("replica", replica.name, reason, level=logging.WARNING)
+
+    def _fence(self, view: ClusterView) -> None:
+        """Keep a former primary from taking writes, where that is wanted."""
+        if not self._terms.fence:
+            return
+        now = self._clock()
+        for name in self._split:
+            if now - self._fenced_at.get(name, -_FENCE_AGAIN_S) >= _FENCE_AGAIN_S:
+                self._fenced_at[name] = now
+                self._spawn(self._forbid_writes(view.node(name)))
+
+    async def _forbid_writes(self, node: NodeView) -> None:
+        """Task: make a node read-only and end its clients."""
+        try:
+            async with self._connection(node) as connection:
+                await orders.forbid_writes(connection)
+        except (*_FAILURES, TimeoutError) as failed:
+            self._note(
+                "fencing",
+                node.name,
+                f"{node.name} cannot be made read-only: {_told(failed)}",
+                level=logging.ERROR,
+            )
+            return
+        self._note("fencing", node.name, f"{node.name} was made read-only, its clients were ended")
+        self._poke(node.name)
+
+    # --- small things --------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _connection(self, node: NodeView) -> AsyncIterator[Any]:
+        async with asyncio.timeout(_DIAL_S):
+            connection = await dial(node.address, self._login)
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+
+    async def _run_hook(
+        self, name: str, command: tuple[str, ...], node: NodeView, facts: Mapping[str, str]
+    ) -> None:
+        """Task: a command of the operator's."""
+        if not command:
+            return
+        facts = {**facts, "PGWEIR_EVENT": name}
+        went_wrong = await run_hook(command, facts, self._terms.hook_timeout_s)
+        if went_wrong is None:
+            self._note("hook", node.name, f"{name} succeeded for {node.name}")
+        else:
+            sentence = f"{name} {went_wrong}"
+            self._note("hook", node.name, sentence, level=logging.ERROR)
+
+    def _facts(
+        self, node: NodeView, old: NodeView, timeline: int, kind: Kind, reason: str
+    ) -> dict[str, str]:
+        """What a hook learns. The address of each is the one that others replicate from."""
+        facts = {"CLUSTER": self.cluster, "KIND": kind, "TIMELINE": str(timeline), "REASON": reason}
+        for word, each in (("PRIMARY", node), ("OLD_PRIMARY", old)):
+            host, port = each.address.replication
+            facts |= {word: each.name, f"{word}_HOST": host, f"{word}_PORT": str(port)}
+        return {f"PGWEIR_{key}": value for key, value in facts.items()}
+
+    def _poke(self, node: str) -> None:
+        if self._monitor is not None:
+            self._monitor.poke(node)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._orders.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._orders.discard(task)
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            _log.error("an order of cluster %s failed", self.cluster, exc_info=bug)
+
+    def _note(
+        self, kind: Kind, node: str | None, sentence: str, *, level: int = logging.INFO
+    ) -> None:
+        """Log something and remember it."""
+        facts = {"cluster": self.cluster, "kind": kind, "node": node}
+        _log.log(level, "%s", sentence, extra={"facts": facts})
+        alarming = level >= logging.WARNING
+        self._events.add(self.cluster, kind, node, sentence, is_alarming=alarming)
+
+
+_WORDS = {"wait": "waiting", "refuse": "nobody is promoted", "promote": "promoting"}
+
+
+def _told(failed: BaseException) -> str:
+    """One line, without what an asyncio timeout does not say."""
+    if isinstance(failed, TimeoutError):
+        return "it did not answer in time"
+    if isinstance(failed, Exception):
+        return str(failed) if isinstance(failed, orders.OrderFailed) else diagnose(failed)[1]
+    return type(failed).__name__

@@ -1,0 +1,162 @@
+"""What a node is told when roles change: promote, follow, take no writes. SQL over asyncpg.
+
+Each function takes a connection of the monitor's user and does one thing. What PostgreSQL refuses,
+it refuses with its own words: they are what an operator needs to grant a right.
+
+Every name is qualified, because the search path is the role's and not ours.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.cluster import APPLICATION_NAME
+from proxy.cluster.conninfo import has_many_hosts, lead_to, parse_conninfo
+
+_LOOK_AGAIN_S = 0.02
+# A startup process that sleeps for wal_retrieve_retry_interval tries at once when it is woken.
+_WAKE_S = 0.25
+
+_TIMELINE = """
+SELECT pg_catalog.pg_is_in_recovery() AS in_recovery,
+       CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN
+         ('x' || pg_catalog.substr(
+            pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8)
+         )::pg_catalog.bit(32)::pg_catalog.int8
+       END AS timeline
+"""
+_RECEIVER = """
+SELECT w.status, w.received_tli AS timeline FROM pg_catalog.pg_stat_wal_receiver w
+"""
+_UPSTREAM = """
+SELECT pg_catalog.current_setting('primary_conninfo') AS conninfo,
+       pg_catalog.current_setting('primary_slot_name') AS slot
+"""
+_CLIENTS = """
+SELECT a.pid FROM pg_catalog.pg_stat_activity a
+ WHERE a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()
+   AND a.application_name <> $1
+"""
+_FORBIDDEN = """
+SELECT true FROM pg_catalog.pg_settings s
+ WHERE s.name = 'default_transaction_read_only' AND s.setting = 'on'
+   AND s.sourcefile LIKE '%postgresql.auto.conf'
+"""
+# Not before it has committed a transaction id is it known to take writes. It waits for no standby:
+# those that it would wait for have not been told of it yet.
+_WRITE = """
+BEGIN READ WRITE;
+SET LOCAL synchronous_commit = local;
+SELECT pg_catalog.txid_current();
+COMMIT
+"""
+
+
+class OrderFailed(Exception):  # noqa: N818 -- a fact about a node, not an error of ours
+    """A node did not do what it was told. Says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where a replica streams from: its connection string, and the slot it asks for, or ''."""
+
+    conninfo: str
+    slot: str
+
+
+async def promote(connection: Any, timeline: int, limit_s: float) -> int:
+    """Make a standby the primary, and wait until it takes writes. Result: its new timeline.
+
+    timeline: the one it leaves. Raises OrderFailed, and what asyncpg raises.
+    """
+    # Without `wait`: it would look only ten times a second.
+    if not await connection.fetchval("SELECT pg_catalog.pg_promote(wait => false)"):
+        raise OrderFailed("pg_promote could not signal the server")
+    async with asyncio.timeout(limit_s):
+        while True:
+            row = await connection.fetchrow(_TIMELINE)
+            if not row["in_recovery"]:
+                break
+            await asyncio.sleep(_LOOK_AGAIN_S)
+    if row["timeline"] <= timeline:
+        raise OrderFailed(f"it is on timeline {row['timeline']}, which is not above {timeline}")
+    await connection.execute(_WRITE)
+    return int(row["timeline"])
+
+
+async def read_upstream(connection: Any) -> Upstream:
+    """Where a replica streams from."""
+    row = await connection.fetchrow(_UPSTREAM)
+    return Upstream(row["conninfo"], row["slot"])
+
+
+async def follow(connection: Any, upstream: Upstream, host: str, port: int) -> None:
+    """Let a replica stream from another address, by everything else it has been told.
+
+    Raises OrderFailed where its connection string cannot be understood.
+    """
+    conninfo = lead_to(upstream.conninfo, host, port)
+    if conninfo is None and not has_many_hosts(parse_conninfo(upstream.conninfo)):
+        raise OrderFailed("its primary_conninfo is not of the form key=value")
+    if conninfo is not None and conninfo != upstream.conninfo:
+        await connection.execute(f"ALTER SYSTEM SET primary_conninfo = {quote_literal(conninfo)}")
+    await reload(connection)
+
+
+async def until_streaming(connection: Any, timeline: int, limit_s: float) -> None:
+    """Wait until a replica streams this timeline. Raises TimeoutError."""
+    clock = asyncio.get_running_loop().time
+    wake_at = clock() + _WAKE_S
+    async with asyncio.timeout(limit_s):
+        while True:
+            row = await connection.fetchrow(_RECEIVER)
+            if row is not None and (row["status"], row["timeline"]) == ("streaming", timeline):
+                return
+            if clock() >= wake_at:
+                wake_at = clock() + _WAKE_S
+                await reload(connection)
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+async def make_slot(connection: Any, name: str) -> None:
+    """Let the primary keep WAL for a replica that asks for a slot of this name."""
+    known = "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1"
+    if not await connection.fetchval(known, name):
+        await connection.fetchval(
+            "SELECT pg_catalog.pg_create_physical_replication_slot($1, true)", name
+        )
+
+
+async def forbid_writes(connection: Any) -> None:
+    """Let new transactions be read-only unless they insist, and end all clients.
+
+    It is all that SQL can do to a primary; a transaction may still say READ WRITE.
+    """
+    await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+    await reload(connection)
+    await end_clients(connection)
+
+
+async def allow_writes(connection: Any) -> None:
+    """Take `forbid_writes` back; what the operator wrote in postgresql.conf stays."""
+    if await connection.fetchval(_FORBIDDEN):
+        await connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+        await reload(connection)
+
+
+async def end_clients(connection: Any) -> int:
+    """End every session of a client but the monitor's. Result: how many there were."""
+    pids = [row["pid"] for row in await connection.fetch(_CLIENTS, APPLICATION_NAME)]
+    for pid in pids:
+        await connection.fetchval("SELECT pg_catalog.pg_terminate_backend($1)", pid)
+    return len(pids)
+
+
+async def reload(connection: Any) -> None:
+    """Let it read its configuration again."""
+    await connection.fetchval("SELECT pg_catalog.pg_reload_conf()")
+
+
+def quote_literal(text: str) -> str:
+    """Quote a value for ALTER SYSTEM, which takes no parameters."""
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,239 @@
+"""The primary dies under load: the clients see a pause, and nothing that was acknowledged is lost.
+
+One cluster with a synchronous standby and one proxy serve all tests; what a test kills, it leaves
+rebuilt as a replica of whoever is primary then.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import asyncpg
+import pytest
+
+from proxy.embedded import StopMode
+from tests.faults.wire import wire_to
+from tests.fixtures.pgweir import Pgweir, configuration, running
+from tests.fixtures.postgres import (
+    DATABASE,
+    Background,
+    Postgres,
+    PostgresCluster,
+    start_replicated,
+)
+from tests.live.appending import TABLE, Notes, appending, check
+
+CLIENTS = 32
+READ_ONLY = "demo_ro"
+# Whoever is primary waits for one of the other two.
+SYNCHRONOUS = "ANY 1 (db1, db2, db3)"
+
+Setting = dict[str, Any]
+
+
+def promoting(**changes: Any) -> Setting:
+    """Settings of a proxy that promotes, and may do so again at once."""
+    failover = {"mode": "promote", "min_interval": 0, **changes}
+    return {
+        "clusters": {"main": {"failover": failover}},
+        "log": {"level": "info"},
+        "databases": {
+            DATABASE: {"cluster": "main", "pool_size": 8},
+            READ_ONLY: {"cluster": "main", "dbname": DATABASE, "pool_size": 4},
+        },
+        "routes": [{"match": {"database": READ_ONLY}, "to": "replica"}],
+    }
+
+
+@dataclass
+class Arena:
+    """A cluster, and a proxy that promotes its replicas. told: what its hooks learnt."""
+
+    cluster: PostgresCluster
+    weir: Pgweir
+    told: Path
+
+    @property
+    def primary(self) -> Postgres:
+        """Whoever takes writes, as the nodes themselves say."""
+        return self.primary_among(
+            [node for node in self.cluster.nodes if node.node.pid is not None]
+        )
+
+    @staticmethod
+    def primary_among(nodes: list[Postgres]) -> Postgres:
+        return next(node for node in nodes if not node.value("SELECT pg_is_in_recovery()"))
+
+    def until_settled(self) -> None:
+        """Wait until the proxy sees a primary and two replicas that stream from it."""
+
+        def settled() -> bool:
+            nodes = [node for node in self.cluster.nodes if node.node.pid is not None]
+            streams = self.primary.value(
+                "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+            )
+            replicas = self.weir.metric("pgweir_node_role", role="replica")
+            up = self.weir.metric("pgweir_node_up")
+            return (len(nodes), streams, replicas, up) == (3, 2, 2, 3)
+
+        self.weir.wait_until(settled, 30.0)
+
+    def rebuild(self, *nodes: Postgres) -> None:
+        """Make replicas of nodes that were left behind."""
+        for node in nodes:
+            self.cluster.rebuild(node)
+        self.until_settled()
+
+    def promoted(self) -> float:
+        return self.weir.metric("pgweir_failovers_total", result="promoted")
+
+    async def load_through(self, fault: Callable[[], None]) -> Notes:
+        """Let clients append, do something to the cluster, and wait until all can append again."""
+        self.primary.execute(f"DROP TABLE IF EXISTS appended; {TABLE}")
+        async with appending(self.weir.dsn(), CLIENTS) as appender:
+            await appender.until_acknowledged(3)
+            await asyncio.to_thread(fault)
+            await appender.until_acknowledged(3, limit_s=60.0)
+        return appender.notes
+
+
+@pytest.fixture(scope="module")
+def replicated(postgres_background: Background) -> Iterator[PostgresCluster]:
+    cluster = start_replicated(postgres_background, replicas=2, synchronous=SYNCHRONOUS)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(scope="module")
+def arena(replicated: PostgresCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    folder = tmp_path_factory.mktemp("failover")
+    told = folder / "told"
+    hook = ["sh", "-c", f'echo "$PGWEIR_EVENT $PGWEIR_PRIMARY $PGWEIR_OLD_PRIMARY" >> {told}']
+    changes = promoting(fence=True, on_promote=hook, on_demote=hook)
+    with running(configuration(*replicated.nodes, **changes), folder) as weir:
+        yield Arena(replicated, weir, told)
+
+
+FAULTS: dict[str, Callable[[Postgres], None]] = {
+    "kill -9": lambda node: node.kill(),
+    "immediate shutdown": lambda node: node.stop(StopMode.IMMEDIATE),
+    "fast shutdown": lambda node: node.stop(StopMode.FAST),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+async def test_a_dead_primary_costs_its_clients_a_pause_and_nothing_acknowledged(
+    arena: Arena, fault: Callable[[Postgres], None]
+) -> None:
+    arena.until_settled()
+    old, before = arena.primary, arena.promoted()
+    notes = await arena.load_through(lambda: fault(old))
+    new = arena.primary
+    assert new.name != old.name
+    assert arena.promoted() == before + 1
+    assert notes.disconnected == 0
+    assert set(notes.errors) <= {"08006", "08007"}
+    history = check(notes, new)
+    assert history.is_clean, history
+    hooks = {f"{each} {new.name} {old.name}" for each in ("on_promote", "on_demote")}
+    arena.weir.wait_until(lambda: hooks <= set(arena.told.read_text().splitlines()))
+    arena.rebuild(old)
+
+
+async def test_clients_keep_reading_and_find_again_what_was_in_their_sessions(
+    arena: Arena,
+) -> None:
+    arena.until_settled()
+    old, since = arena.primary, len(arena.weir.log)
+    reader, client, busy = [
+        await asyncpg.connect(arena.weir.dsn(database=database), ssl=False)
+        for database in (READ_ONLY, DATABASE, DATABASE)
+    ]
+    try:
+        await reader.fetchval("SELECT 1")
+        await client.execute("SET work_mem = '7MB'")
+        prepared = await client.prepare("SELECT $1::int + 1, current_setting('work_mem')")
+        assert tuple(await prepared.fetchrow(1)) == (2, "7MB")
+        await busy.execute("BEGIN")
+        await busy.fetchval("SELECT txid_current()")
+        await asyncio.to_thread(old.kill)
+        await asyncio.to_thread(arena.weir.wait_for_log, "has no primary", 20.0, since)
+        # Reads go on while nobody can write.
+        assert await reader.fetchval("SELECT pg_is_in_recovery()", timeout=30)
+        # Settings and prepared statements are there on the new primary.
+        assert tuple(await prepared.fetchrow(2, timeout=30)) == (3, "7MB")
+        assert not await client.fetchval("SELECT pg_is_in_recovery()")
+        # Who was in a transaction gets one error, and goes on.
+        with pytest.raises(asyncpg.PostgresError) as lost:
+            await busy.fetchval("SELECT 2", timeout=30)
+        assert lost.value.sqlstate == "08006"
+        await busy.execute("ROLLBACK")
+        assert await busy.fetchval("SELECT 'on'", timeout=30) == "on"
+    finally:
+        for each in (reader, client, busy):
+            await each.close()
+    arena.rebuild(old)
+
+
+async def test_a_frozen_primary_is_replaced_and_fenced_when_it_wakes_up(arena: Arena) -> None:
+    """It hangs, its sockets stay open, and it would go on where it stopped."""
+    arena.until_settled()
+    old, since = arena.primary, len(arena.weir.log)
+    try:
+        notes = await arena.load_through(old.freeze)
+        new = arena.primary_among([node for node in arena.cluster.nodes if node is not old])
+    finally:
+        old.thaw()
+    assert notes.disconnected == 0
+    # What it still did when it woke up was acknowledged to nobody.
+    history = check(notes, new)
+    assert history.is_clean, history
+    await asyncio.to_thread(arena.weir.wait_for_log, f"split brain: {old.name}", 20.0, since)
+    fenced = f"{old.name} was made read-only"
+    await asyncio.to_thread(arena.weir.wait_for_log, fenced, 20.0, since)
+    arena.weir.wait_until(lambda: arena.weir.metric("pgweir_split_brain") == 0)
+    direct = await asyncpg.connect(old.dsn(), ssl=False)
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        await direct.execute("INSERT INTO appended VALUES (0, 0)")
+    await direct.close()
+    arena.rebuild(old)
+
+
+async def test_a_proxy_that_is_cut_off_from_a_healthy_primary_promotes_nobody(
+    arena: Arena, tmp_path: Path
+) -> None:
+    arena.until_settled()
+    nodes = [arena.primary, *(node for node in arena.cluster.nodes if node != arena.primary)]
+    # Nobody is called this: the monitor's connections are cut as well.
+    with wire_to((nodes[0].host, nodes[0].port), "nobody") as wire:
+        config = configuration(cast("Postgres", wire), *nodes[1:], **promoting())
+        with running(config, tmp_path) as weir:
+            client = await asyncpg.connect(weir.dsn(), ssl=False)
+            wire.refuses = True
+            wire.cut()
+            await asyncio.to_thread(weir.wait_for_log, "waiting: db. still hears from db1", 30.0)
+            waiting = asyncio.create_task(client.fetchval("SELECT 'patient'"))
+            wire.refuses = False
+            assert await asyncio.wait_for(waiting, 30) == "patient"
+            await client.close()
+            assert weir.metric("pgweir_failovers_total") == 0
+    assert arena.primary == nodes[0]
+
+
+async def test_a_dry_run_says_what_it_would_do_and_does_nothing(
+    arena: Arena, tmp_path: Path
+) -> None:
+    arena.until_settled()
+    old, before = arena.primary, arena.promoted()
+    # It decides before the one that acts.
+    config = configuration(*arena.cluster.nodes, **promoting(dry_run=True, after="200ms"))
+    with running(config, tmp_path) as weir:
+        since = len(weir.log)
+        weir.wait_until(lambda: weir.metric("pgweir_node_role", role="replica") == 2)
+        await asyncio.to_thread(old.kill)
+        await asyncio.to_thread(weir.wait_for_log, "would promote db.: db. is gone", 30.0, since)
+        assert weir.metric("pgweir_failovers_total", result="promoted") == 0
+    arena.weir.wait_until(lambda: arena.promoted() == before + 1, 30.0)
+    arena.rebuild(old)

@@ -22,6 +22,9 @@ from proxy.cluster.lag import (
 from proxy.cluster.primacy import Choice, choose_primary
 from proxy.cluster.view import ClusterView, NodeState, NodeView, Role, Sample
 
+# `sync_state` of those that a COMMIT waits for.
+_CHOSEN = ("sync", "quorum")
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -108,7 +111,9 @@ def _look_at(node: NodeView, samples: Sequence[Sample], now: float, rules: Rules
         failure=None if latest.answered else latest.failure,
     )
     told = next((sample for sample in reversed(samples) if sample.ok), None)
-    return node if told is None else _learn(node, told, rules)
+    if told is None:
+        return node
+    return replace(_learn(node, told, rules), standbys=_standbys(node, told, samples))
 
 
 def _failing_since(node: NodeView, samples: Sequence[Sample], run: int) -> float | None:
@@ -160,8 +165,25 @@ def _learn(node: NodeView, told: Sample, rules: Rules) -> NodeView:
         standby_name=told.standby_name or node.standby_name,
         receiver_timeout_s=told.receiver_timeout_s,
         synchronous=told.synchronous,
-        standbys=told.standbys,
     )
+
+
+def _standbys(node: NodeView, told: Sample, samples: Sequence[Sample]) -> Mapping[str, str]:
+    """The standbys of a primary, of all samples kept; once synchronous, it stays that here.
+
+    When a primary dies its senders may be gone before the backend that answers the probe; and
+    what was acknowledged a moment ago may be on a standby that has just left. Without any that is
+    synchronous nothing is acknowledged, so then those before still count.
+    """
+    known: dict[str, str] = {}
+    for sample in samples:
+        if sample.ok and sample.synchronous == told.synchronous:
+            for name, state in sample.standbys.items():
+                if known.get(name) not in _CHOSEN:
+                    known[name] = state
+    if told.synchronous and not any(state in _CHOSEN for state in known.values()):
+        return {**known, **node.standbys}
+    return known
 
 
 def _first_look(

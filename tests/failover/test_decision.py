@@ -290,3 +290,24 @@ def test_what_was_acknowledged_is_not_given_up(
     gone = {each: cut_off() if each in seen else DEAD for each in ("db2", "db3")}
     story.then(2.6, db1=DEAD, **gone)
     assert (decided(story).verb == "promote") is safe
+
+
+def test_senders_that_die_before_the_last_answer_do_not_hide_who_was_synchronous() -> None:
+    story = healthy("db2")
+    names = "FIRST 1 (db2)"
+    story.then(1.4, db1=primary(1.4, synchronous=names, standbys={"db2": "sync"}))
+    story.then(1.6, db1=primary(1.6, synchronous=names, standbys={}))
+    story.then(2.6, db1=DEAD, db2=cut_off())
+    assert decided(story).verb == "promote"
+
+
+def test_a_synchronous_standby_that_has_just_left_may_have_what_was_acknowledged() -> None:
+    story = healthy("db2", "db3")
+    names = "ANY 1 (db2, db3)"
+    both = {"db2": "quorum", "db3": "quorum"}
+    story.then(1.4, db1=primary(1.4, synchronous=names, standbys=both))
+    story.then(1.6, db1=primary(1.6, synchronous=names, standbys={"db3": "quorum"}))
+    story.then(2.6, db1=DEAD, db2=DEAD, db3=cut_off())
+    assert decided(story).reason == (
+        "db1 is gone, but what was acknowledged may be on db2 only, which cannot be seen"
+    )

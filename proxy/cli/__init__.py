@@ -47,6 +47,6 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="pgweir")
+@click.version_option(__version__, "-V", "--version", prog_name="pgweir")
 def main() -> None:
     """Proxy PostgreSQL: pool connections, route statements, follow failovers."""

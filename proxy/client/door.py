@@ -11,7 +11,7 @@ import errno
 import logging
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from proxy.auth import AskedTheWay, Credential, NotAllowedError, Verifiers
@@ -65,7 +65,8 @@ class Door:
         self._verifiers = verifiers
         self._keys = Keys(relay.clients)
         self._listeners: list[socket.socket] = []
-        self._socket_paths: list[Path] = []
+        # With their inodes: who takes our place makes a new one under the same name.
+        self._socket_paths: dict[Path, int] = {}
         self._logins: set[asyncio.Task[None]] = set()
         self._lines = LimitedLog(_log, clock)
         # By cluster, too: with `auth.query` each has users of its own.
@@ -133,8 +134,20 @@ class Door:
             sock.close()
             raise
         self._listeners.append(sock)
-        self._socket_paths.append(path)
+        self._socket_paths[path] = path.stat().st_ino
         return path
+
+    def take_over(self, sockets: Iterable[socket.socket], backlog: int) -> tuple[int, Path | None]:
+        """Listen on sockets that somebody else has opened. Result: port, 0 if none, and path."""
+        port, path = 0, None
+        for sock in sockets:
+            sock.listen(backlog)
+            self._listeners.append(sock)
+            if sock.family == socket.AF_UNIX:
+                path = Path(sock.getsockname())
+            else:
+                port = sock.getsockname()[1]
+        return port, path
 
     def adopt(self, tcp: TcpOptions) -> None:
         """Accept with these options from now on."""
@@ -155,8 +168,10 @@ class Door:
             self._relay.loop.remove_reader(sock.fileno())
             sock.close()
         self._listeners.clear()
-        for path in self._socket_paths:
-            path.unlink(missing_ok=True)
+        for path, inode in self._socket_paths.items():
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == inode:
+                    path.unlink()
         self._socket_paths.clear()
         for task in (*self._logins, *self._declined):
             task.cancel()

@@ -8,6 +8,7 @@ Only `load` touches the disk.
 
 from proxy.config.access import DEFAULT_QUERY, Auth, User
 from proxy.config.availability import missing_part
+from proxy.config.change import Change, changes_between, needs_restart
 from proxy.config.databases import Database, Match, Route
 from proxy.config.elsewhere import Ldap, Oauth, Pam, is_private_url
 from proxy.config.environment import from_environment
@@ -42,6 +43,7 @@ from proxy.config.topology import (
 __all__ = [
     "DEFAULT_QUERY",
     "Auth",
+    "Change",
     "ClientTls",
     "Cluster",
     "Config",
@@ -74,6 +76,7 @@ __all__ = [
     "ServerTls",
     "TlsMode",
     "User",
+    "changes_between",
     "convert",
     "format_duration",
     "format_size",
@@ -83,6 +86,7 @@ __all__ = [
     "load",
     "missing_part",
     "missing_service",
+    "needs_restart",
     "parse",
     "parse_duration",
     "parse_size",

@@ -235,9 +235,10 @@ class Process(Section):
     user: str | None = Field(
         default=None,
         min_length=1,
-        description="Go over to this account once everything is open; for who starts as root.",
+        description="Become this account before anything is opened; for who starts as root.",
     )
     watch: bool = Field(
         default=False,
-        description="Reload when the configuration file has changed, without being asked.",
+        description="Reload when the configuration file has changed, without being asked. Files "
+        "with passwords and certificates are looked at in any case.",
     )

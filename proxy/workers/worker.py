@@ -5,11 +5,13 @@ relay talks to.
 """
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import os
+import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import proxy
@@ -35,12 +37,15 @@ from proxy.cluster import (
 )
 from proxy.config import (
     DEFAULT_QUERY,
+    Change,
     Cluster,
     Config,
     ConfigError,
+    Listen,
     Log,
     Policy,
     Secret,
+    changes_between,
     reload_secrets,
     secret_files,
     source_of,
@@ -80,6 +85,8 @@ _TICK_S = 0.1
 _TIDY_S = 1.0
 # How long a closing link may take over its last bytes.
 _LINGER_S = 5.0
+# How often we look whether the process before us has closed its HTTP endpoint.
+_LATE_S = 0.2
 
 
 class Worker:
@@ -132,34 +139,28 @@ class Worker:
         self._secrets = Watch(secret_files(config))
         self._adopting = asyncio.Lock()
         self._reading_secrets: asyncio.Task[None] | None = None
+        self._late_http: asyncio.Task[None] | None = None
         self._stopping = False
         self._hurried = False
 
     # --- life ----------------------------------------------------------------------------------
 
-    async def start(self) -> dict[str, object]:
-        """Begin to serve. Result: the addresses, for the log. Raises OSError."""
+    async def start(
+        self, inherited: Sequence[socket.socket] = (), *, is_successor: bool = False
+    ) -> dict[str, object]:
+        """Begin to serve. Result: the addresses, for the log.
+
+        inherited: sockets that are listened on already, in place of those of the configuration.
+        is_successor: another process is about to end, whose HTTP endpoint goes last.
+        Raises OSError when an address is taken; it may be tried again then.
+        """
         config = self._config
         await self._prepare(config, self._terms)
-        listen = config.listen
-        port = self._door.listen(
-            listen.host,
-            listen.port,
-            listen.backlog,
-            read_tcp(config),
-            is_shared=listen.so_reuseport,
-        )
-        facts: dict[str, object] = {"host": listen.host, "port": port}
-        if listen.unix_socket_dir is not None:
-            facts["unix"] = str(
-                self._door.listen_unix(
-                    listen.unix_socket_dir,
-                    port,
-                    listen.backlog,
-                    int(listen.unix_socket_mode, 8),
-                    listen.unix_socket_group,
-                )
-            )
+        try:
+            facts = self._listen(config.listen, inherited)
+        except OSError:
+            self._door.close()
+            raise
         if (http := config.http) is not None:
             self._http = HttpEndpoint(
                 http.host,
@@ -171,8 +172,14 @@ class Worker:
                 # A reload that drops the section does not stop the endpoint, nor open it.
                 auth=lambda: (self._config.http or http).auth,
             )
-            await self._http.start()
-            facts["http"] = f"{http.host}:{self._http.port}"
+            try:
+                await self._http.start()
+                facts["http"] = f"{http.host}:{self._http.port}"
+            except OSError as refused:
+                if not is_successor or refused.errno != errno.EADDRINUSE:
+                    self._door.close()
+                    raise
+                self._late_http = self._loop.create_task(self._start_http_late(self._http))
         self._loop.add_reader(self._relay.fileno(), self._relay.poll)
         for name in self._monitors:
             self._publish_unasked(name)
@@ -181,6 +188,43 @@ class Worker:
         self._loop_lag.start()
         self._observer.start()
         self._door.open()
+        return facts
+
+    async def _start_http_late(self, http: HttpEndpoint) -> None:
+        """Task: open the HTTP endpoint once the process before us has closed its own."""
+        while True:
+            await asyncio.sleep(_LATE_S)
+            try:
+                await http.start()
+            except OSError as refused:
+                if refused.errno == errno.EADDRINUSE:
+                    continue
+                _log.error("no HTTP endpoint", extra={"facts": {"reason": refused.strerror}})
+            return
+
+    def _listen(self, listen: Listen, inherited: Sequence[socket.socket]) -> dict[str, object]:
+        if inherited:
+            port, path = self._door.take_over(inherited, listen.backlog)
+        else:
+            port = self._door.listen(
+                listen.host,
+                listen.port,
+                listen.backlog,
+                read_tcp(self._config),
+                is_shared=listen.so_reuseport,
+            )
+            path = None
+            if listen.unix_socket_dir is not None:
+                path = self._door.listen_unix(
+                    listen.unix_socket_dir,
+                    port,
+                    listen.backlog,
+                    int(listen.unix_socket_mode, 8),
+                    listen.unix_socket_group,
+                )
+        facts: dict[str, object] = {"host": listen.host or "none", "port": port}
+        if path is not None:
+            facts["unix"] = str(path)
         return facts
 
     @property
@@ -193,13 +237,13 @@ class Worker:
         """What in it was accepted and does nothing, one line each."""
         return (*self._config.warnings, *self._terms.admission.warnings)
 
-    async def adopt(self, config: Config) -> list[str]:
+    async def adopt(self, config: Config) -> tuple[Change, ...]:
         """Go over to another configuration, as `_go_over`; one at a time."""
         async with self._adopting:
             return await self._go_over(config)
 
-    async def _go_over(self, config: Config) -> list[str]:
-        """Go over to another configuration. Result: sections that only a restart can change.
+    async def _go_over(self, config: Config) -> tuple[Change, ...]:
+        """Go over to another configuration. Result: what has changed, and when it holds.
 
         Nobody is disconnected: users and TLS hold for the next login, limits at once, and server
         connections to what is no longer right are closed as they become free.
@@ -237,24 +281,7 @@ class Worker:
             elif not same_tcp:
                 self._failovers[name].see(self._monitors[name].view)
         self._reservoir.adopt()
-        listen = (
-            "host",
-            "port",
-            "unix_socket_dir",
-            "unix_socket_mode",
-            "unix_socket_group",
-            "so_reuseport",
-            "backlog",
-        )
-        later = [
-            f"listen.{key}"
-            for key in listen
-            if getattr(before.listen, key) != getattr(config.listen, key)
-        ]
-        later += [
-            key for key in ("http", "workers") if getattr(before, key) != getattr(config, key)
-        ]
-        return later
+        return changes_between(before, config)
 
     async def _prepare(self, config: Config, terms: DoorTerms) -> None:
         """Make verifiers and decoys ready for these users."""
@@ -327,8 +354,7 @@ class Worker:
         tasks = list(self._watching.values())
         if self._clock_task is not None:
             tasks.append(self._clock_task)
-        if self._reading_secrets is not None:
-            tasks.append(self._reading_secrets)
+        tasks += [task for task in (self._reading_secrets, self._late_http) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:

@@ -68,9 +68,9 @@ def asking(sql: str, login: Login = APP, database: str = DATABASE, **options: An
     return ask
 
 
-def sharing(door: Door) -> Outcome:
+def sharing(door: Door, database: str) -> Outcome:
     """Do two clients at the same time meet the same server connection?"""
-    dsn = door.dsn(APP.name, APP.password, DATABASE)
+    dsn = door.dsn(APP.name, APP.password, database)
     with psycopg.connect(dsn, autocommit=True) as one, psycopg.connect(dsn, autocommit=True) as two:
         pids = [
             client.execute("SELECT pg_backend_pid()").fetchone() for client in (one, two, one, two)
@@ -78,9 +78,9 @@ def sharing(door: Door) -> Outcome:
     return (len(set(pids)),)
 
 
-def state_of_a_session(door: Door) -> Outcome:
+def state_of_a_session(door: Door, database: str) -> Outcome:
     """What of a session is there for its client, and what for the next one."""
-    dsn = door.dsn(APP.name, APP.password, DATABASE)
+    dsn = door.dsn(APP.name, APP.password, database)
     with psycopg.connect(dsn, autocommit=True) as client:
         client.execute("SET work_mem = '5MB'")
         client.execute("CREATE TEMP TABLE mine (n int)")
@@ -91,8 +91,8 @@ def state_of_a_session(door: Door) -> Outcome:
         return first, next_one.fetchone()
 
 
-def transaction_in_statement_mode(door: Door) -> Outcome:
-    with psycopg.connect(door.dsn(APP.name, APP.password, DATABASE), autocommit=True) as client:
+def transaction_in_statement_mode(door: Door, database: str) -> Outcome:
+    with psycopg.connect(door.dsn(APP.name, APP.password, database), autocommit=True) as client:
         try:
             client.execute("BEGIN")
             client.execute("SELECT 1")
@@ -136,33 +136,43 @@ PLAIN = f"{DATABASE} = SERVER"
 WRONG = Login(APP.name, "wrong")
 STRANGER = Login("nobody_knows", "x")
 
+
+def in_database(database: str, converse: Callable[[Door, str], Outcome]) -> Conversation:
+    """A conversation in another database."""
+    return lambda door: converse(door, database)
+
+
 # What is in the file -> conversations that must go alike.
 CASES: dict[str, tuple[str, str, list[Conversation]]] = {
-    "defaults": (
-        PLAIN,
-        "",
+    "databases of all kinds, with PgBouncer's defaults": (
+        f"""{PLAIN}
+transactions = SERVER dbname={DATABASE} pool_size=1 pool_mode=transaction
+statements = SERVER dbname={DATABASE} pool_mode=statement
+shop = SERVER dbname={DATABASE} timezone=Asia/Tokyo datestyle='SQL, DMY'
+prepared = SERVER dbname={DATABASE} connect_query='SET geqo_threshold = 9'
+forced = SERVER dbname={DATABASE} user={APP.name}
+""",
+        "ignore_startup_parameters = extra_float_digits, options",
         [
             asking("SELECT current_user, current_database()"),
             asking("SELECT 1", WRONG),
             asking("SELECT 1", STRANGER),
-            asking("SELECT 1", MD5_USER),
+            asking("SELECT current_user", MD5_USER),
             asking("SELECT 1", database="no_such_database"),
-            sharing,
-            state_of_a_session,
+            in_database(DATABASE, sharing),
+            in_database(DATABASE, state_of_a_session),
+            in_database("transactions", sharing),
+            in_database("statements", transaction_in_statement_mode),
+            asking("SELECT current_database(), current_setting('timezone')", database="shop"),
+            asking("SHOW datestyle", database="shop"),
+            asking("SHOW geqo_threshold", database="prepared"),
+            asking("SELECT current_user", MD5_USER, "forced"),
+            asking("SHOW extra_float_digits", options="-c extra_float_digits=3"),
+            asking("SHOW client_encoding", client_encoding="LATIN1"),
         ],
     ),
-    "transaction mode": (
-        f"{PLAIN} pool_size=1",
-        "pool_mode = transaction\nauth_type = scram-sha-256",
-        [sharing, asking("SELECT 1", WRONG), asking("SELECT current_user")],
-    ),
-    "statement mode": (
-        PLAIN,
-        "pool_mode = statement",
-        [transaction_in_statement_mode],
-    ),
-    "plain passwords": (
-        PLAIN,
+    "plain passwords, and any database": (
+        "* = SERVER",
         "auth_type = plain",
         [asking("SELECT current_user"), asking("SELECT 1", WRONG), asking("SELECT 1", STRANGER)],
     ),
@@ -176,33 +186,6 @@ CASES: dict[str, tuple[str, str, list[Conversation]]] = {
         "auth_type = any",
         [asking("SELECT current_user", STRANGER), asking("SELECT current_user", WRONG)],
     ),
-    "a user of the database whose password is in the list": (
-        f"{PLAIN} user={APP.name}",
-        "",
-        [asking("SELECT current_user", MD5_USER)],
-    ),
-    "another name, and settings": (
-        f"shop = SERVER dbname={DATABASE} timezone=Asia/Tokyo datestyle='SQL, DMY'\n* = SERVER",
-        "",
-        [
-            asking("SELECT current_database(), current_setting('timezone')", database="shop"),
-            asking("SHOW datestyle", database="shop"),
-            asking("SELECT current_database()"),
-        ],
-    ),
-    "connect_query": (
-        f"{PLAIN} connect_query='SET geqo_threshold = 9'",
-        "",
-        [asking("SHOW geqo_threshold")],
-    ),
-    "startup parameters": (
-        PLAIN,
-        "ignore_startup_parameters = extra_float_digits, options",
-        [
-            asking("SHOW extra_float_digits", options="-c extra_float_digits=3"),
-            asking("SHOW client_encoding", client_encoding="LATIN1"),
-        ],
-    ),
     "auth_query": (
         f"{PLAIN} auth_user={SUPERUSER}",
         "; only the one who asks is listed",
@@ -212,11 +195,11 @@ CASES: dict[str, tuple[str, str, list[Conversation]]] = {
             asking("SELECT 1", STRANGER),
         ],
     ),
-    "limits": (PLAIN, "max_client_conn = 2", [third_client]),
-    "timeouts": (
+    "limits and timeouts": (
         PLAIN,
+        "auth_type = scram-sha-256\nmax_client_conn = 2\n"
         "query_timeout = 1\nidle_transaction_timeout = 1",
-        [long_statement, idle_in_a_transaction],
+        [third_client, long_statement, idle_in_a_transaction, asking("SELECT 1", WRONG)],
     ),
 }
 

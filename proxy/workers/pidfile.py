@@ -1,0 +1,53 @@
+"""The file that says which process serves, and that it is the only one."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def running_pid(file: Path) -> int | None:
+    """The process that a file names, None when there is no file or no such process any more."""
+    try:
+        pid = int(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    if pid <= 0 or pid == os.getpid():
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass  # somebody else's, and there
+    return pid
+
+
+@contextlib.contextmanager
+def claimed(file: Path | None, *, replaces: int | None = None) -> Iterator[None]:
+    """Have the file name this process, and remove it at the end if it still does.
+
+    replaces: the process that may stand in it, because this one takes its place.
+    Raises OSError when another process has it, or it cannot be written.
+    """
+    if file is None:
+        yield
+        return
+    known = running_pid(file)
+    if known is not None and known != replaces:
+        raise OSError(
+            errno.EEXIST,
+            f"process {known} is running already; stop it, or start with -R",
+            str(file),
+        )
+    own = f"{os.getpid()}\n"
+    fresh = file.with_name(f"{file.name}.{os.getpid()}")
+    fresh.write_text(own)
+    fresh.replace(file)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if file.read_text() == own:
+                file.unlink()

@@ -84,6 +84,67 @@ def decide(
     return _choose(view, lost, rules)
 
 
+def decide_by_order(view: ClusterView, now: float, rules: Rules, name: str | None) -> Decision:
+    """The same, now that an operator wants it: no interval, and the node named whatever it lacks.
+
+    name: the node to promote, None for the best one. That the primary is gone must be certain all
+    the same, and no order makes a primary of a node that cannot follow its timeline.
+    """
+    lost = lost_primary(view)
+    if lost is None or name is None:
+        return decide(view, now, rules)
+    doubt = _doubt(view, lost, now, rules)
+    if doubt is not None:
+        return doubt
+    node = view.node(name)
+    reason = _why_not(node, lost, rules)
+    if reason is not None:
+        return Decision("refuse", f"{name} {reason}", lost=lost.name)
+    loss_bytes = max(0, (lost.insert_lsn or 0) - received(node))
+    return Decision(
+        "promote", f"{lost.name} is gone, and {name} was named", name, lost.name, loss_bytes
+    )
+
+
+def choose_successor(view: ClusterView, name: str | None) -> NodeView | str:
+    """Who takes over from a healthy primary, or why nobody can.
+
+    name: the node that is wanted, None for the best one: by priority, then a synchronous one, then
+    the one that has received most. What it still lacks it is given before.
+    """
+    primary = view.primary_node
+    if primary is None:
+        return view.reason
+    reasons = {node.name: _why_no_successor(node, primary) for node in view.nodes}
+    if name is not None:
+        reason = reasons[name]
+        return view.node(name) if reason is None else f"{name} {reason}"
+    able = [node for node in view.nodes if reasons[node.name] is None and node.address.priority > 0]
+    if not able:
+        said = (f"{name} {reason or 'has priority 0'}" for name, reason in reasons.items())
+        return f"nobody can take over: {'; '.join(said)}"
+    return max(
+        able,
+        key=lambda node: (
+            node.address.priority,
+            is_synchronous(primary.standbys, node.standby_name),
+            received(node),
+        ),
+    )
+
+
+def _why_no_successor(node: NodeView, primary: NodeView) -> str | None:
+    """Why a node cannot take over from a healthy primary, or None when it can."""
+    faults = (
+        (node.name == primary.name, "is the primary"),
+        (node.state != "up", f"is {node.state}"),
+        (node.role != "replica", "is no replica of this cluster"),
+        (not node.streaming, "does not stream"),
+        (node.timeline != primary.timeline, f"is not on timeline {primary.timeline}"),
+    )
+    return next((reason for is_so, reason in faults if is_so), None)
+
+
 def lost_primary(view: ClusterView) -> NodeView | None:
     """The primary that answers no more, suspect or down, or None."""
     for node in view.nodes:

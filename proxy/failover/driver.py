@@ -21,8 +21,17 @@ from typing import Any
 import asyncpg
 
 from proxy.cluster import ClusterView, Monitor, NodeView, ProbeLogin, diagnose, dial
+from proxy.errors import ClientError
 from proxy.failover import orders
-from proxy.failover.decision import Decision, Rules, claimants, decide, received
+from proxy.failover.decision import (
+    Decision,
+    Rules,
+    choose_successor,
+    claimants,
+    decide,
+    decide_by_order,
+    received,
+)
 from proxy.failover.events import EventLog, Kind
 from proxy.failover.hooks import run_hook
 
@@ -36,6 +45,8 @@ _PROMOTE_S = 60.0
 _SEEN_S = 10.0
 _FOLLOW_S = 60.0
 _FENCE_AGAIN_S = 5.0
+_DRAIN_LOOK_S = 0.01
+_SEE_LOG = "The proxy's log has the reason."
 
 # What goes wrong with a node that is told something.
 _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, orders.OrderFailed)
@@ -100,6 +111,7 @@ class Failover:
         self._primary: str | None = None
         self._last_promotion_at: float | None = None
         self._orders: set[asyncio.Task[None]] = set()
+        self._ordered: set[asyncio.Task[str]] = set()
         self._changing_roles = asyncio.Lock()
         self._fenced_at: dict[str, float] = {}
         self._split: frozenset[str] = frozenset()
@@ -179,10 +191,11 @@ class Failover:
                     _log.exception("failover of cluster %s failed", self.cluster)
                     await asyncio.sleep(1.0)
         finally:
-            for task in self._orders:
+            left = [*self._orders, *self._ordered]
+            for task in left:
                 task.cancel()
-            if self._orders:
-                await asyncio.wait(self._orders)
+            if left:
+                await asyncio.wait(left)
 
     async def _turn(self) -> None:
         self._news.clear()
@@ -241,8 +254,8 @@ class Failover:
 
     # --- a promotion ---------------------------------------------------------------------------
 
-    async def _replace(self, decision: Decision) -> None:
-        """Let a replica take the place of the dead primary."""
+    async def _replace(self, decision: Decision) -> bool:
+        """Let a replica take the place of the dead primary. Result: whether it did."""
         view = self.view
         assert decision.node is not None and decision.lost is not None  # noqa: S101 -- it is what `promote` means
         node, lost = view.node(decision.node), view.node(decision.lost)
@@ -255,10 +268,11 @@ class Failover:
                 await self._until_primary(node.name)
         except (*_FAILURES, TimeoutError) as failed:
             self._failed(f"promoting {node.name} failed: {_told(failed)}", node.name)
-            return
+            return False
         self._promoted(
             node, lost, timeline=timeline, began=began, result="promoted", reason=decision.reason
         )
+        return True
 
     def _promoted(
         self,
@@ -290,6 +304,110 @@ class Failover:
         self._spawn(self._run_hook("on_promote", self._terms.on_promote, node, facts))
         self._spawn(self._run_hook("on_demote", self._terms.on_demote, old, facts))
 
+    # --- by order ------------------------------------------------------------------------------
+
+    async def switch_over(self, name: str | None) -> str:
+        """Make another node the primary, because somebody asks for it. Result: what was done.
+
+        name: which one, None for the best. From a healthy primary: new statements wait, running
+        transactions finish, the successor gets all WAL, and nobody sees an error. A dead one is
+        replaced as by `run`, only at once. Raises ClientError, and then nothing has changed, or
+        the log says what.
+        """
+        if not self._terms.promotes:
+            raise ClientError(
+                "55000",
+                f"pgweir does not promote in cluster {self.cluster}",
+                hint="Set failover.mode to promote, or ask who promotes there.",
+            )
+        if name is not None and name not in {node.name for node in self.view.nodes}:
+            raise ClientError("42704", f"cluster {self.cluster} has no node {name}")
+        if self._changing_roles.locked():
+            raise ClientError("55006", f"roles of cluster {self.cluster} are being changed already")
+        # Whoever asked may leave; half a switchover is none.
+        order = asyncio.get_running_loop().create_task(self._obey(name))
+        self._ordered.add(order)
+        order.add_done_callback(self._ordered.discard)
+        return await asyncio.shield(order)
+
+    async def _obey(self, name: str | None) -> str:
+        async with self._changing_roles:
+            primary = self.view.primary_node
+            if primary is not None and primary.state == "up":
+                return await self._hand_over(primary, name)
+            decision = decide_by_order(self.view, self._clock(), self._terms.rules, name)
+            if decision.verb != "promote":
+                raise ClientError("55000", decision.reason)
+            if self._terms.dry_run:
+                return f"would promote {decision.node}: {decision.reason}"
+            if not await self._replace(decision):
+                raise ClientError("55000", f"promoting {decision.node} failed", hint=_SEE_LOG)
+            return f"{decision.node} is the primary of cluster {self.cluster}"
+
+    async def _hand_over(self, old: NodeView, name: str | None) -> str:
+        """From a healthy primary to a successor."""
+        successor = choose_successor(self.view, name)
+        if isinstance(successor, str):
+            raise ClientError("55000", successor)
+        if self._terms.dry_run:
+            return f"would hand over from {old.name} to {successor.name}"
+        began = self._clock()
+        why = f"{old.name} hands over to {successor.name}"
+        self._note("switchover", successor.name, why)
+        async with self._holding(why):
+            await self._drain(old)
+            timeline = await self._succeed(old, successor)
+            try:
+                await self._until_primary(successor.name)
+            except TimeoutError:
+                raise ClientError(
+                    "55000", f"{successor.name} was promoted, but is not seen", hint=_SEE_LOG
+                ) from None
+        held_s = self._clock() - began
+        self._last_promotion_at = self._clock()
+        self._promoted(
+            successor, old, timeline=timeline, began=began, result="switched_over", reason=why
+        )
+        return (
+            f"{successor.name} is the primary of cluster {self.cluster} on timeline {timeline};"
+            f" clients waited {held_s:.2f} s"
+        )
+
+    async def _drain(self, old: NodeView) -> None:
+        """Wait until no client uses the old primary any more. Raises ClientError."""
+        until = self._clock() + self._terms.drain_timeout_s
+        while (left := self._hands.count_servers(self.cluster, old.name)) > 0:
+            if self._clock() >= until:
+                reason = (
+                    f"{left} server connections to {old.name} are still in use after drain_timeout"
+                    f" ({self._terms.drain_timeout_s:g} s): nothing was changed"
+                )
+                self._failed(reason, old.name)
+                raise ClientError(
+                    "55006", reason, hint="Long transactions, session mode or pinned clients."
+                )
+            await asyncio.sleep(_DRAIN_LOOK_S)
+
+    async def _succeed(self, old: NodeView, successor: NodeView) -> int:
+        """Stop the old primary, give the successor what it lacks, promote it; else take it back."""
+        limit_s = self._terms.drain_timeout_s or _DIAL_S
+        try:
+            async with self._connection(old) as at_old:
+                try:
+                    await orders.forbid_writes(at_old)
+                    position = await orders.end_of_wal(at_old, limit_s)
+                    await self._until_seen(old.name, lambda node: node.read_only)
+                    async with self._connection(successor) as at_successor:
+                        await orders.until_received(at_successor, position, limit_s)
+                except BaseException:
+                    await orders.allow_writes(at_old)
+                    raise
+            return await self._promote(successor, old.timeline or 0)
+        except (*_FAILURES, TimeoutError) as failed:
+            reason = f"{old.name} could not hand over to {successor.name}: {_told(failed)}"
+            self._failed(reason, successor.name)
+            raise ClientError("55000", reason, hint=_SEE_LOG) from None
+
     async def _promote(self, node: NodeView, timeline: int) -> int:
         """Promote a node, and begin to lead the others to it. Result: its timeline."""
         async with self._connection(node) as connection:
@@ -302,11 +420,14 @@ class Failover:
 
     async def _until_primary(self, name: str) -> None:
         """Wait until the monitor sees this node as the primary."""
-        assert self._monitor is not None  # noqa: S101 -- wired before it runs
+        await self._until_seen(name, lambda node: self.view.primary == node.name)
+
+    async def _until_seen(self, name: str, fact: Callable[[NodeView], bool]) -> None:
+        """Wait until a fact about a node shows in the picture. Raises TimeoutError."""
         async with asyncio.timeout(_SEEN_S):
-            while self.view.primary != name:
+            while not fact(self.view.node(name)):
                 self._news.clear()
-                self._monitor.poke(name)
+                self._poke(name)
                 await self._until_news(self._clock() + _LOOK_AGAIN_S)
 
     @asynccontextmanager

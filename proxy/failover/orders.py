@@ -137,6 +137,30 @@ async def forbid_writes(connection: Any) -> None:
     await end_clients(connection)
 
 
+async def end_of_wal(connection: Any, limit_s: float) -> str:
+    """Where the WAL of a primary ends once its clients are gone, all of it flushed; as text.
+
+    Raises TimeoutError when they do not go.
+    """
+    async with asyncio.timeout(limit_s):
+        while await connection.fetch(_CLIENTS, APPLICATION_NAME):
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            await end_clients(connection)
+    # Of its own: it also flushes what others committed without waiting for the disk.
+    await connection.execute(_WRITE)
+    return str(await connection.fetchval("SELECT pg_catalog.pg_current_wal_flush_lsn()::text"))
+
+
+async def until_received(connection: Any, position: str, limit_s: float) -> None:
+    """Wait until a standby has all WAL up to a position. Raises TimeoutError."""
+    has_it = "SELECT pg_catalog.pg_last_wal_receive_lsn() >= $1::text::pg_catalog.pg_lsn"
+    async with asyncio.timeout(limit_s):
+        while True:
+            if await connection.fetchval(has_it, position):
+                return
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+
 async def allow_writes(connection: Any) -> None:
     """Take `forbid_writes` back; what the operator wrote in postgresql.conf stays."""
     if await connection.fetchval(_FORBIDDEN):

@@ -51,6 +51,7 @@ from proxy.config import (
     source_of,
 )
 from proxy.console import HttpEndpoint, StatusPage, render_status
+from proxy.errors import ClientError
 from proxy.failover import Event, EventLog, Failover, Hands
 from proxy.failover import Rules as FailoverRules
 from proxy.failover import Terms as FailoverTerms
@@ -496,6 +497,12 @@ class Worker:
 
     def _count_servers(self, cluster: str, node: str) -> int:
         return len(self._reservoir.servers_on(cluster, node))
+
+    async def failover(self, cluster: str, node: str | None = None) -> str:
+        """Make another node the primary of a cluster. Result: what was done. Raises ClientError."""
+        if cluster not in self._failovers:
+            raise ClientError("42704", f"there is no cluster {cluster}")
+        return await self._failovers[cluster].switch_over(node)
 
     def events(self) -> list[Event]:
         """What was decided about clusters, when and why; oldest first."""

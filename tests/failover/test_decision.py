@@ -6,6 +6,7 @@ import pytest
 
 from proxy.cluster import ClusterView, Failure, NodeAddress, Sample, first_view
 from proxy.failover import Decision, Rules, decide
+from proxy.failover.decision import choose_successor, decide_by_order
 from tests.cluster.samples import STRANGER, Story, failed, primary, refused_login, replica
 
 RULES = Rules(after_s=1.0, starting_after_s=10.0, min_interval_s=10.0, max_loss_bytes=100)
@@ -311,3 +312,64 @@ def test_a_synchronous_standby_that_has_just_left_may_have_what_was_acknowledged
     assert decided(story).reason == (
         "db1 is gone, but what was acknowledged may be on db2 only, which cannot be seen"
     )
+
+
+# -- by order
+
+
+def test_an_order_does_not_wait_for_the_interval_and_takes_the_node_it_names() -> None:
+    story = healthy("db2", "db3")
+    story.then(2.6, db1=DEAD, db2=cut_off(), db3=cut_off(received=1))
+    decision = decide_by_order(story.view, 3.5, RULES, "db3")
+    assert (decision.verb, decision.node, decision.loss_bytes) == ("promote", "db3", 999)
+
+
+def test_an_order_does_not_make_the_death_of_a_primary_more_certain() -> None:
+    story = healthy("db2", "db3")
+    hears = replica(2.6, receiver_silent_s=0.1, receiver_timeout_s=4.0)
+    story.then(2.6, db1=DEAD, db2=cut_off(), db3=hears)
+    assert decide_by_order(story.view, 3.5, RULES, "db2").verb == "wait"
+
+
+def test_an_order_cannot_promote_a_node_of_another_timeline() -> None:
+    story = healthy("db2", timeline=3)
+    story.then(2.6, db1=DEAD, db2=cut_off())
+    assert decide_by_order(story.view, 3.5, RULES, "db2").verb == "refuse"
+
+
+def successor(story: Story, name: str | None = None, **priorities: int) -> str:
+    chosen = choose_successor(with_priorities(story, **priorities), name)
+    return chosen if isinstance(chosen, str) else chosen.name
+
+
+def test_the_successor_of_a_healthy_primary_is_the_one_with_the_highest_priority() -> None:
+    assert successor(healthy("db2", "db3"), db3=2) == "db3"
+
+
+def test_among_equals_the_successor_is_synchronous() -> None:
+    story = healthy("db2", "db3")
+    standbys = {"db2": "async", "db3": "sync"}
+    story.then(1.5, db1=primary(1.5, standbys=standbys, synchronous="FIRST 1 (db3)"))
+    assert successor(story) == "db3"
+
+
+def test_priority_zero_succeeds_only_when_it_is_named() -> None:
+    story = healthy("db2")
+    assert successor(story, db2=0) == (
+        "nobody can take over: db1 is the primary; db2 has priority 0"
+    )
+    assert successor(story, "db2", db2=0) == "db2"
+
+
+@pytest.mark.parametrize(
+    ("sample", "reason"),
+    [
+        (cut_off(1.5), "db2 does not stream"),
+        (replica(1.5, timeline=1), "db2 is not on timeline 2"),
+        (failed(1.5), "db2 is suspect"),
+    ],
+)
+def test_who_does_not_follow_the_primary_does_not_succeed_it(sample: Sample, reason: str) -> None:
+    story = healthy("db2", timeline=2)
+    story.then(1.6, db1=primary(1.5, timeline=2), db2=sample)
+    assert successor(story, "db2") == reason

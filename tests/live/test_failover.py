@@ -5,18 +5,25 @@ rebuilt as a replica of whoever is primary then.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import asyncpg
 import pytest
+import yaml
 
-from proxy.embedded import StopMode
+from proxy.config import parse
+from proxy.embedded import StopMode, programs
+from proxy.embedded.account import give
+from proxy.errors import ClientError
+from proxy.workers.worker import Worker
 from tests.faults.wire import wire_to
 from tests.fixtures.pgweir import Pgweir, configuration, running
 from tests.fixtures.postgres import (
+    APP,
     DATABASE,
     Background,
     Postgres,
@@ -25,6 +32,7 @@ from tests.fixtures.postgres import (
 )
 from tests.live.appending import TABLE, Notes, appending, check
 
+ROOT = Path(__file__).parents[2]
 CLIENTS = 32
 READ_ONLY = "demo_ro"
 # Whoever is primary waits for one of the other two.
@@ -237,3 +245,106 @@ async def test_a_dry_run_says_what_it_would_do_and_does_nothing(
         assert weir.metric("pgweir_failovers_total", result="promoted") == 0
     arena.weir.wait_until(lambda: arena.promoted() == before + 1, 30.0)
     arena.rebuild(old)
+
+
+@contextlib.asynccontextmanager
+async def a_worker(config: Setting) -> AsyncIterator[tuple[Worker, str]]:
+    """A proxy in this process, and the URL of its database."""
+    worker = Worker(parse(yaml.safe_dump(config), {}))
+    facts = await worker.start()
+    try:
+        yield worker, f"postgres://{APP.name}:{APP.password}@127.0.0.1:{facts['port']}/{DATABASE}"
+    finally:
+        await worker.stop(patience_s=0)
+
+
+async def test_a_switchover_costs_no_error_and_loses_nothing(arena: Arena) -> None:
+    await asyncio.to_thread(arena.until_settled)
+    old = arena.primary
+    target = next(node for node in arena.cluster.nodes if node != old)
+    await asyncio.to_thread(old.execute, f"DROP TABLE IF EXISTS appended; {TABLE}")
+    async with a_worker(configuration(*arena.cluster.nodes, **promoting())) as (worker, url):
+        async with appending(url, CLIENTS) as appender:
+            await appender.until_acknowledged(3)
+            said = await worker.failover("main", target.name)
+            await appender.until_acknowledged(3)
+        events = [event.kind for event in worker.events()]
+        figures = worker.figures()
+    notes = appender.notes
+    assert said.startswith(f"{target.name} is the primary of cluster main on timeline")
+    assert (dict(notes.errors), notes.disconnected) == ({}, 0)
+    history = await asyncio.to_thread(check, notes, target)
+    assert history.is_clean, history
+    assert "switchover" in events
+    assert figures.failovers["main", "switched_over"] == 1
+    assert figures.split_brain["main"] == 0
+    await asyncio.to_thread(arena.rebuild, old)
+
+
+async def test_a_switchover_gives_up_when_a_transaction_does_not_end(arena: Arena) -> None:
+    await asyncio.to_thread(arena.until_settled)
+    old = arena.primary
+    config = configuration(*arena.cluster.nodes, **promoting(drain_timeout="500ms"))
+    async with a_worker(config) as (worker, url):
+        client = await asyncpg.connect(url, ssl=False)
+        await client.execute("BEGIN")
+        await client.fetchval("SELECT txid_current()")
+        with pytest.raises(ClientError, match="nothing was changed"):
+            await worker.failover("main")
+        await client.execute("COMMIT")
+        assert await client.fetchval("SELECT NOT pg_is_in_recovery()")
+        await client.close()
+    assert arena.primary == old
+
+
+async def test_a_switchover_is_refused_where_it_cannot_be(arena: Arena) -> None:
+    await asyncio.to_thread(arena.until_settled)
+    old = arena.primary
+    async with a_worker(configuration(*arena.cluster.nodes, **promoting())) as (worker, url):
+        client = await asyncpg.connect(url, ssl=False)
+        refusals = {
+            ("main", "nobody"): "42704",
+            ("other", None): "42704",
+            ("main", old.name): "55000",
+        }
+        for (cluster, node), sqlstate in refusals.items():
+            with pytest.raises(ClientError) as refused:
+                await worker.failover(cluster, node)
+            assert refused.value.sqlstate == sqlstate
+        await client.close()
+    async with a_worker(configuration(*arena.cluster.nodes)) as (worker, _):
+        with pytest.raises(ClientError, match="does not promote"):
+            await worker.failover("main")
+
+
+async def test_the_script_makes_a_replica_of_a_primary_that_died(arena: Arena) -> None:
+    await asyncio.to_thread(arena.until_settled)
+    old, before, cluster = arena.primary, arena.promoted(), arena.cluster.cluster
+    await asyncio.to_thread(old.kill)
+    await asyncio.to_thread(arena.weir.wait_until, lambda: arena.promoted() == before + 1, 30.0)
+    new = arena.primary
+    # Where those it runs as can read it.
+    script = cluster.folder / "rejoin.sh"
+    script.write_text((ROOT / "deploy" / "rejoin.sh").read_text())
+    secrets = {user: cluster.passwords.of(user) for user in ("postgres", "replicator")}
+    env = {
+        "PATH": f"{old.bin_dir}:/usr/bin:/bin",
+        "PGDATA": str(old.node.place.data),
+        "PGWEIR_PRIMARY_HOST": new.host,
+        "PGWEIR_PRIMARY_PORT": str(new.port),
+        "REWIND_CONNINFO": f"user=postgres password={secrets['postgres']}",
+        "PRIMARY_CONNINFO": f"user=replicator password={secrets['replicator']}"
+        f" application_name={old.name}",
+    }
+    asked = {"account": cluster.account, "cwd": cluster.folder, "env": env}
+    give(cluster.account, [script])
+    await programs.run(["sh", str(script)], **asked)
+    try:
+        streams = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+        arena.weir.wait_until(lambda: new.value(streams) == 2, 30.0)
+        assert old.value("SELECT pg_is_in_recovery()")
+        assert old.value("SHOW port") == str(old.port)
+    finally:
+        stop = [str(old.bin_dir / "pg_ctl"), "-D", env["PGDATA"], "stop", "-m", "immediate"]
+        await programs.run(stop, **asked)
+    await asyncio.to_thread(arena.rebuild, old)

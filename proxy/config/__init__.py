@@ -7,6 +7,7 @@ Only `load` touches the disk.
 """
 
 from proxy.config.access import DEFAULT_QUERY, Auth, User
+from proxy.config.audit import Audit, AuditClass, AuditRule
 from proxy.config.availability import missing_part
 from proxy.config.change import Change, changes_between, needs_restart
 from proxy.config.databases import Database, Match, Route
@@ -42,6 +43,9 @@ from proxy.config.topology import (
 
 __all__ = [
     "DEFAULT_QUERY",
+    "Audit",
+    "AuditClass",
+    "AuditRule",
     "Auth",
     "Change",
     "ClientTls",

@@ -32,7 +32,7 @@ from proxy.errors import ProxyBug
 
 # Keys that name a file with the secret of the key without `_file`.
 _SECRET_FILES = ("password_file", "passwd_file", "token_file")
-_MADE_BY_US = (("log", "file"), ("process", "pidfile"))
+_MADE_BY_US = (("audit", "file"), ("log", "file"), ("process", "pidfile"))
 
 
 def load(path: Path, environ: Mapping[str, str], **flags: Unpack[Flags]) -> Config:

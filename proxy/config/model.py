@@ -12,6 +12,7 @@ from typing import TypedDict
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from proxy.config.access import Auth
+from proxy.config.audit import Audit
 from proxy.config.databases import Database, Route
 from proxy.config.limits import Limits
 from proxy.config.listening import Http, Listen, Log, Process
@@ -88,6 +89,9 @@ class Config(Section):
     )
     process: Process = Field(default_factory=Process, description="The process itself.")
     log: Log = Field(default_factory=Log, description="What is written, and where.")
+    audit: Audit | None = Field(
+        default=None, description="Who did what, in a file; nothing is written when this is absent."
+    )
     auth: Auth = Field(default_factory=Auth, description="Who may come in, and how they prove it.")
     clusters: Mapping[str, Cluster] = Field(
         default_factory=dict,
@@ -171,6 +175,7 @@ class Config(Section):
             target=pick_target(self.routes, database, user),
             read_write_split=entry.read_write_split,
             share_unnamed=entry.share_unnamed,
+            audited=self.audit is not None and self.audit.may_log(database, user),
             server_user=login[0],
             server_password=login[1],
             server_password_source=resolve_password_source(

@@ -35,6 +35,7 @@ class Policy:
 
     database, user: as the client asked. dbname: the database's name on the nodes.
     target: `primary`, `replica`, or a role some node has.
+    audited: whether the audit log may want any of its statements.
     server_user, server_password: log in to the node as them; None means as the client's user,
     with what the client proved. server_settings, connect_query: what such a connection begins with.
     server_password_source: asked before server_password.
@@ -48,6 +49,7 @@ class Policy:
     target: str
     read_write_split: bool
     share_unnamed: bool
+    audited: bool
     server_user: str | None
     server_password: Secret | None
     server_password_source: PasswordSource | None

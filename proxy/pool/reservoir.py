@@ -822,6 +822,7 @@ def apply_policy(line: Line, policy: Policy) -> None:
     line.max_statement_bytes = policy.max_statement_bytes
     line.max_client_statements = policy.max_client_statements
     line.slow_s = min(ALWAYS_TOLD_S, policy.log_min_duration or math.inf)
+    line.tells_all = policy.audited
     line.wait_timeout_s = policy.query_wait_timeout
     line.query_timeout_s = policy.query_timeout
     line.transaction_timeout_s = policy.transaction_timeout

@@ -6,6 +6,7 @@ the names of `metrics.py`. The log: rooms use stdlib loggers below "pgweir" with
 `extra={"facts": {...}}`; `configure` decides where the lines go and how they look.
 """
 
+from proxy.telemetry.audit import AuditLog
 from proxy.telemetry.collector import FiguresCollector, build_registry
 from proxy.telemetry.counting import Durations, Tally
 from proxy.telemetry.events import Event, RecentEvents
@@ -24,11 +25,13 @@ from proxy.telemetry.log import configure
 from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.queries import ALWAYS_TOLD_S, QueryRecord, TopQueries
 from proxy.telemetry.slow import SlowLog
+from proxy.telemetry.traceparent import Traceparent, traceparent_of
 
 __all__ = [
     "ALWAYS_TOLD_S",
     "BUCKET_BOUNDS_S",
     "FAILOVER_RESULTS",
+    "AuditLog",
     "Durations",
     "Event",
     "Figures",
@@ -49,6 +52,8 @@ __all__ = [
     "Tally",
     "TopQueries",
     "Totals",
+    "Traceparent",
     "build_registry",
     "configure",
+    "traceparent_of",
 ]

@@ -153,6 +153,7 @@ class Figures:
     pins: reason, how often a client began to keep its server connection. pinned_clients: database,
         those that keep theirs now.
     replans: statements prepared and run again after "cached plan must not change result type".
+    audit_lines: result, lines of the audit log, see `AUDIT_RESULTS`.
     loop_lag: how late the event loop came to a timer.
     failovers: (cluster, result), see `FAILOVER_RESULTS`. failover_duration_s: cluster, of the last
         one, from the first failed probe until the new primary took writes.
@@ -182,6 +183,7 @@ class Figures:
     pinned_clients: Mapping[str, int] = field(default_factory=dict)
     replans: int = 0
     loop_lag: Histogram = EMPTY_HISTOGRAM
+    audit_lines: Mapping[str, int] = field(default_factory=dict)
     failovers: Mapping[tuple[str, str], int] = field(default_factory=dict)
     failover_duration_s: Mapping[str, float] = field(default_factory=dict)
     split_brain: Mapping[str, int] = field(default_factory=dict)
@@ -205,6 +207,9 @@ REFUSAL_REASONS = (
     "shutting_down",
 )
 """Why a connection was turned away; shown as 0 from the start, so that a first one is a rise."""
+
+AUDIT_RESULTS = ("written", "dropped", "failed")
+"""dropped: the queue was full. failed: the file could not be written."""
 
 PEERS = ("client", "server")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from proxy.telemetry.figures import (
+    AUDIT_RESULTS,
     CANCEL_RESULTS,
     PEERS,
     PREPARED_EVENTS,
@@ -304,6 +305,14 @@ METRICS: tuple[MetricRow, ...] = (
         "",
         "Nodes that take writes beside the primary: what is written there is lost for the others.",
         lambda figures: _single(figures.split_brain),
+    ),
+    MetricRow(
+        "pgweir_audit_lines_total",
+        "counter",
+        ("result",),
+        "",
+        "Lines of the audit log: written, dropped (too many waited) or failed (to be written).",
+        lambda figures: _single(figures.audit_lines, AUDIT_RESULTS),
     ),
     MetricRow(
         "pgweir_event_loop_lag_seconds",

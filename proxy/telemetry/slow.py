@@ -23,7 +23,12 @@ class SlowLog:
         self._lines = LimitedLog(_log, clock, burst=LINES_A_PERIOD)
 
     def write(
-        self, ended: Ended, whose: Mapping[str, object], fingerprint: Fingerprint, text: bytes
+        self,
+        ended: Ended,
+        whose: Mapping[str, object],
+        fingerprint: Fingerprint,
+        text: bytes,
+        traceparent: str | None = None,
     ) -> None:
         """Log one. whose: client and node. text: shown in place of the fingerprint's, if any."""
         facts: dict[str, object] = {
@@ -38,6 +43,8 @@ class SlowLog:
         }
         if ended.sqlstate is not None:
             facts["sqlstate"] = ended.sqlstate
+        if traceparent is not None:
+            facts["traceparent"] = traceparent
         self._lines.log(logging.WARNING, "slow statement", facts)
 
     def tick(self) -> None:

@@ -13,7 +13,9 @@ from proxy.config import Config
 from proxy.console import Picture, Pinned
 from proxy.pool import Reservoir
 from proxy.relay import Client, Ended, Relay, Server
+from proxy.tasks import in_thread
 from proxy.telemetry import (
+    AuditLog,
     Figures,
     Fingerprints,
     Histogram,
@@ -22,6 +24,7 @@ from proxy.telemetry import (
     SlowLog,
     TopQueries,
     Totals,
+    traceparent_of,
 )
 from proxy.workers.reading import read_histogram
 
@@ -52,6 +55,7 @@ class Observer:
     ) -> None:
         self.queries = TopQueries()
         self.events = RecentEvents()
+        self.audit = AuditLog(in_thread, today)
         self._relay = relay
         self._reservoir = reservoir
         self._config = config
@@ -67,9 +71,10 @@ class Observer:
         """Begin to keep events."""
         self.events.attach()
 
-    def stop(self) -> None:
-        """Keep them no longer."""
+    async def stop(self) -> None:
+        """Keep them no longer, and write what is still to be written."""
         self.events.detach()
+        await self.audit.close(self._config().audit)
 
     # --- what the relay tells ------------------------------------------------------------------
 
@@ -79,14 +84,22 @@ class Observer:
         settings: Mapping[str, str] = client.settings
         fingerprint = self._fingerprints.of(ended.text, is_cut=ended.is_cut, settings=settings)
         self.queries.add(pool.database, fingerprint, pool.node, pool.role, ended)
-        if not 0 < pool.owner.policy.log_min_duration <= ended.spent_s:
+        policy = pool.owner.policy
+        is_slow = 0 < policy.log_min_duration <= ended.spent_s
+        audit = self._config().audit if policy.audited else None
+        if not is_slow and audit is None:
             return
+        trace = traceparent_of(ended.text)
+        traceparent = None if trace is None else trace.text
         whose = facts_of(client, client.login)
         if "application_name" in settings:
             whose["application_name"] = settings["application_name"]
-        where = {"node": pool.node, "role": pool.role}
-        text = ended.text if self._config().log.literals else b""
-        self._slow.write(ended, whose | where, fingerprint, text)
+        whose |= {"node": pool.node, "role": pool.role}
+        if is_slow:
+            text = ended.text if self._config().log.literals else b""
+            self._slow.write(ended, whose, fingerprint, text, traceparent)
+        if audit is not None:
+            self.audit.add(audit, whose, fingerprint, ended, traceparent)
 
     def client_pinned(self, client: Client, reasons: tuple[str, ...]) -> None:
         """A client keeps its server connection for these reasons; for none, no longer."""
@@ -106,6 +119,7 @@ class Observer:
     def tick(self, views: Sequence[ClusterView]) -> None:
         """Once a second: note how far the counters are. Costs a microsecond for each pool."""
         self._slow.tick()
+        self.audit.tick(self._config().audit)
         relay = self._relay
         durations = waits = read_histogram(relay.waits)
         durations = Histogram(waits.bounds_s, (0,) * len(waits.counts), 0.0)

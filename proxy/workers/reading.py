@@ -23,6 +23,7 @@ def read_figures(
     client_limit: int,
     pins: Mapping[str, int],
     loop_lag: Histogram,
+    audit_lines: Mapping[str, int],
     failovers: Sequence[Failover],
 ) -> Figures:
     """Fill one `Figures`. Costs microseconds per pool and per client."""
@@ -96,6 +97,7 @@ def read_figures(
         pinned_clients=pinned,
         replans=statements["replanned"],
         loop_lag=loop_lag,
+        audit_lines=audit_lines,
         failovers={
             (each.cluster, result): each.counts[result]
             for each in failovers

@@ -367,7 +367,7 @@ class Worker:
         if self._http is not None:
             await self._http.stop()
         self._loop_lag.stop()
-        self._observer.stop()
+        await self._observer.stop()
         self._loop.remove_reader(self._relay.fileno())
         self._relay.close()
 
@@ -531,6 +531,7 @@ class Worker:
             client_limit=self._config.listen.max_client_conn,
             pins=self._pins.read(),
             loop_lag=self._loop_lag.read(),
+            audit_lines=self._observer.audit.lines.read(),
             failovers=list(self._failovers.values()),
         )
 

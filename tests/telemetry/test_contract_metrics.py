@@ -19,6 +19,8 @@ CONTRACT = {
     "pgweir_replication_lag_seconds": ("cluster", "node"),
     "pgweir_replication_lag_bytes": ("cluster", "node"),
     "pgweir_pins_total": ("reason",),
+    "pgweir_failovers_total": ("cluster", "result"),
+    "pgweir_failover_duration_seconds": ("cluster",),
 }
 
 

@@ -1,0 +1,59 @@
+"""What is written down of who did what."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from proxy.config.quantities import Size
+from proxy.config.section import Count, FilePath, Section
+
+AuditClass = Literal["read", "write", "ddl", "transaction", "session", "unknown"]
+
+
+class AuditRule(Section):
+    """One rule; of a statement, the first that matches says whether it is written down."""
+
+    database: str | None = Field(default=None, description="The database the client asked for.")
+    user: str | None = Field(default=None, description="The user the client logged in as.")
+    classes: tuple[AuditClass, ...] = Field(
+        default=(),
+        description="What the statement does: `read`; `write` rows; `ddl` changes tables, rights "
+        "and the like; `transaction` begins or ends one; `session` changes settings and what else "
+        "lives in a session; `unknown` is what the grammar does not know. Any when empty.",
+    )
+    table: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A table it reads or writes, as the statement writes it: `orders` or "
+        "`public.orders`.",
+    )
+    log: bool = Field(default=True, description="Whether what matches is written down.")
+
+    def may_match(self, database: str, user: str) -> bool:
+        """Whether a statement of this user in this database could match."""
+        return self.database in (None, database) and self.user in (None, user)
+
+
+class Audit(Section):
+    """A file with one JSON object for each statement that the rules choose."""
+
+    file: FilePath = Field(description="The file lines are added to; its folder must exist.")
+    max_bytes: Size = Field(
+        default=100 << 20,
+        description="A file that has become longer is renamed to `.1`, that to `.2` and so on; 0 "
+        "leaves that to others.",
+    )
+    keep: Count = Field(default=5, description="Renamed files that are kept.")
+    literals: bool = Field(
+        default=False,
+        description="Write statements with the constants that clients wrote, rather than with "
+        "placeholders.",
+    )
+    rules: tuple[AuditRule, ...] = Field(
+        default=(AuditRule(),),
+        description="Which statements; by default all. What no rule matches is not written.",
+    )
+
+    def may_log(self, database: str, user: str) -> bool:
+        """Whether anything of this user in this database could be written down."""
+        return any(rule.log and rule.may_match(database, user) for rule in self.rules)

@@ -116,11 +116,13 @@ cdef int client_read(Client c) except -1:
                 c.held.end += n
                 c.starved = False
                 relay.received += n
+                c.line.received += n
                 continue
         else:
             n = link_recv(c, relay.scratch, READ_BYTES)
             if n > 0:
                 relay.received += n
+                c.line.received += n
                 used = client_process(c, relay.scratch, n)
                 if used < n and c.stage == RELAYING:
                     octets_append(&c.held, relay.scratch + used, n - used)
@@ -305,11 +307,13 @@ cdef int client_attach(Client c) except -1:
         return STOPPED
     if c.waits_since_s:
         waited_s = c.relay.now_s - c.waits_since_s
+        c.line.waited_s += waited_s
         c.began_s = c.waits_since_s
         c.waits_since_s = 0.0
     observe(c.relay.waits, waited_s)
     c.waited_s = waited_s
     server_forgets_notes(s)
+    c.line.assignments += 1
     c.server = s
     s.client = c
     s.replied = False
@@ -357,6 +361,8 @@ cdef int client_says_other(Client c, char kind, char *p, Py_ssize_t have, Py_ssi
         s = c.server
         ledger_push(&s.ledger, kind, FORWARD)
         s.retain = RETAIN_OVER
+        if not c.began_s:
+            c.began_s = c.relay.now_s
         return client_pass(c, p, have, size)
     if kind == kinds.TERMINATE:
         client_gone(c, '', True)

@@ -136,6 +136,7 @@ cdef int client_refreshes(Client c, Server s, bytes key) except -1:
 cdef int client_prepares(Client c, Server s, Statement statement, bytes name) except -1:
     """The client wants this prepared: say it is when the server has it, else send the Parse."""
     c.unsettled = c.unsettled or name is not None or statement not in s.prepared
+    c.line.parses += 1
     if statement.command != PLAIN:
         c.runs_commands = True
     if c.status == 69 and not statement.effect & LEAVES_ABORTED and statement in s.prepared:
@@ -150,6 +151,7 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name) ex
     ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, statement, name)
     client_send_parse(c, s, statement)
     c.relay.parses_sent += 1
+    c.line.server_parses += 1
     return TAKEN
 
 
@@ -170,6 +172,7 @@ cdef int client_ensures(Server s, Statement statement) except -1:
     sink_write(&s.relay.to_server, message, len(message))
     ledger_push(&s.ledger, kinds.PARSE, SWALLOW, 0, statement)
     s.relay.parses_injected += 1
+    s.client.line.server_parses += 1
     return 0
 
 
@@ -311,6 +314,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         return client_pass(c, p, have, size)
     client_ensures(s, statement)
     ledger_push(&s.ledger, kinds.BIND, FORWARD)
+    c.line.binds += 1
     known = statement.name
     head[0] = kinds.BIND
     put_int32(head + 1, <int32_t>(size - 1 - (rest - name - 1) + len(known)))

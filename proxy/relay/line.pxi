@@ -89,6 +89,8 @@ cdef class Pool:
         cdef Pool pool
         cdef int missing, total = 0
         for line in self.lines:
+            if line.held:
+                continue
             missing = line.waiting
             for pool in line.pools:
                 missing -= pool.connecting + pool.checking
@@ -170,6 +172,17 @@ cdef class Line:
         if self.waiting:
             line_grow(self)
 
+    def hold(self):
+        """Give nobody a server connection: who needs one waits. Those who have one keep it."""
+        self.held = True
+
+    def release(self):
+        """Go on after a `hold`."""
+        self.held = False
+        line_serve(self)
+        if self.waiting:
+            line_grow(self)
+
     def expire(self, double now_s):
         """Refuse those who have waited longer than `wait_timeout_s`; 0 is for ever."""
         cdef Client c
@@ -191,6 +204,7 @@ cdef class Line:
             if not c.told:
                 c.told = True
                 c.relay.sent += len(notice)
+                self.sent += len(notice)
                 link_send(c, notice, len(notice))
             c = c.behind
 
@@ -214,6 +228,8 @@ cdef Server line_take(Line line, Client c):
     cdef Py_ssize_t busy, least = 0, i, n
     cdef Server s
     cdef list idle
+    if line.held:
+        return None
     for pool in line.pools:
         if pool.idle:
             busy = PySet_GET_SIZE(pool.servers) - PyList_GET_SIZE(pool.idle)
@@ -283,6 +299,8 @@ cdef int line_grow(Line line) except -1:
     """Ask for server connections while more clients wait than are being opened."""
     cdef Pool pool
     cdef int opening = 0
+    if line.held:
+        return 0
     for pool in line.pools:
         opening += pool.connecting + pool.checking
     for pool in line.pools:
@@ -297,6 +315,8 @@ cdef int line_grow(Line line) except -1:
 
 cdef bint line_has_idle(Line line) noexcept:
     cdef Pool pool
+    if line.held:
+        return False
     for pool in line.pools:
         if PyList_GET_SIZE(pool.idle):
             return True
@@ -323,7 +343,7 @@ cdef int pool_give(Pool pool, Server s) except -1:
     while pool.idle:
         longest = None
         for line in pool.lines:
-            if line.first is not None and (
+            if line.first is not None and not line.held and (
                     longest is None or line.first.waits_since_s < longest.first.waits_since_s):
                 longest = line
         if longest is None:
@@ -339,7 +359,7 @@ cdef int pool_ask_next(Pool pool) except -1:
     cdef Line line
     cdef Server s
     for line in pool.lines:
-        if line.waiting and pool.idle:
+        if line.waiting and pool.idle and not line.held:
             s = <Server>pool.idle.pop()
             s.idling = False
             server_check(s)

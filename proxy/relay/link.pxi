@@ -47,6 +47,8 @@ cdef class Link:
         self.address = address
         self.stage = LOGIN
         self.since_s = relay.now_s
+        relay.links += 1
+        self.number = relay.links
         event.events = EPOLLIN | EPOLLRDHUP | <uint32_t>EPOLLET
         event.data.ptr = <void *>self
         if epoll_ctl(relay.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
@@ -150,6 +152,26 @@ cdef class Link:
     def is_closed(self):
         """Nothing can be sent any more."""
         return self.stage >= CLOSING
+
+    @property
+    def has_ended(self):
+        """The peer will send no more."""
+        return self.ended
+
+    @property
+    def unsent_bytes(self):
+        """Accepted for sending and not yet taken by the kernel."""
+        return self.unsent.end - self.unsent.start
+
+    @property
+    def held_bytes(self):
+        """Read and not yet passed on."""
+        return self.held.end - self.held.start
+
+    @property
+    def awaited_bytes(self):
+        """Of the message that is being passed on, those that have not come yet."""
+        return self.passing
 
     @property
     def fileno(self):

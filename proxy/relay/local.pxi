@@ -45,7 +45,7 @@ cdef int client_end_transaction(Client c, Command command) except -1:
     client_say_complete(c, b'COMMIT' if command == COMMIT and not c.aborted else b'ROLLBACK')
     c.begin = None
     c.aborted = False
-    c.transaction_s = 0.0
+    c.transaction_s = c.opened_s = 0.0
     c.status = b'I'
     c.line.transactions += 1
     return 0

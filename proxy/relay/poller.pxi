@@ -103,6 +103,20 @@ cdef class Relay:
             self.scheduled = True
             self.loop.call_soon(self.poll)
 
+    def suspend(self):
+        """Read nothing any more from clients that are inside and from their servers.
+
+        What must be sent still is. Logins go on, and whoever comes in waits.
+        """
+        self.suspended = True
+
+    def resume(self, servers):
+        """Go on after `suspend`. servers: all there are, as clients are known here."""
+        self.suspended = False
+        for link in [*self.clients.values(), *servers]:
+            # What came meanwhile has left its mark on the link.
+            relay_again(self, link)
+
     def check_times(self):
         """End requests, transactions and clients that have lasted too long. For the coarse tick."""
         cdef Client c
@@ -169,6 +183,8 @@ cdef int link_ready(Link link, uint32_t events) except -1:
         return 0
     if link.stage == LOGIN:
         return link_wake_login(link)
+    if link.relay.suspended:
+        return 0
     if link.side == CLIENT_SIDE:
         c = <Client>link
         if c.ended and client_must_wait(c):

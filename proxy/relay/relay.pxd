@@ -105,6 +105,7 @@ cdef class Link:
     cdef object waiter              # the Future of a login coroutine
     cdef public str address         # "127.0.0.1:5555" or "unix:"; a PROXY header names another
     cdef readonly double since_s    # when it came, on the relay's clock
+    cdef readonly uint64_t number   # no other link of this process has it
 
 
 cdef class Client(Link):
@@ -112,9 +113,10 @@ cdef class Client(Link):
     cdef readonly Server server
     cdef Client ahead, behind       # neighbours in the line, while waiting
     cdef bint waiting
-    cdef double waits_since_s
-    cdef double began_s             # when the running request reached us
-    cdef double ready_s             # when it was last told ReadyForQuery
+    cdef readonly double waits_since_s
+    cdef readonly double began_s    # when the running request reached us
+    cdef readonly double ready_s    # when it was last told ReadyForQuery
+    cdef double opened_s            # when its transaction's first request reached us; 0 outside of one
     cdef double transaction_s       # when its transaction was first seen open; 0 outside of one
     cdef bint overdue               # its running request has been cancelled for its length
     cdef bint told                  # ... that it waits
@@ -150,7 +152,7 @@ cdef class Client(Link):
 
 cdef class Server(Link):
     cdef readonly Pool pool
-    cdef Client client
+    cdef readonly Client client
     cdef Ledger ledger
     cdef char status
     cdef bint open_unit             # extended messages were sent and their Sync was not
@@ -160,11 +162,11 @@ cdef class Server(Link):
     cdef int doubtful_syncs         # ... or did not, as the COPY failed
     cdef bint in_doubt              # that unit is over: what comes next tells
     cdef bint committing            # a COMMIT is among the replies owed
-    cdef bint resetting
+    cdef readonly bint resetting
     cdef bint orphaned              # its client left while replies were owed
-    cdef bint retiring              # closed as soon as it is free
+    cdef readonly bint retiring     # closed as soon as it is free
     cdef bint idling                # stands in its pool's list of idle ones
-    cdef double asked_s             # when it was asked whether it is still there; 0: it is not being
+    cdef readonly double asked_s    # when it was asked whether it is still there; 0: it is not being
     cdef public double ages_from_s  # its lifetime counts from then
     cdef uint16_t dirt              # effect bits that outlive a transaction
     cdef int cancels                # cancel requests on their way to it
@@ -236,9 +238,16 @@ cdef class Line:
     cdef public double slow_s       # statements that take so long are all told of
     cdef public bint tells_all      # ... and so are all others
     cdef Client first, last
+    cdef readonly bint held         # nobody is given a server connection
     cdef readonly int waiting
     cdef readonly int clients
     cdef uint64_t queries, transactions
+    cdef readonly uint64_t received, sent           # bytes from and to its clients
+    cdef readonly uint64_t assignments              # times a client was given a server connection
+    cdef readonly uint64_t parses, server_parses    # statements prepared by clients, and on servers
+    cdef readonly uint64_t binds
+    cdef readonly double waited_s                   # of those who were given one, together
+    cdef readonly double transacted_s               # how long its transactions lasted, together
     cdef Histogram durations
 
 
@@ -261,6 +270,8 @@ cdef class Relay:
     cdef uint64_t received, sent, parses_sent, parses_forged, parses_injected, evictions, replans
     cdef uint64_t passed, told, stride, until_told   # see telling.pxi
     cdef double told_since_s
+    cdef readonly bint suspended    # links of the data plane are not read
+    cdef uint64_t links             # made so far
     cdef bint scheduled
     cdef bint in_pass               # events that name links are being handled
 

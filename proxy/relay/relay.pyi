@@ -1,6 +1,6 @@
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from proxy.relay.control import Control
@@ -27,6 +27,7 @@ class Ended:
 class Link:
     address: str
     since_s: float
+    number: int
     def take_packet(self, max_bytes: int) -> bytes | None: ...
     def take_message(self, max_bytes: int) -> tuple[bytes, bytes] | None: ...
     def take_bytes(self, most: int = ...) -> bytes: ...
@@ -42,6 +43,14 @@ class Link:
     @property
     def is_closed(self) -> bool: ...
     @property
+    def has_ended(self) -> bool: ...
+    @property
+    def unsent_bytes(self) -> int: ...
+    @property
+    def held_bytes(self) -> int: ...
+    @property
+    def awaited_bytes(self) -> int: ...
+    @property
     def fileno(self) -> int: ...
     def close(self) -> None: ...
     def abandon(self) -> None: ...
@@ -49,6 +58,9 @@ class Link:
 class Client(Link):
     line: Line
     server: Server | None
+    waits_since_s: float
+    began_s: float
+    ready_s: float
     settings: Any
     startup: Any
     login: Any
@@ -70,6 +82,10 @@ class Client(Link):
 
 class Server(Link):
     pool: Pool
+    client: Client | None
+    resetting: bool
+    retiring: bool
+    asked_s: float
     settings: Any
     defaults: Any
     pid: int
@@ -148,8 +164,17 @@ class Line:
     client_idle_timeout_s: float
     slow_s: float
     tells_all: bool
+    held: bool
     waiting: int
     clients: int
+    received: int
+    sent: int
+    assignments: int
+    parses: int
+    server_parses: int
+    binds: int
+    waited_s: float
+    transacted_s: float
     def __init__(
         self, database: str, user: str, role: str, bounds_s: Sequence[float]
     ) -> None: ...
@@ -162,6 +187,8 @@ class Line:
     @property
     def longest_wait_s(self) -> float: ...
     def serve_from(self, pools: list[Pool]) -> None: ...
+    def hold(self) -> None: ...
+    def release(self) -> None: ...
     def expire(self, now_s: float) -> None: ...
     def notify(self, now_s: float, after_s: float, notice: bytes) -> None: ...
     def refuse_all(self, refusal: bytes, sqlstate: str) -> None: ...
@@ -170,6 +197,7 @@ class Relay:
     loop: asyncio.AbstractEventLoop
     control: Control
     now_s: float
+    suspended: bool
     clients: dict[int, Client]
     errors: dict[tuple[str, str], int]
     violations: dict[tuple[str, str], int]
@@ -182,6 +210,8 @@ class Relay:
     def accept(self, listener: int) -> Client | None: ...
     def dial(self, fd: int, address: str) -> Server: ...
     def poll(self) -> None: ...
+    def suspend(self) -> None: ...
+    def resume(self, servers: Iterable[Server]) -> None: ...
     def check_times(self) -> None: ...
     @property
     def received_bytes(self) -> int: ...

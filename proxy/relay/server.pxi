@@ -244,9 +244,11 @@ cdef int client_flush(Relay relay, Client c) except -1:
     if c is not None and c.stage == RELAYING:
         if out.copying:
             relay.sent += out.copy.end
+            c.line.sent += out.copy.end
             link_send(c, out.copy.data, out.copy.end)
         elif out.length:
             relay.sent += out.length
+            c.line.sent += out.length
             link_send(c, out.piece, out.length)
     sink_reset(out)
     return 0
@@ -522,9 +524,15 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
         s.pool.transactions += 1
     if c is None:
         return 1
+    if not c.began_s:
+        # Of several units that were sent together, each begins when the one before it has ended.
+        c.began_s = c.ready_s
     if s.status == 73:
         c.line.transactions += 1
-        c.transaction_s = 0.0
+        c.line.transacted_s += relay.now_s - (c.opened_s if c.opened_s else c.began_s)
+        c.transaction_s = c.opened_s = 0.0
+    elif not c.opened_s:
+        c.opened_s = c.began_s
     c.status = s.status
     c.retried = False
     observe(c.line.durations, relay.now_s - c.began_s)
@@ -858,7 +866,7 @@ cdef int server_lost(Server s, bytes reason) except -1:
         c.status = 69
     else:
         c.status = 73
-        c.transaction_s = 0.0
+        c.transaction_s = c.opened_s = 0.0
     sqlstate = '08007' if committing else '08006'
     if committing:
         text = 'the server connection was lost while committing: the outcome is unknown'

@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, settings
 pytest_plugins = [
     "tests.fixtures.postgres",
     "tests.fixtures.pgweir",
+    "tests.fixtures.console",
     "tests.fixtures.node",
     "tests.fixtures.issuer",
     "tests.fixtures.slapd",

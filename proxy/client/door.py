@@ -11,15 +11,17 @@ import errno
 import logging
 import shutil
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 from proxy.auth import AskedTheWay, Credential, NotAllowedError, Verifiers
 from proxy.client.address import is_among
 from proxy.client.census import Census
 from proxy.client.failures import FailedLogins
 from proxy.client.greeting import greet
-from proxy.client.keys import Keys
+from proxy.client.judged import Proved
+from proxy.client.keys import Cancellable, Keys
 from proxy.client.proving import prove
 from proxy.client.proxy_header import learn_address
 from proxy.client.startup import Startup
@@ -43,9 +45,31 @@ _DECLINED_WITHIN_S = 1.0
 _PAUSE_WITHOUT_DESCRIPTORS_S = 0.1
 
 
+class Console(Protocol):
+    """Where those go who ask for the console. `proxy.console` implements it."""
+
+    @property
+    def by_pid(self) -> Mapping[int, Cancellable]:
+        """Who is there, by the process id in their cancel key."""
+
+    @property
+    def greeting(self) -> bytes:
+        """ParameterStatus messages for who comes in."""
+
+    def is_console(self, database: str) -> bool:
+        """Whether a client that asks for this database wants the console."""
+
+    def welcome(self, link: Client, startup: Startup) -> Any:
+        """Say whether a user may come in. Raises ClientError."""
+
+    def receive(self, visitor: Any, pid: int, secret: bytes) -> None:
+        """A visitor has been told that it is in. visitor: as of `welcome`."""
+
+
 class Door:
     """Lets clients in.
 
+    console: who wants that goes there, as soon as it is proved who it is.
     terms: asked for at each login, so that a reload holds for the next one.
     verifiers: kept between logins. clock: monotonic seconds.
     """
@@ -54,6 +78,7 @@ class Door:
         self,
         relay: Relay,
         reservoir: Reservoir,
+        console: Console,
         *,
         terms: Callable[[], DoorTerms],
         verifiers: Verifiers,
@@ -61,9 +86,10 @@ class Door:
     ) -> None:
         self._relay = relay
         self._reservoir = reservoir
+        self._console = console
         self._terms = terms
         self._verifiers = verifiers
-        self._keys = Keys(relay.clients)
+        self._keys = Keys(relay.clients, console.by_pid)
         self._listeners: list[socket.socket] = []
         # With their inodes: who takes our place makes a new one under the same name.
         self._socket_paths: dict[Path, int] = {}
@@ -319,15 +345,13 @@ class Door:
         if startup.negotiate:
             newest = messages.PROTOCOL_3_0 | startup.minor
             before.append(messages.negotiate_protocol_version(newest, startup.unsupported))
+        if self._console.is_console(startup.database):
+            answer, _ = await self._prove(client, startup, terms, before)
+            self._show_in(client, startup, answer)
+            return
         # Those who are not yet proved hold no place: strangers cannot keep clients out.
         self._census.check_total(terms.max_clients)
-        try:
-            answer, proof = await prove(client, startup, terms, self._verifiers, before)
-        except ClientError as refused:
-            if refused.sqlstate.startswith("28") and not isinstance(refused, AskedTheWay):
-                raise _Unproved(refused) from None
-            raise
-        self._strangers.discard(client)
+        answer, proof = await self._prove(client, startup, terms, before)
         if proof is not None:
             self._proofs[terms.cluster_of(startup.database), startup.user] = proof
         self._census.check_total(terms.max_clients)
@@ -343,6 +367,35 @@ class Door:
         except BaseException:
             self._census.leave(startup.database, startup.user)
             raise
+
+    async def _prove(
+        self, client: Client, startup: Startup, terms: DoorTerms, before: list[bytes]
+    ) -> Proved:
+        try:
+            proved = await prove(client, startup, terms, self._verifiers, before)
+        except ClientError as refused:
+            if refused.sqlstate.startswith("28") and not isinstance(refused, AskedTheWay):
+                raise _Unproved(refused) from None
+            raise
+        self._strangers.discard(client)
+        return proved
+
+    def _show_in(self, client: Client, startup: Startup, answer: list[bytes]) -> None:
+        """Hand a client over to the console. answer: what it is told first."""
+        visitor = self._console.welcome(client, startup)
+        pid, secret = self._keys.new(startup.minor)
+        client.write(
+            b"".join(
+                [
+                    *answer,
+                    self._console.greeting,
+                    messages.backend_key_data(pid, secret),
+                    messages.ready_for_query(b"I"),
+                ]
+            )
+        )
+        self._console.receive(visitor, pid, secret)
+        _log.info("client connected", extra={"facts": facts_of(client, startup)})
 
     async def _enter(self, client: Client, startup: Startup, answer: list[bytes]) -> None:
         """Hand a client over to the relay. answer: what it is told first."""
@@ -367,6 +420,11 @@ class Door:
         client.enter(line, welcome.settings, pid, secret)
         if _log.isEnabledFor(logging.INFO):
             _log.info("client connected", extra={"facts": facts_of(client, startup)})
+
+    @property
+    def stranger_count(self) -> int:
+        """How many are logging in."""
+        return len(self._strangers)
 
     def let_out(self, client: Client) -> None:
         """A client that was inside is gone."""

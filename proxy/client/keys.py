@@ -3,33 +3,49 @@
 import hmac
 import secrets
 from collections.abc import Mapping
-
-from proxy.relay import Client
+from typing import Protocol
 
 # Protocol 3.0 has room for four bytes; 3.2 allows up to 256, PostgreSQL 18 sends 32.
 _SECRET_BYTES = {0: 4, 2: 32}
 
 
-class Keys:
-    """Gives out keys and finds the client that a key belongs to.
+class Cancellable(Protocol):
+    """Somebody with a key: a client, or a visitor of the console."""
 
-    clients: those logged in, by the process id in their key.
+    @property
+    def secret(self) -> bytes:
+        """What the key has beside the process id."""
+
+    def cancel(self) -> bool:
+        """Cancel what runs; True when something does."""
+
+
+class Keys:
+    """Gives out keys and finds whom a key belongs to.
+
+    everybody: those logged in, by the process id in their key.
     """
 
-    def __init__(self, clients: Mapping[int, Client]) -> None:
-        self._clients = clients
+    def __init__(self, *everybody: Mapping[int, Cancellable]) -> None:
+        self._everybody = everybody
 
     def new(self, minor: int) -> tuple[int, bytes]:
         """Make a key: a process id that no client has, and a secret for protocol 3.`minor`."""
         while True:
             # Random, so that a key says nothing of how many clients there are.
             pid = secrets.randbelow(0x7FFFFFFF) + 1
-            if pid not in self._clients:
+            if self._with_pid(pid) is None:
                 return pid, secrets.token_bytes(_SECRET_BYTES.get(minor, 4))
 
-    def find(self, pid: int, secret: bytes) -> Client | None:
-        """The client with this key, or None: an unknown one, or a wrong secret."""
-        client = self._clients.get(pid)
+    def find(self, pid: int, secret: bytes) -> Cancellable | None:
+        """Who has this key, or None: an unknown one, or a wrong secret."""
+        client = self._with_pid(pid)
         if client is None or not hmac.compare_digest(client.secret, secret):
             return None
         return client
+
+    def _with_pid(self, pid: int) -> Cancellable | None:
+        for some in self._everybody:
+            if (found := some.get(pid)) is not None:
+                return found
+        return None

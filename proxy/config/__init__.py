@@ -30,7 +30,8 @@ from proxy.config.problems import ConfigError, Problem
 from proxy.config.quantities import format_duration, format_size, parse_duration, parse_size
 from proxy.config.schema import json_schema
 from proxy.config.secret import Secret
-from proxy.config.section import PoolMode, TlsMode
+from proxy.config.section import KeyPath, PoolMode, Section, TlsMode
+from proxy.config.setting import is_changeable, with_value
 from proxy.config.topology import (
     Cluster,
     Failover,
@@ -57,6 +58,7 @@ __all__ = [
     "Flags",
     "Http",
     "HttpAuth",
+    "KeyPath",
     "Ldap",
     "Limits",
     "Listen",
@@ -76,6 +78,7 @@ __all__ = [
     "Replicas",
     "Route",
     "Secret",
+    "Section",
     "ServerLogin",
     "ServerTls",
     "TlsMode",
@@ -85,6 +88,7 @@ __all__ = [
     "format_duration",
     "format_size",
     "from_environment",
+    "is_changeable",
     "is_private_url",
     "json_schema",
     "load",
@@ -98,4 +102,5 @@ __all__ = [
     "reload_secrets",
     "secret_files",
     "source_of",
+    "with_value",
 ]

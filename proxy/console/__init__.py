@@ -1,7 +1,21 @@
-"""How does an operator see and steer it? The HTTP endpoint: metrics, health, the status page."""
+"""How does an operator see and steer it? The admin database; metrics, health, the status page."""
 
 from proxy.console.http import HttpEndpoint
 from proxy.console.page import StatusPage
+from proxy.console.reception import Reception
+from proxy.console.scene import Scene
 from proxy.console.status import Picture, Pinned, render_status
+from proxy.console.steering import Levers, Shutdown, Steering
 
-__all__ = ["HttpEndpoint", "Picture", "Pinned", "StatusPage", "render_status"]
+__all__ = [
+    "HttpEndpoint",
+    "Levers",
+    "Picture",
+    "Pinned",
+    "Reception",
+    "Scene",
+    "Shutdown",
+    "StatusPage",
+    "Steering",
+    "render_status",
+]

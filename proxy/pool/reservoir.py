@@ -10,7 +10,7 @@ import logging
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from proxy.auth import Credential, DerivedKeys, Md5Secret, PlainSecret
@@ -18,6 +18,8 @@ from proxy.config import Policy
 from proxy.errors import ClientError, PeerError
 from proxy.pool.caps import Caps
 from proxy.pool.caps import Key as CapKey
+from proxy.pool.holds import EVERYTHING, Holds, Scope
+from proxy.pool.traffic import Traffic, traffic_of
 from proxy.pool.welcome import Welcome, write_welcome
 from proxy.relay import (
     SESSION_MODE,
@@ -150,8 +152,6 @@ class Reservoir:
         )
         # Pools of one connection that somebody waits for who is in no line.
         self._lone: dict[Pool, asyncio.Future[None]] = {}
-        # Pools that serve nobody any more and still have a connection in use.
-        self._ebbing: set[Pool] = set()
         self._nodes: dict[str, tuple[NodePlace, ...]] = {}
         self._welcomes: dict[tuple[object, ...], Welcome] = {}
         # These connections are beside the pools: few at a time, whatever clients make up.
@@ -160,6 +160,11 @@ class Reservoir:
         self._tasks: set[asyncio.Task[None]] = set()
         self._cancels: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
+        self._holds = Holds()
+        self._disabled: set[str] = set()
+        # Pools that serve no line any more, or one client alone, while they have connections.
+        self._apart: set[Pool] = set()
+        self._ended_traffic: dict[str, Traffic] = {}
         self._closing = False
         self._refusals = LimitedLog(_log, clock)
         # Statements counted by pools that are no more, by (database, node, role).
@@ -176,7 +181,16 @@ class Reservoir:
         return self._basin(database, user).line
 
     def policy_of(self, database: str, user: str) -> Policy:
-        """Say what holds for this user in this database. Raises ClientError (3D000)."""
+        """Say what holds for a client that comes in.
+
+        Raises ClientError: 3D000, or 55000 while the database is disabled.
+        """
+        if database in self._disabled:
+            raise ClientError(
+                "55000",
+                f'database "{database}" is not currently accepting connections',
+                hint="An administrator has disabled it; ENABLE on the console ends that.",
+            )
         return self._basin(database, user).policy
 
     async def welcome(self, database: str, user: str, startup: StartupSettings) -> Welcome:
@@ -209,10 +223,7 @@ class Reservoir:
         """Wait for the first server connection of the line, asking for one if need be."""
         waiter: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
         basin.welcomed.append(waiter)
-        for pool in basin.line.pools:
-            if not pool.servers and not pool.connecting:
-                pool.connecting += 1
-                self.grow(pool)
+        self._open_first(basin)
         timeout_s = basin.policy.query_wait_timeout or None
         try:
             async with asyncio.timeout(timeout_s):
@@ -222,6 +233,15 @@ class Reservoir:
         finally:
             if waiter in basin.welcomed:
                 basin.welcomed.remove(waiter)
+
+    def _open_first(self, basin: _Basin) -> None:
+        """Open a connection where there is none and somebody who comes in waits for one."""
+        if not basin.welcomed or basin.line.held:
+            return
+        for pool in basin.line.pools:
+            if not pool.servers and not pool.connecting:
+                pool.connecting += 1
+                self.grow(pool)
 
     async def _tried_once(
         self, key: tuple[object, ...], basin: _Basin, startup: StartupSettings
@@ -248,7 +268,7 @@ class Reservoir:
         """Wait until a node serves the line. Raises ClientError (08001) when none does in time."""
         try:
             async with asyncio.timeout(basin.policy.query_wait_timeout or None):
-                while not basin.line.pools:
+                while not basin.line.pools or basin.line.held:
                     await self._news.wait()
         except TimeoutError:
             raise _unreached(basin.policy.database) from None
@@ -284,7 +304,10 @@ class Reservoir:
             raise ClientError("3D000", f'database "{database}" does not exist')
         line = Line(database, user, "primary", BUCKET_BOUNDS_S)
         apply_policy(line, policy)
+        if basin is not None:
+            self._count_traffic(basin)
         basin = self._basins[database, user] = _Basin(policy, line)
+        self._heed_holds(basin)
         self._serve(basin)
         return basin
 
@@ -316,6 +339,7 @@ class Reservoir:
         line.tracks_statements = False
         settings = self._book.of_reported(dialled.parameters)
         dialled.link.enter(pool, dialled.pid, dialled.secret, settings)
+        self._apart.add(pool)
         line.serve_from([pool])
         return line, write_welcome(dialled.parameters, settings)
 
@@ -344,13 +368,16 @@ class Reservoir:
     def publish(self, cluster: str, nodes: tuple[NodePlace, ...]) -> None:
         """A cluster's nodes have changed: serve its lines from those that are right now."""
         self._nodes[cluster] = nodes
-        # Wakes who waits for news, and only those.
-        self._news.set()
-        self._news = asyncio.Event()
+        self._tell_news()
         for basin in list(self._basins.values()):
             if basin.policy.cluster == cluster:
                 self._serve(basin)
         self._caps.refresh()
+
+    def _tell_news(self) -> None:
+        """Wake who waits for news, and only those."""
+        self._news.set()
+        self._news = asyncio.Event()
 
     def adopt(self) -> None:
         """The configuration has changed: go over to what holds now.
@@ -364,9 +391,10 @@ class Reservoir:
             if policy is None:
                 if not basin.line.clients:
                     self._drop(basin)
-                    del self._basins[key]
+                    self._forget(key)
                 continue
             before, basin.policy = basin.policy, policy
+            self._heed_holds(basin)
             apply_policy(basin.line, policy)
             if login_of(before) != login_of(policy):
                 self._drop(basin)
@@ -382,11 +410,21 @@ class Reservoir:
         if pool.query_count:
             self.ended_queries[pool.database, pool.node, pool.role] += pool.query_count
 
+    def _count_traffic(self, basin: _Basin) -> None:
+        database = basin.policy.database
+        before = self._ended_traffic.get(database, Traffic())
+        self._ended_traffic[database] = before.plus(traffic_of(basin.line))
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        """A line is no more; what passed through it still counts."""
+        self._count_traffic(self._basins.pop(key))
+
     def _retire(self, pool: Pool) -> None:
+        """Close it as it becomes free."""
         self._count_ended(pool)
         pool.retire()
         if pool.servers:
-            self._ebbing.add(pool)
+            self._apart.add(pool)
 
     def _drop(self, basin: _Basin) -> None:
         """Close its pools as they become free."""
@@ -409,11 +447,7 @@ class Reservoir:
             if node.name not in basin.pools:
                 basin.pools[node.name] = self._new_pool(basin.policy, node)
         basin.line.serve_from([basin.pools[node.name] for node in nodes])
-        if basin.welcomed:
-            for pool in basin.line.pools:
-                if not pool.servers and not pool.connecting:
-                    pool.connecting += 1
-                    self.grow(pool)
+        self._open_first(basin)
 
     def _new_pool(self, policy: Policy, node: NodePlace) -> Pool:
         pool = Pool(
@@ -450,21 +484,9 @@ class Reservoir:
 
     def server_gone(self, pool: Pool) -> None:
         """A connection of the pool is closed."""
-        self._caps.release(pool)
         if not pool.servers:
-            self._ebbing.discard(pool)
-
-    def servers_on(self, cluster: str, node: str) -> list[Server]:
-        """All server connections to a node, also those that go when they are free."""
-        pools = list(self._ebbing)
-        for basin in self._basins.values():
-            pools += basin.pools.values()
-        return [
-            server
-            for pool in pools
-            if (pool.cluster, pool.node) == (cluster, node)
-            for server in pool.servers
-        ]
+            self._apart.discard(pool)
+        self._caps.release(pool)
 
     def _limits_of(self, pool: Pool) -> Mapping[CapKey, int]:
         spring: _Spring = pool.owner
@@ -484,7 +506,7 @@ class Reservoir:
         if (lone := self._lone.get(pool)) is not None:
             return int(not lone.done())
         basin = self._basins.get((pool.database, pool.user))
-        if self._closing or basin is None or pool not in basin.line.pools:
+        if self._closing or basin is None or basin.line.held or pool not in basin.line.pools:
             return 0
         wanted = pool.wanted
         opened = len(pool.servers) + pool.connecting
@@ -546,7 +568,7 @@ class Reservoir:
 
     def _is_wanted(self, pool: Pool) -> bool:
         basin = self._basins.get((pool.database, pool.user))
-        if basin is None or pool not in basin.line.pools:
+        if basin is None or basin.line.held or pool not in basin.line.pools:
             return False
         return bool(basin.line.waiting or basin.welcomed)
 
@@ -682,7 +704,7 @@ class Reservoir:
         if basin.welcome is None and not basin.line.clients:
             # Nobody has ever got in: a name that somebody made up leaves nothing behind.
             self._drop(basin)
-            del self._basins[pool.database, pool.user]
+            self._forget((pool.database, pool.user))
 
     # --- cancel --------------------------------------------------------------------------------
 
@@ -710,11 +732,16 @@ class Reservoir:
 
     def tick(self) -> None:
         """Several times a second: end what has waited or lasted too long."""
+        if self._relay.suspended:
+            return
         now_s = self._clock()
         if any(_has_deadlines(basin.policy) for basin in self._basins.values()):
             self._relay.check_times()
         for basin in self._basins.values():
             self._tick_line(basin.line, basin.policy, now_s)
+        if self._holds:
+            # A connection may have been on its way.
+            self._drain_held()
         self._caps.tick()
 
     def _tick_line(self, line: Line, policy: Policy, now_s: float) -> None:
@@ -736,6 +763,8 @@ class Reservoir:
             policy = basin.policy
             for pool in basin.line.pools:
                 tidy_pool(pool, policy, now_s)
+                if basin.line.held:
+                    continue
                 missing = policy.min_pool_size - len(pool.servers) - pool.connecting
                 spring: _Spring = pool.owner
                 if spring.waits_until_s > now_s or not self._caps.has_room(pool):
@@ -743,6 +772,100 @@ class Reservoir:
                 for _ in range(missing):
                     pool.connecting += 1
                     self.grow(pool)
+
+    # --- what an administrator or a failover asks for ------------------------------------------
+
+    def hold(self, scope: Scope, *, drain: bool = False) -> None:
+        """Give nobody a server connection any more: new statements wait.
+
+        Who has one keeps it to the end of its transaction, or of its session.
+        drain: close server connections as they become free; `server_count` says when all are gone.
+        """
+        self._holds.add(scope, drain=drain)
+        for basin in self._basins.values():
+            self._heed_holds(basin)
+        self._drain_held()
+
+    def release(self, scope: Scope) -> None:
+        """Go on after a `hold` of the same scope."""
+        self._holds.remove(scope)
+        for basin in list(self._basins.values()):
+            self._heed_holds(basin)
+        self._tell_news()
+
+    def is_held(self, scope: Scope) -> bool:
+        """Whether there was a `hold` of this very scope."""
+        return scope in self._holds
+
+    @property
+    def held(self) -> list[Scope]:
+        """All scopes that are held."""
+        return self._holds.scopes
+
+    def is_paused(self, database: str) -> bool:
+        """Whether server connections of the whole database are held back."""
+        return any(scope in self._holds for scope in (EVERYTHING, Scope(database=database)))
+
+    def _heed_holds(self, basin: _Basin) -> None:
+        is_held = self._holds.cover(basin.policy.database, basin.policy.cluster)
+        if is_held and not basin.line.held:
+            basin.line.hold()
+        elif basin.line.held and not is_held:
+            basin.line.release()
+            self._open_first(basin)
+
+    def _drain_held(self) -> None:
+        for pool in self._pools():
+            if pool.servers and self._holds.drain(pool.database, pool.cluster):
+                _retire_servers(pool)
+
+    def _pools(self, scope: Scope = EVERYTHING) -> Iterator[Pool]:
+        """All pools, those that run dry included."""
+        for basin in list(self._basins.values()):
+            for pool in list(basin.pools.values()):
+                if scope.covers(pool.database, pool.cluster):
+                    yield pool
+        for pool in list(self._apart):
+            if scope.covers(pool.database, pool.cluster):
+                yield pool
+
+    def reconnect(self, scope: Scope) -> None:
+        """Close the server connections as they become free; others are opened when needed."""
+        for pool in self._pools(scope):
+            _retire_servers(pool)
+
+    def drop(self, scope: Scope) -> None:
+        """Close the server connections at once."""
+        for server in self.servers(scope):
+            server.lose(b"an administrator closed it")
+
+    def servers(self, scope: Scope = EVERYTHING) -> list[Server]:
+        """All server connections."""
+        return [server for pool in self._pools(scope) for server in list(pool.servers)]
+
+    def servers_on(self, cluster: str, node: str) -> list[Server]:
+        """All server connections to a node."""
+        return [
+            server
+            for server in self.servers(Scope(cluster=cluster))
+            if server.pool.node == node
+        ]
+
+    def server_count(self, scope: Scope) -> int:
+        """How many server connections there are or are being opened."""
+        return sum(len(pool.servers) + pool.connecting for pool in self._pools(scope))
+
+    def disable(self, database: str) -> None:
+        """Let no new clients into this database; those who are in stay."""
+        self._disabled.add(database)
+
+    def enable(self, database: str) -> None:
+        """Let clients in again."""
+        self._disabled.discard(database)
+
+    def is_disabled(self, database: str) -> bool:
+        """Whether `disable` holds for it."""
+        return database in self._disabled
 
     # --- figures -------------------------------------------------------------------------------
 
@@ -760,6 +883,19 @@ class Reservoir:
             for node in nodes
             if node.max_connections
         }
+
+    @property
+    def pools_apart(self) -> list[Pool]:
+        """Pools that still have connections and serve no line, or one client alone."""
+        return list(self._apart)
+
+    def traffic(self) -> dict[str, Traffic]:
+        """What has passed, by database."""
+        found = dict(self._ended_traffic)
+        for basin in self._basins.values():
+            database = basin.policy.database
+            found[database] = found.get(database, Traffic()).plus(traffic_of(basin.line))
+        return found
 
     @property
     def policies(self) -> list[tuple[Policy, Line]]:
@@ -782,6 +918,12 @@ class Reservoir:
                 pool.retire()
                 for server in list(pool.servers):
                     server.close()
+
+
+def _retire_servers(pool: Pool) -> None:
+    for server in list(pool.servers):
+        if not server.retiring:
+            server.retire()
 
 
 def _has_deadlines(policy: Policy) -> bool:

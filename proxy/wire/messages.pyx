@@ -92,9 +92,9 @@ def error_response(str sqlstate not None, str text not None, *, str severity='ER
 
 
 def notice_response(str sqlstate not None, str text not None, *, str severity='NOTICE',
-                    str hint=None):
+                    str detail=None, str hint=None):
     """NoticeResponse. severity: WARNING, NOTICE, INFO, LOG or DEBUG."""
-    return _fields(kinds.NOTICE_RESPONSE, severity, sqlstate, text, None, hint)
+    return _fields(kinds.NOTICE_RESPONSE, severity, sqlstate, text, detail, hint)
 
 
 def negotiate_protocol_version(int newest, unsupported):

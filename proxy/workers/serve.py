@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from proxy.config import Config, ConfigError, needs_restart, reload
+from proxy.console import Shutdown
 from proxy.tasks import in_thread
 from proxy.watch import Watch
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
@@ -47,22 +48,23 @@ async def serve(
     open_log(config.log)
     _look_at_descriptors(config)
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[signal.Signals] = loop.create_future()
+    ended: asyncio.Future[tuple[str, Shutdown]] = loop.create_future()
 
-    def end(which: signal.Signals) -> None:
+    def end(why: str, when: Shutdown) -> None:
         if ended.done():
             worker.hurry()
         else:
-            ended.set_result(which)
+            ended.set_result((why, when))
 
     worker = Worker(config)
     for warning in worker.warnings:
         _log.warning("%s", warning)
-    facts = await _start(worker, inherited, replaces)
     notifier = Notifier(os.environ)
-    for which in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(which, end, which)
-    reloads: set[asyncio.Task[None]] = set()
+    worker.attend(lambda: _reload(worker, notifier), lambda when: end("SHUTDOWN", when))
+    facts = await _start(worker, inherited, replaces)
+    loop.add_signal_handler(signal.SIGTERM, end, "SIGTERM", "servers")
+    loop.add_signal_handler(signal.SIGINT, end, "SIGINT", "now")
+    reloads: set[asyncio.Task[str | None]] = set()
 
     def begin_reload() -> None:
         task = loop.create_task(_reload(worker, notifier))
@@ -70,7 +72,7 @@ async def serve(
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, begin_reload)
-    loop.add_signal_handler(signal.SIGQUIT, end, signal.SIGQUIT)
+    loop.add_signal_handler(signal.SIGQUIT, end, "SIGQUIT", "now")
     # Objects made until now live as long as the process: no collection need look at them again.
     gc.collect()
     gc.freeze()
@@ -82,15 +84,19 @@ async def serve(
     if on_ready is not None:
         on_ready(" ".join(f"{name}={value}" for name, value in facts.items()))
     patience_s: float | None = 0.0
+    waits_for_clients = False
     try:
-        which = await ended
-        _log.info("stopping", extra={"facts": {"signal": which.name}})
-        if which == signal.SIGTERM:
+        why, when = await ended
+        _log.info("stopping", extra={"facts": {"signal": why}})
+        if why == "SIGTERM":
             patience_s = config.limits.shutdown_timeout or None
+        elif when != "now":
+            patience_s = None
+        waits_for_clients = when == "clients"
     finally:
         notifier.stopping()
         watching.cancel()
-        await worker.stop(patience_s=patience_s)
+        await worker.stop(patience_s=patience_s, waits_for_clients=waits_for_clients)
         for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(each)
         _log.info("stopped")
@@ -146,26 +152,29 @@ async def _watch(worker: Worker, source: Path | None, changed: Callable[[], None
                 changed()
 
 
-async def _reload(worker: Worker, notifier: Notifier) -> None:
-    """Task: read the configuration again and go over to it, or say why not and stay."""
+async def _reload(worker: Worker, notifier: Notifier) -> str | None:
+    """Read the configuration again and go over to it, or say why not and stay.
+
+    Result: why not, for who asked.
+    """
     notifier.reloading()
     try:
-        await _adopt_anew(worker)
+        return await _adopt_anew(worker)
     finally:
         notifier.ready("accepting clients")
 
 
-async def _adopt_anew(worker: Worker) -> None:
+async def _adopt_anew(worker: Worker) -> str | None:
     try:
         config = await in_thread(reload, worker.config, os.environ)
         changes = await worker.adopt(config)
     except (ConfigError, OSError, ssl.SSLError) as wrong:
         for line in str(wrong).splitlines():
             _log.error("not reloaded: %s", line)
-        return
+        return str(wrong)
     except Exception:  # noqa: BLE001 -- top of a task
         _log.exception("the reload failed")
-        return
+        return "an error of the proxy; its log says more"
     for warning in worker.warnings:
         _log.warning("%s", warning)
     _look_at_descriptors(config)
@@ -173,3 +182,4 @@ async def _adopt_anew(worker: Worker) -> None:
         _log.info("changed", extra={"facts": {"what": str(change)}})
     later = ",".join(needs_restart(changes)) or "nothing"
     _log.info("reloaded", extra={"facts": {"changes": len(changes), "needs_restart": later}})
+    return None

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 import proxy
@@ -50,7 +50,16 @@ from proxy.config import (
     secret_files,
     source_of,
 )
-from proxy.console import HttpEndpoint, StatusPage, render_status
+from proxy.console import (
+    HttpEndpoint,
+    Levers,
+    Reception,
+    Scene,
+    Shutdown,
+    StatusPage,
+    Steering,
+    render_status,
+)
 from proxy.errors import ClientError
 from proxy.failover import Event, EventLog, Failover, Hands
 from proxy.failover import Rules as FailoverRules
@@ -118,14 +127,26 @@ class Worker:
             on_unreachable=self._poke,
             clock=clock,
         )
+        self._monitors: dict[str, Monitor] = {}
+        self._reload: Callable[[], Awaitable[str | None]] | None = None
+        self._shut_down: Callable[[Shutdown], None] | None = None
+        scene = Scene(
+            self._relay,
+            self._reservoir,
+            config=lambda: self._config,
+            views=lambda: [monitor.view for monitor in self._monitors.values()],
+            strangers=lambda: self._door.stranger_count,
+        )
+        levers = Levers(self._reload_for_console, self.adopt, self._shut_down_for_console)
+        self._reception = Reception(scene, levers, lambda: self._config)
         self._door = Door(
             self._relay,
             self._reservoir,
+            self._reception,
             terms=lambda: self._terms,
             verifiers=self._verifiers,
             clock=clock,
         )
-        self._monitors: dict[str, Monitor] = {}
         self._failovers: dict[str, Failover] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
         self._events = EventLog(time.time)
@@ -234,6 +255,31 @@ class Worker:
         return self._config
 
     @property
+    def steering(self) -> Steering:
+        """What an administrator may have it do."""
+        return self._reception.steering
+
+    def attend(
+        self, reload: Callable[[], Awaitable[str | None]], shut_down: Callable[[Shutdown], None]
+    ) -> None:
+        """Say who does for administrators what is not this worker's.
+
+        reload: reads the configuration again; its result is why it did not. shut_down: begins to
+        end the process.
+        """
+        self._reload, self._shut_down = reload, shut_down
+
+    async def _reload_for_console(self) -> None:
+        reason = "nobody reads it again" if self._reload is None else await self._reload()
+        if reason is not None:
+            raise ClientError("F0000", "RELOAD failed: the old configuration holds", detail=reason)
+
+    def _shut_down_for_console(self, when: Shutdown) -> None:
+        if self._shut_down is None:
+            raise ClientError("0A000", "nobody ends this process")
+        self._shut_down(when)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What in it was accepted and does nothing, one line each."""
         return (*self._config.warnings, *self._terms.admission.warnings)
@@ -340,16 +386,19 @@ class Worker:
             group.create_task(self._monitors[name].run())
             group.create_task(self._failovers[name].run())
 
-    async def stop(self, *, patience_s: float | None) -> None:
+    async def stop(self, *, patience_s: float | None, waits_for_clients: bool = False) -> None:
         """Accept nobody any more, let transactions finish, then close everything.
 
         patience_s: how long to wait for them; None is for ever, 0 not at all.
+        waits_for_clients: until they leave of their own accord.
         """
         if self._stopping:
             return
         self._stopping = True
         self._door.close()
-        await self._drain(patience_s)
+        if self._relay.suspended:
+            self._relay.resume(self._reservoir.servers())
+        await self._drain(patience_s, dismisses=not waits_for_clients)
         for client in list(self._relay.clients.values()):
             client.dismiss("57P01", "the proxy is shutting down")
         tasks = list(self._watching.values())
@@ -363,6 +412,7 @@ class Worker:
         if self._directory is not None:
             self._directory.close()
         self._passwords.close()
+        await self._reception.close()
         await self._reservoir.close()
         if self._http is not None:
             await self._http.stop()
@@ -375,12 +425,14 @@ class Worker:
         """Wait for transactions no longer: somebody asked a second time."""
         self._hurried = True
 
-    async def _drain(self, patience_s: float | None) -> None:
-        """Dismiss clients as their transactions end."""
+    async def _drain(self, patience_s: float | None, *, dismisses: bool) -> None:
+        """Wait until all clients are gone. dismisses: send them away as their transactions end."""
         until_s = None if patience_s is None else time.monotonic() + patience_s
         while not self._hurried:
-            for client in [each for each in self._relay.clients.values() if each.is_idle]:
-                client.dismiss("57P01", "the proxy is shutting down")
+            for client in list(self._relay.clients.values()) if dismisses else ():
+                # Who waits while all is paused would wait for ever.
+                if client.is_idle or (client.is_waiting and client.line.held):
+                    client.dismiss("57P01", "the proxy is shutting down")
             if not self._relay.clients:
                 return
             if until_s is not None and time.monotonic() >= until_s:
@@ -403,6 +455,7 @@ class Worker:
                     self._reservoir.tidy()
                     self._door.tick()
                     self._terms.judges.tick()
+                    self._reception.tick()
                     if self._directory is not None:
                         self._directory.tick()
                     self._look_at_files()
@@ -427,10 +480,11 @@ class Worker:
                 watch = self._secrets
                 config = await in_thread(reload_secrets, self._config, os.environ)
                 watch.settle()
+                config = self._reception.steering.with_changes(config)
                 if config == self._config:
                     return
                 await self._go_over(config)
-        except (ConfigError, OSError, ValueError) as wrong:
+        except (ConfigError, ClientError, OSError, ValueError) as wrong:
             facts = {"reason": str(wrong)}
             self._bugs.log(logging.ERROR, "passwords cannot be read, the old ones stay", facts)
         except Exception as bug:  # noqa: BLE001 -- top of a task

@@ -1,0 +1,428 @@
+"""The commands of the console: one table, with who may use each.
+
+`COMMANDS` is what the documentation, `SHOW HELP` and the test that tries every command in every
+role go by. What drivers and pools send of their own accord is answered by `courtesies`.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from proxy import __version__
+from proxy.console.courtesies import find_courtesy, ignores_setting
+from proxy.console.grammar import HELP, Statement, Token, shortened
+from proxy.console.nodes import NODE_COLUMNS, show_nodes
+from proxy.console.pools import (
+    DATABASE_COLUMNS,
+    DNS_HOST_COLUMNS,
+    DNS_ZONE_COLUMNS,
+    LIST_COLUMNS,
+    MEM_COLUMNS,
+    PEER_COLUMNS,
+    PEER_POOL_COLUMNS,
+    POOL_COLUMNS,
+    USER_COLUMNS,
+    show_databases,
+    show_lists,
+    show_mem,
+    show_nothing,
+    show_pools,
+    show_users,
+)
+from proxy.console.scene import Scene
+from proxy.console.settings import CONFIG_COLUMNS, show_config
+from proxy.console.sockets import (
+    CLIENT_COLUMNS,
+    SERVER_COLUMNS,
+    SOCKET_COLUMNS,
+    show_active_sockets,
+    show_clients,
+    show_servers,
+    show_sockets,
+)
+from proxy.console.statistics import (
+    STATS_AVERAGES_COLUMNS,
+    STATS_COLUMNS,
+    STATS_TOTALS_COLUMNS,
+    TOTALS_COLUMNS,
+    Statistics,
+)
+from proxy.console.steering import Shutdown, Steering
+from proxy.console.table import Answer, Column, Row, columns
+from proxy.errors import ClientError
+
+Role = Literal["stats", "admin"]
+"""Who may: `stats` is everybody at the console, `admin` those who may do more than look."""
+
+VERSION = f"PgBouncer 1.25.0 (pgweir {__version__})"
+"""Begins with the version of PgBouncer whose console this is: scrapers look at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What commands work with."""
+
+    scene: Scene
+    steering: Steering
+    statistics: Statistics
+
+
+Rows = Callable[[Desk], Iterable[Row]]
+Deed = Callable[[Desk, str | None], Awaitable[str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command.
+
+    words: those it begins with. who: may use it. meaning: a sentence for the documentation.
+    argument: how it is shown in the help; None when it takes none, in brackets when it may be left
+    out. columns, rows: of a SHOW. deed: of any other; its result is the tag when that is not the
+    first word.
+    """
+
+    words: tuple[str, ...]
+    who: Role
+    meaning: str
+    argument: str | None = None
+    columns: tuple[Column, ...] = ()
+    rows: Rows | None = None
+    deed: Deed | None = None
+
+    @property
+    def name(self) -> str:
+        """Its words."""
+        return " ".join(self.words)
+
+    @property
+    def needs_argument(self) -> bool:
+        """Whether it cannot be without."""
+        return self.argument is not None and not self.argument.startswith("[")
+
+
+def _show(
+    what: str,
+    shown: tuple[Column, ...],
+    rows: Callable[[Scene], Iterable[Row]],
+    meaning: str,
+) -> Command:
+    return Command(
+        ("SHOW", what), "stats", meaning, columns=shown, rows=lambda desk: rows(desk.scene)
+    )
+
+
+def _show_version(_scene: Scene) -> Iterable[Row]:
+    return [(VERSION,)]
+
+
+async def _pause(desk: Desk, database: str | None) -> None:
+    await desk.steering.pause(database)
+
+
+async def _resume(desk: Desk, database: str | None) -> None:
+    desk.steering.resume(database)
+
+
+async def _disable(desk: Desk, database: str | None) -> None:
+    desk.steering.disable(database or "")
+
+
+async def _enable(desk: Desk, database: str | None) -> None:
+    desk.steering.enable(database or "")
+
+
+async def _kill(desk: Desk, database: str | None) -> None:
+    desk.steering.kill(database)
+
+
+async def _kill_client(desk: Desk, number: str | None) -> None:
+    desk.steering.kill_client(number or "")
+
+
+async def _reconnect(desk: Desk, database: str | None) -> None:
+    desk.steering.reconnect(database)
+
+
+async def _wait_close(desk: Desk, database: str | None) -> None:
+    await desk.steering.wait_close(database)
+
+
+async def _reload(desk: Desk, _argument: str | None) -> None:
+    await desk.steering.reload()
+
+
+async def _suspend(desk: Desk, _argument: str | None) -> None:
+    await desk.steering.suspend()
+
+
+_SHUTDOWNS: Mapping[str, Shutdown] = {
+    "": "now",
+    "WAIT_FOR_SERVERS": "servers",
+    "WAIT_FOR_CLIENTS": "clients",
+}
+
+
+async def _shut_down(desk: Desk, how: str | None) -> None:
+    when = _SHUTDOWNS.get((how or "").upper())
+    if when is None:
+        raise ClientError("42601", f"invalid command 'SHUTDOWN {how}', use SHOW HELP;", hint=HELP)
+    desk.steering.shut_down(when)
+
+
+def _state_rows(desk: Desk) -> Iterable[Row]:
+    for mode in ("active", "paused", "suspended"):
+        yield mode, "yes" if desk.steering.mode == mode else "no"
+
+
+_STATE_COLUMNS = columns(None, "key", "value")
+
+COMMANDS: tuple[Command, ...] = (
+    Command(("SHOW", "HELP"), "stats", "The commands, as a notice."),
+    _show("CONFIG", CONFIG_COLUMNS, show_config, "The configuration in force, without secrets."),
+    _show("DATABASES", DATABASE_COLUMNS, show_databases, "Databases and what holds for each."),
+    _show(
+        "POOLS", POOL_COLUMNS, show_pools, "Clients and server connections by database and user."
+    ),
+    _show("CLIENTS", CLIENT_COLUMNS, show_clients, "Client connections."),
+    _show("SERVERS", SERVER_COLUMNS, show_servers, "Server connections."),
+    _show("USERS", USER_COLUMNS, show_users, "Users and what holds for each."),
+    _show("VERSION", columns(None, "version"), _show_version, "The version."),
+    _show("PEERS", PEER_COLUMNS, show_nothing, "Always empty: there are no peers."),
+    _show("PEER_POOLS", PEER_POOL_COLUMNS, show_nothing, "Always empty: there are no peers."),
+    Command(("SHOW", "FDS"), "admin", "Refused: file descriptors are not handed on in this way."),
+    _show("SOCKETS", SOCKET_COLUMNS, show_sockets, "All connections, with what is held of each."),
+    _show(
+        "ACTIVE_SOCKETS",
+        SOCKET_COLUMNS,
+        show_active_sockets,
+        "Of these, those with bytes that have not been passed on.",
+    ),
+    _show("LISTS", LIST_COLUMNS, show_lists, "How many there are of what."),
+    _show("MEM", MEM_COLUMNS, show_mem, "Memory, by kind of object and of the process."),
+    Command(
+        ("SHOW", "STATE"),
+        "stats",
+        "Whether it is active, paused or suspended.",
+        columns=_STATE_COLUMNS,
+        rows=_state_rows,
+    ),
+    _show(
+        "DNS_HOSTS",
+        DNS_HOST_COLUMNS,
+        show_nothing,
+        "Always empty: names are resolved anew for each connection.",
+    ),
+    _show("DNS_ZONES", DNS_ZONE_COLUMNS, show_nothing, "Always empty, for the same reason."),
+    Command(
+        ("SHOW", "STATS"),
+        "stats",
+        "What has passed, by database: totals, and averages over the last minute or two.",
+        columns=STATS_COLUMNS,
+        rows=lambda desk: desk.statistics.show_stats(),
+    ),
+    Command(
+        ("SHOW", "STATS_TOTALS"),
+        "stats",
+        "The totals of SHOW STATS.",
+        columns=STATS_TOTALS_COLUMNS,
+        rows=lambda desk: desk.statistics.show_stats_totals(),
+    ),
+    Command(
+        ("SHOW", "STATS_AVERAGES"),
+        "stats",
+        "The averages of SHOW STATS.",
+        columns=STATS_AVERAGES_COLUMNS,
+        rows=lambda desk: desk.statistics.show_stats_averages(),
+    ),
+    Command(
+        ("SHOW", "TOTALS"),
+        "stats",
+        "Both, of all databases together.",
+        columns=TOTALS_COLUMNS,
+        rows=lambda desk: desk.statistics.show_totals(),
+    ),
+    _show("NODES", NODE_COLUMNS, show_nodes, "Nodes, with role, state, lag and timeline."),
+    Command(
+        ("SET",),
+        "admin",
+        "Change a key of SHOW CONFIG until the configuration is read again.",
+        "key = value",
+    ),
+    Command(("RELOAD",), "admin", "Read the configuration again.", deed=_reload),
+    Command(
+        ("PAUSE",),
+        "admin",
+        "Hold back new transactions, close server connections as they become free, and return when "
+        "all are closed.",
+        "[db]",
+        deed=_pause,
+    ),
+    Command(("RESUME",), "admin", "Go on after PAUSE, KILL or SUSPEND.", "[db]", deed=_resume),
+    Command(("DISABLE",), "admin", "Let no new clients into a database.", "db", deed=_disable),
+    Command(("ENABLE",), "admin", "Let them in again.", "db", deed=_enable),
+    Command(
+        ("RECONNECT",),
+        "admin",
+        "Close server connections as they become free; others are opened when needed.",
+        "[db]",
+        deed=_reconnect,
+    ),
+    Command(
+        ("KILL",),
+        "admin",
+        "Drop clients and server connections at once, and hold back who comes until RESUME.",
+        "[db]",
+        deed=_kill,
+    ),
+    Command(
+        ("KILL_CLIENT",),
+        "admin",
+        "Drop one client, by its id in SHOW CLIENTS.",
+        "id",
+        deed=_kill_client,
+    ),
+    Command(("SUSPEND",), "admin", "Pass nothing on any more, until RESUME.", deed=_suspend),
+    Command(
+        ("SHUTDOWN",),
+        "admin",
+        "End the process: at once, when transactions are over, or when all clients have left.",
+        "[WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]",
+        deed=_shut_down,
+    ),
+    Command(
+        ("WAIT_CLOSE",),
+        "admin",
+        "Return when the server connections are gone that RECONNECT or RELOAD had closed.",
+        "[db]",
+        deed=_wait_close,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A statement that has been understood. run: carries it out; only when its time has come."""
+
+    columns: tuple[Column, ...]
+    run: Callable[[Desk], Awaitable[Answer]]
+
+
+def read_order(statement: Statement, role: Role) -> Order:
+    """Find out what a statement asks for, and whether the role may.
+
+    Raises ClientError: 42601 when there is no such command, 42501 when it is not allowed.
+    """
+    tokens = statement.tokens
+    if (courtesy := find_courtesy(tokens)) is not None:
+        return _constant(courtesy)
+    if tokens[0].is_word("SET"):
+        return _read_set(statement, role)
+    command, rest = _find(statement)
+    if command.who == "admin" and role != "admin":
+        raise ClientError(
+            "42501", "admin access needed", hint="Users under auth.admins may do that."
+        )
+    argument = _argument(command, rest, statement)
+    if command.name == "SHOW HELP":
+        return _constant(Answer("SHOW", notice="Console usage", detail=help_text()))
+    if command.rows is not None:
+        return _table(command, command.rows)
+    if command.deed is not None:
+        return _deed(command, command.deed, argument)
+    raise ClientError(
+        "0A000",
+        f"{command.name} is not supported",
+        hint="SHOW CLIENTS and SHOW SERVERS list connections.",
+    )
+
+
+def _constant(answer: Answer) -> Order:
+    async def run(_desk: Desk) -> Answer:
+        return answer
+
+    return Order(answer.columns, run)
+
+
+def _table(command: Command, rows: Rows) -> Order:
+    async def run(desk: Desk) -> Answer:
+        return Answer("SHOW", command.columns, rows(desk))
+
+    return Order(command.columns, run)
+
+
+def _deed(command: Command, deed: Deed, argument: str | None) -> Order:
+    async def run(desk: Desk) -> Answer:
+        return Answer(await deed(desk, argument) or command.words[0])
+
+    return Order((), run)
+
+
+def _find(statement: Statement) -> tuple[Command, tuple[Token, ...]]:
+    """The command a statement begins with, and what follows it."""
+    tokens = statement.tokens
+    first = tokens[0]
+    # PgBouncer takes the one for the other, and some tools can only SELECT.
+    is_show = first.is_word("SHOW") or first.is_word("SELECT")
+    for command in COMMANDS:
+        words = command.words
+        if is_show and words[0] == "SHOW":
+            if len(tokens) > 1 and tokens[1].text.upper() == words[1]:
+                return command, tokens[2:]
+        elif len(words) == 1 and first.is_word(words[0]):
+            return command, tokens[1:]
+    raise _invalid(statement)
+
+
+def _argument(command: Command, rest: tuple[Token, ...], statement: Statement) -> str | None:
+    if command.argument is None or len(rest) > 1:
+        if rest:
+            raise _invalid(statement)
+        return None
+    if not rest:
+        if command.needs_argument:
+            what = "a database" if command.argument == "db" else f"an {command.argument}"
+            raise ClientError("42601", f"{what} is required", hint=HELP)
+        return None
+    if rest[0].kind == "symbol" or not rest[0].text:
+        raise _invalid(statement)
+    return rest[0].text
+
+
+def _read_set(statement: Statement, role: Role) -> Order:
+    """SET key = value, or TO in place of the sign."""
+    tokens = statement.tokens
+    if len(tokens) > 1 and ignores_setting(tokens[1:]):
+        return _constant(Answer("SET", notice="SET ignored"))
+    if role != "admin":
+        raise ClientError(
+            "42501", "admin access needed", hint="Users under auth.admins may do that."
+        )
+    is_one = (
+        len(tokens) == 4
+        and tokens[1].kind in ("word", "name")
+        and (tokens[2] == Token("symbol", "=") or tokens[2].is_word("TO"))
+        and tokens[3].kind != "symbol"
+    )
+    if not is_one:
+        raise _invalid(statement)
+    key, value = tokens[1].text, tokens[3].text
+
+    async def run(desk: Desk) -> Answer:
+        await desk.steering.set_value(key, value)
+        return Answer(f"SET {key}={value}")
+
+    return Order((), run)
+
+
+def _invalid(statement: Statement) -> ClientError:
+    return ClientError("42601", f"invalid command {shortened(statement.text)}, use SHOW HELP;")
+
+
+def help_text() -> str:
+    """What SHOW HELP says."""
+    shows = [command.words[1] for command in COMMANDS if command.words[0] == "SHOW"]
+    lines = ["SHOW " + "|".join(shows[at : at + 6]) for at in range(0, len(shows), 6)]
+    for command in COMMANDS:
+        if command.words[0] != "SHOW":
+            lines.append(" ".join(filter(None, (command.name, command.argument))))
+    return "\n" + "\n".join(f"\t{line}" for line in lines)

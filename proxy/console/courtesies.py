@@ -1,0 +1,81 @@
+"""What drivers and pools say of their own accord, answered so that they go on. Pure.
+
+The console has no transactions, no settings of a session and nothing to discard. PgBouncer answers
+some of these; the others would only keep a driver from connecting.
+"""
+
+from collections.abc import Sequence
+
+from proxy.console.grammar import Token
+from proxy.console.table import INT4, Answer, Column, columns
+
+# What `SHOW name` says of a setting that drivers ask for. Source: PgBouncer, for the first five.
+_SETTINGS = {
+    "client_encoding": "UTF8",
+    "default_transaction_isolation": "read committed",
+    "standard_conforming_strings": "on",
+    "datestyle": "ISO",
+    "timezone": "GMT",
+    "transaction_isolation": "read committed",
+    "transaction_read_only": "off",
+    "server_version": "1.25.0/bouncer",
+    "search_path": "",
+}
+# What a client may SET without effect.
+_IGNORED = {
+    *_SETTINGS,
+    "application_name",
+    "bytea_output",
+    "client_min_messages",
+    "extra_float_digits",
+    "intervalstyle",
+    "jit",
+    "lock_timeout",
+    "names",
+    "session",
+    "statement_timeout",
+    "idle_in_transaction_session_timeout",
+    "transaction",
+}
+# Words a statement may begin with -> its tag.
+_TAGS = {
+    ("BEGIN",): "BEGIN",
+    ("START", "TRANSACTION"): "START TRANSACTION",
+    ("COMMIT",): "COMMIT",
+    ("END",): "COMMIT",
+    ("ROLLBACK",): "ROLLBACK",
+    ("ABORT",): "ROLLBACK",
+    ("DISCARD", "ALL"): "DISCARD ALL",
+    ("DEALLOCATE",): "DEALLOCATE",
+    ("RESET",): "RESET",
+    ("CLOSE", "ALL"): "CLOSE CURSOR ALL",
+    ("UNLISTEN",): "UNLISTEN",
+}
+
+
+def find_courtesy(tokens: Sequence[Token]) -> Answer | None:
+    """The answer to such a statement, or None when it is none."""
+    for words, tag in _TAGS.items():
+        if len(tokens) >= len(words) and all(
+            token.is_word(word) for token, word in zip(tokens, words, strict=False)
+        ):
+            return Answer(tag)
+    texts = [token.text.lower() for token in tokens]
+    match texts:
+        case ["select", number] if number.isdecimal() and len(number) < 10:
+            return Answer("SELECT 1", (Column("?column?", INT4),), [(int(number),)])
+        case ["select", "pg_advisory_unlock_all", "(", ")"]:
+            return Answer("SELECT 1", columns(None, "pg_advisory_unlock_all"), [("",)])
+        case ["show", "transaction", "isolation", "level"]:
+            return Answer("SHOW", columns(None, "transaction_isolation"), [("read committed",)])
+        case ["show", name] if name in _SETTINGS:
+            return Answer("SHOW", columns(None, name), [(_SETTINGS[name],)])
+    return None
+
+
+def ignores_setting(tokens: Sequence[Token]) -> bool:
+    """Whether a SET is one of those that are taken without effect. tokens: behind SET."""
+    first = tokens[0].text.lower()
+    if first in ("session", "local") and len(tokens) > 1:
+        return tokens[1].text.lower() in _IGNORED | {"characteristics"}
+    return first in _IGNORED

@@ -1,0 +1,219 @@
+"""PAUSE, RESUME, KILL, RECONNECT and the others that change what the process does.
+
+Semantics and words are PgBouncer's. What takes time is a coroutine that returns when it has come
+about; whoever waits for it may leave, and it is done all the same.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from proxy.config import Config
+from proxy.console.pools import is_database
+from proxy.console.scene import Scene
+from proxy.console.settings import with_setting
+from proxy.errors import ClientError
+from proxy.pool import EVERYTHING, Scope
+
+_log = logging.getLogger("pgweir.console")
+
+_LOOK_S = 0.02
+# PgBouncer's suspend_timeout: what a client does not take by then waits for it to be resumed.
+_SUSPEND_S = 10.0
+
+Mode = Literal["active", "paused", "suspended"]
+Shutdown = Literal["now", "servers", "clients"]
+"""When the process ends: at once; when transactions are over; when all clients have left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Levers:
+    """What the console has done by others.
+
+    reload: read the configuration again; raises ClientError when it is wrong. adopt: go over to
+    another one. shut_down: begin to end the process.
+    """
+
+    reload: Callable[[], Awaitable[None]]
+    adopt: Callable[[Config], Awaitable[object]]
+    shut_down: Callable[[Shutdown], None]
+
+
+class Steering:
+    """Holds what has been paused, suspended and changed."""
+
+    def __init__(self, scene: Scene, levers: Levers) -> None:
+        self._scene = scene
+        self._levers = levers
+        self._changed: dict[str, str] = {}
+        self.mode: Mode = "active"
+
+    # --- holding back ----------------------------------------------------------------------------
+
+    async def pause(self, database: str | None = None) -> None:
+        """Hold back new transactions and close server connections as they become free.
+
+        Returns when all are closed. Raises ClientError.
+        """
+        self._check_active()
+        scope = self._scope(database, "pause")
+        _note("PAUSE", database)
+        if database is None:
+            self.mode = "paused"
+        self._scene.reservoir.hold(scope, drain=True)
+        await _until(
+            lambda: (
+                not self._scene.reservoir.is_held(scope)
+                or not self._scene.reservoir.server_count(scope)
+            )
+        )
+
+    async def suspend(self) -> None:
+        """Pass nothing on any more, as soon as what was read has been passed on.
+
+        Raises ClientError.
+        """
+        self._check_active()
+        if self._scene.reservoir.held:
+            raise ClientError("55000", "cannot suspend with paused databases")
+        _note("SUSPEND", None)
+        self.mode = "suspended"
+        self._scene.reservoir.hold(EVERYTHING)
+        self._scene.relay.suspend()
+        # Who does not read what it asked for is not waited for.
+        until_s = self._scene.clock() + _SUSPEND_S
+        await _until(lambda: not self._has_unsent() or self._scene.clock() >= until_s)
+
+    def _has_unsent(self) -> bool:
+        relay = self._scene.relay
+        clients = list(relay.clients.values())
+        return relay.suspended and any(client.unsent_bytes for client in clients)
+
+    def resume(self, database: str | None = None) -> None:
+        """Go on after PAUSE, KILL or SUSPEND. Raises ClientError."""
+        scope = self._scope(database, "resume")
+        reservoir = self._scene.reservoir
+        if not reservoir.is_held(scope):
+            if database is None:
+                raise ClientError("55000", "pooler is not paused/suspended")
+            raise ClientError("55000", f"database {database} is not paused")
+        _note("RESUME", database)
+        if database is None:
+            self.mode = "active"
+        if self._scene.relay.suspended:
+            self._scene.relay.resume(reservoir.servers())
+        reservoir.release(scope)
+
+    async def wait_close(self, database: str | None = None) -> None:
+        """Return when no server connection is left that was to be closed. Raises ClientError."""
+        scope = self._scope(database, "wait in")
+        _note("WAIT_CLOSE", database)
+        servers = [each for each in self._scene.reservoir.servers(scope) if each.retiring]
+        await _until(lambda: all(server.is_closed for server in servers))
+
+    # --- ending connections ----------------------------------------------------------------------
+
+    def reconnect(self, database: str | None = None) -> None:
+        """Close server connections as they become free. Raises ClientError."""
+        scope = self._scope(database, "reconnect")
+        _note("RECONNECT", database)
+        self._scene.reservoir.reconnect(scope)
+
+    def kill(self, database: str | None = None) -> None:
+        """Drop all clients and server connections at once, and hold back who comes until RESUME.
+
+        Raises ClientError.
+        """
+        self._check_active()
+        scope = self._scope(database, "kill")
+        _note("KILL", database)
+        if database is None:
+            self.mode = "paused"
+        self._scene.reservoir.hold(scope, drain=True)
+        for client in list(self._scene.relay.clients.values()):
+            if database in (None, client.line.database):
+                client.dismiss("57P01", "terminating connection due to administrator command")
+        self._scene.reservoir.drop(scope)
+
+    def kill_client(self, number: str) -> None:
+        """Drop one client. number: its id in SHOW CLIENTS. Raises ClientError."""
+        if not number.isdecimal():
+            raise ClientError("22023", "invalid client id", hint="SHOW CLIENTS has them.")
+        wanted = int(number)
+        for client in list(self._scene.relay.clients.values()):
+            if client.number == wanted:
+                _note("KILL_CLIENT", number)
+                client.dismiss("57P01", "terminating connection due to administrator command")
+                return
+        raise ClientError("42704", f"client {number} not found", hint="SHOW CLIENTS has them.")
+
+    # --- who may come in -------------------------------------------------------------------------
+
+    def disable(self, database: str) -> None:
+        """Let no new clients into a database. Raises ClientError."""
+        self._scope(database, "disable")
+        _note("DISABLE", database)
+        self._scene.reservoir.disable(database)
+
+    def enable(self, database: str) -> None:
+        """Let them in again. Raises ClientError."""
+        self._scope(database, "enable")
+        _note("ENABLE", database)
+        self._scene.reservoir.enable(database)
+
+    # --- the process -----------------------------------------------------------------------------
+
+    async def reload(self) -> None:
+        """Read the configuration again; what SET has changed is forgotten. Raises ClientError."""
+        _note("RELOAD", None)
+        await self._levers.reload()
+        self._changed.clear()
+
+    async def set_value(self, key: str, written: str) -> None:
+        """Change a key of the configuration until it is read again. Raises ClientError."""
+        config = with_setting(self._scene.config(), key, written)
+        _log.info("console command", extra={"facts": {"command": "SET", "key": key}})
+        await self._levers.adopt(config)
+        self._changed[key] = written
+
+    def with_changes(self, config: Config) -> Config:
+        """The same configuration with what SET has changed. Raises ClientError."""
+        for key, written in self._changed.items():
+            config = with_setting(config, key, written)
+        return config
+
+    def shut_down(self, when: Shutdown) -> None:
+        """Begin to end the process."""
+        _note("SHUTDOWN", when)
+        self._levers.shut_down(when)
+
+    # --- what commands have in common ------------------------------------------------------------
+
+    def _check_active(self) -> None:
+        if self.mode != "active":
+            raise ClientError("55000", "already suspended/paused", hint="RESUME ends that.")
+
+    def _scope(self, database: str | None, verb: str) -> Scope:
+        if database is None:
+            return EVERYTHING
+        if database in CONSOLE_NAMES:
+            raise ClientError("0A000", f"cannot {verb} admin db: {database}")
+        if not is_database(self._scene, database):
+            raise ClientError("3D000", f"no such database: {database}")
+        return Scope(database=database)
+
+
+CONSOLE_NAMES = ("pgweir", "pgbouncer")
+"""The databases that are the console."""
+
+
+def _note(command: str, argument: str | None) -> None:
+    facts = {"command": command} | ({} if argument is None else {"argument": argument})
+    _log.info("console command", extra={"facts": facts})
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    while not is_so():  # noqa: ASYNC110 -- nothing tells of the counts it looks at
+        await asyncio.sleep(_LOOK_S)

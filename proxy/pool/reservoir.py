@@ -846,9 +846,7 @@ class Reservoir:
     def servers_on(self, cluster: str, node: str) -> list[Server]:
         """All server connections to a node."""
         return [
-            server
-            for server in self.servers(Scope(cluster=cluster))
-            if server.pool.node == node
+            server for server in self.servers(Scope(cluster=cluster)) if server.pool.node == node
         ]
 
     def server_count(self, scope: Scope) -> int:

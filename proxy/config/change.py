@@ -106,7 +106,10 @@ def _in_values(before: Any, after: Any, path: KeyPath, quantity: str = "") -> It
         )
     else:
         yield Change(
-            _write_path(path), _write(before, quantity), _write(after, quantity), _when(path)
+            _write_path(path),
+            _write(before, quantity),
+            _write(after, quantity),
+            when_it_holds(path),
         )
 
 
@@ -115,15 +118,17 @@ def _in_mappings(
 ) -> Iterator[Change]:
     for name in before:
         if name not in after:
-            yield Change(_write_path((*path, name)), "", None, _when((*path, name)))
+            yield Change(_write_path((*path, name)), "", None, when_it_holds((*path, name)))
     for name, value in after.items():
         if name in before:
             yield from _in_values(before[name], value, (*path, name))
         else:
             said = "" if isinstance(value, BaseModel) else _write(value)
-            yield Change(_write_path((*path, name)), None, said, _when((*path, name)))
+            yield Change(_write_path((*path, name)), None, said, when_it_holds((*path, name)))
     if list(before) != list(after) and before.keys() == after.keys():
-        yield Change(_write_path(path), _write(list(before)), _write(list(after)), _when(path))
+        yield Change(
+            _write_path(path), _write(list(before)), _write(list(after)), when_it_holds(path)
+        )
 
 
 def _is_named(value: Any) -> bool:
@@ -133,7 +138,8 @@ def _is_named(value: Any) -> bool:
     )
 
 
-def _when(path: KeyPath) -> When:
+def when_it_holds(path: KeyPath) -> When:
+    """From when on another value at this path holds."""
     for pattern, when in _WHEN:
         head = path[: len(pattern)]
         if len(head) == len(pattern) and all(

@@ -10,27 +10,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from proxy.config.change import when_it_holds
 from proxy.config.contradictions import find_contradictions
 from proxy.config.model import Config
 from proxy.config.secret import Secret
 from proxy.config.section import KeyPath, Section
 from proxy.errors import ClientError
 
-_AT_START: tuple[KeyPath, ...] = (
-    ("listen", "host"),
-    ("listen", "port"),
-    ("listen", "unix_socket_dir"),
-    ("listen", "backlog"),
-    ("http",),
-    ("workers",),
-)
 _SETTABLE = ("limits", "listen", "log", "auth")
 _IN_THE_FILE = ("users", "groups", "ldap", "pam", "oauth")
 
 
 def is_changeable(path: KeyPath) -> bool:
     """Whether another value is taken up without a restart."""
-    return not any(path[: len(start)] == start for start in _AT_START)
+    return when_it_holds(path) != "restart"
 
 
 def with_value(config: Config, path: KeyPath, written: str) -> Config:

@@ -12,12 +12,12 @@ ONE_LINE = [
     ("listen: {prot: 1}", "listen.prot: unknown key; did you mean 'port'?"),
     (
         "wibble: 1",
-        "wibble: unknown key; known are listen, http, workers, process, log, auth, clusters, "
+        "wibble: unknown key; known are listen, http, workers, process, log, audit, auth, clusters, "
         "databases, limits, routes",
     ),
     (
         "wibble:",
-        "wibble: unknown key; known are listen, http, workers, process, log, auth, clusters, "
+        "wibble: unknown key; known are listen, http, workers, process, log, audit, auth, clusters, "
         "databases, limits, routes",
     ),
     ("listen: {port: 65536}", "listen.port: expected 65535 or less, got '65536'"),

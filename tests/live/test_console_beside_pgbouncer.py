@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from proxy.config import Config
 from proxy.console.commands import COMMANDS
 from tests.fixtures.console import ADMIN, Console
 from tests.fixtures.pgweir import Pgweir
@@ -203,7 +204,7 @@ def test_keys_that_both_have_are_called_the_same(bouncer: Bouncer, console: Cons
         "query_wait_notify",
         "transaction_timeout",
     }
-    assert both - newer - {"workers", "routes", "http"} <= set(theirs)
+    assert both - newer - set(Config.model_fields) <= set(theirs)
     assert len(both & set(theirs)) > 40
     # Two that it does not change while it runs.
     for key in ("listen_addr", "listen_port"):

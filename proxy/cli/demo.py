@@ -23,6 +23,7 @@ from proxy.embedded import (
     Login,
     create_roles,
     free_port,
+    grant_promotion,
     is_port_free,
     load_pgbench,
     load_sample,
@@ -139,6 +140,7 @@ class _Show:
 
     async def _fill(self, cluster: Cluster, app: Login, monitor: Login) -> None:
         await create_roles(cluster.primary, app=app, monitor=monitor, database=DATABASE)
+        await grant_promotion(cluster.primary, monitor)
         self.progress(f"database {DATABASE} for {app.name}, role {monitor.name} for the probes")
         new = await load_sample(cluster.primary, app=app, database=DATABASE)
         tables = "users, posts, follows, interactions, counters"
@@ -164,6 +166,7 @@ class _Show:
                     "monitor": {"user": monitor.name, "password": monitor.password},
                     # The read-only database reads replicas as they are.
                     "consistency": "none",
+                    "failover": {"mode": "promote" if cluster.replicas else "off"},
                 }
             },
             "databases": {
@@ -187,12 +190,20 @@ class _Show:
             f"  look around  {psql} {server}/{DATABASE}",
             f"  load         {pgbench} -n -S -c 8 -T 10 {server}/{DATABASE}",
             f"  metrics      http://{HOST}:{self._http_port}/metrics",
+            *self._dangers(cluster),
             "",
             "Ctrl-C stops everything"
             + (" and removes it." if self._keep is None else f"; the data stays in {self._keep}."),
         )
         for text in lines:
             self._say(text)
+
+    @staticmethod
+    def _dangers(cluster: Cluster) -> list[str]:
+        """How to see a failover, where there is somebody to take over."""
+        if not cluster.replicas:
+            return []
+        return [f"  failover     kill -9 {cluster.primary.pid}   # the primary; writes go on"]
 
 
 def _command(cluster: Cluster, program: str) -> str:

@@ -1,5 +1,6 @@
 """`pgweir demo` from outside, with a small stand-in for the proxy where it would serve."""
 
+import contextlib
 import os
 import pty
 import re
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from proxy import config
@@ -235,3 +237,38 @@ def test_kept_data_is_found_again_with_the_same_password(demo, open_folder: Path
         return re.search(r"^DATABASE_URL=.*$", said, re.M)[0]
 
     assert url() == url()
+
+
+@pytest.fixture
+def whole_demo() -> Iterator[str]:
+    """What a demo with the real proxy prints, while it runs."""
+    run = subprocess.Popen(
+        [sys.executable, "-m", "proxy", "demo", "--port", str(free_port())],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert run.stdout is not None
+    said = ""
+    while "Ctrl-C" not in said and (line := run.stdout.readline()):
+        said += line
+    yield said
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=60)
+    assert run.returncode == 0
+
+
+@pytest.mark.replication
+async def test_writes_go_on_under_the_same_url_when_the_primary_is_killed(whole_demo: str):
+    url = re.search(r"^DATABASE_URL=(.*)$", whole_demo, re.M)[1]
+    primary = int(re.search(r"kill -9 (\d+)", whole_demo)[1])
+    client = await asyncpg.connect(url, ssl=False)
+    await client.execute("CREATE TABLE survived (a int)")
+    os.kill(primary, signal.SIGKILL)
+    # Its backends notice by themselves: one of them may take a last statement, and die with it.
+    for _ in range(3):
+        with contextlib.suppress(asyncpg.PostgresConnectionError):
+            await client.execute("INSERT INTO survived VALUES (1)", timeout=30)
+    assert await client.fetchval("SELECT count(*) > 0 FROM survived", timeout=30)
+    await client.close()

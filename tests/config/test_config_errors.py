@@ -12,13 +12,13 @@ ONE_LINE = [
     ("listen: {prot: 1}", "listen.prot: unknown key; did you mean 'port'?"),
     (
         "wibble: 1",
-        "wibble: unknown key; known are listen, http, workers, process, log, audit, auth, clusters, "
-        "databases, limits, routes",
+        "wibble: unknown key; known are listen, http, workers, process, log, audit, auth, "
+        "clusters, databases, limits, routes",
     ),
     (
         "wibble:",
-        "wibble: unknown key; known are listen, http, workers, process, log, audit, auth, clusters, "
-        "databases, limits, routes",
+        "wibble: unknown key; known are listen, http, workers, process, log, audit, auth, "
+        "clusters, databases, limits, routes",
     ),
     ("listen: {port: 65536}", "listen.port: expected 65535 or less, got '65536'"),
     ("listen: {port: -1}", "listen.port: expected 0 or more, got '-1'"),

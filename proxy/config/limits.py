@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from proxy.config.quantities import Duration, Size
-from proxy.config.section import Count, PoolMode, PoolSize, Section
+from proxy.config.section import Count, PinPolicy, PoolMode, PoolSize, Section, ServerReset
 
 
 class Limits(Section):
@@ -144,6 +144,38 @@ class Limits(Section):
         description="Longest statement text that is kept so that it can be prepared again on "
         "another server connection.",
     )
+    pins: PinPolicy = Field(
+        default="allow",
+        description="Whether a client may keep its server connection for what it leaves in the "
+        "session, such as a temporary table; with `refuse` a statement that would do so is an "
+        "error, 0A000.",
+    )
+    max_pinned: Count = Field(
+        default=0,
+        description="Most clients of a user in a database that keep their server connections; "
+        "the next one is disconnected with 53400. 0 is no limit.",
+    )
+    pin_timeout: Duration = Field(
+        default=0.0,
+        description="How long a client may keep its server connection before it is disconnected "
+        "with 53400, once it is idle; 0 is off.",
+    )
+    pin_notice: bool = Field(
+        default=False,
+        description="Tell a client by a NOTICE when it begins to keep its server connection, "
+        "and why.",
+    )
+    session_functions: tuple[str, ...] = Field(
+        default=(),
+        description="Names of functions that change the session in a way that no text tells: "
+        "whoever calls one keeps its server connection until it leaves or says DISCARD ALL.",
+    )
+    server_reset: ServerReset = Field(
+        default="smart",
+        description="What is undone when a server connection goes back: `smart` what was "
+        "touched, `always` everything (DISCARD ALL after each use), `never` nothing but what "
+        "follows a client.",
+    )
 
 
 def _instead_of(name: str) -> Any:
@@ -181,6 +213,12 @@ class Overrides(Section):
     max_prepared_statements: Count | None = _instead_of("max_prepared_statements")
     max_client_statements: Count | None = _instead_of("max_client_statements")
     max_statement_bytes: Size | None = _instead_of("max_statement_bytes")
+    pins: PinPolicy | None = _instead_of("pins")
+    max_pinned: Count | None = _instead_of("max_pinned")
+    pin_timeout: Duration | None = _instead_of("pin_timeout")
+    pin_notice: bool | None = _instead_of("pin_notice")
+    session_functions: tuple[str, ...] | None = _instead_of("session_functions")
+    server_reset: ServerReset | None = _instead_of("server_reset")
 
 
 class DatabaseOverrides(Overrides):

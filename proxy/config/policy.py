@@ -13,7 +13,7 @@ from proxy.config.access import User
 from proxy.config.databases import Database, Route
 from proxy.config.limits import Limits
 from proxy.config.secret import Secret
-from proxy.config.section import PoolMode
+from proxy.config.section import PinPolicy, PoolMode, ServerReset
 from proxy.config.topology import ServerLogin, ServerTls
 
 
@@ -85,6 +85,12 @@ class Policy:
     max_prepared_statements: int
     max_client_statements: int
     max_statement_bytes: int
+    pins: PinPolicy
+    max_pinned: int
+    pin_timeout: float
+    pin_notice: bool
+    session_functions: tuple[str, ...]
+    server_reset: ServerReset
 
 
 def resolve_limits(limits: Limits, database: Database, user: User | None) -> dict[str, Any]:

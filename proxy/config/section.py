@@ -126,6 +126,12 @@ PoolSize = Annotated[int, Field(ge=1, le=_MOST)]
 PoolMode = Literal["session", "transaction", "statement"]
 """When a client gives its server connection back."""
 
+PinPolicy = Literal["allow", "refuse"]
+"""Whether a client may keep its server connection for what it leaves in the session."""
+
+ServerReset = Literal["smart", "always", "never"]
+"""What is undone when a server connection goes back."""
+
 TlsMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 """How much TLS is asked for, with the meaning the words have in libpq and PgBouncer."""
 

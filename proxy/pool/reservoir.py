@@ -22,6 +22,9 @@ from proxy.pool.holds import EVERYTHING, Holds, Scope
 from proxy.pool.traffic import Traffic, traffic_of
 from proxy.pool.welcome import Welcome, write_welcome
 from proxy.relay import (
+    RESETS_ALWAYS,
+    RESETS_NEVER,
+    RESETS_SMARTLY,
     SESSION_MODE,
     STATEMENT_MODE,
     TRANSACTION_MODE,
@@ -42,11 +45,13 @@ from proxy.server import (
     send_cancel,
 )
 from proxy.session import FOLLOWED, SettingsBook, StartupSettings
+from proxy.session.foresight import calls_pattern
 from proxy.telemetry import ALWAYS_TOLD_S, BUCKET_BOUNDS_S, LimitedLog, Tally
 from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.pool")
 
+RESETS = {"smart": RESETS_SMARTLY, "always": RESETS_ALWAYS, "never": RESETS_NEVER}
 MODES = {"session": SESSION_MODE, "transaction": TRANSACTION_MODE, "statement": STATEMENT_MODE}
 
 _TRIALS_AT_A_TIME = 4
@@ -963,6 +968,8 @@ def apply_policy(line: Line, policy: Policy) -> None:
     line.max_client_statements = policy.max_client_statements
     line.slow_s = min(ALWAYS_TOLD_S, policy.log_min_duration or math.inf)
     line.tells_all = policy.audited
+    line.refuses_pins = policy.pins == "refuse"
+    line.session_functions = calls_pattern(policy.session_functions)
     line.wait_timeout_s = policy.query_wait_timeout
     line.query_timeout_s = policy.query_timeout
     line.transaction_timeout_s = policy.transaction_timeout
@@ -974,6 +981,7 @@ def apply_to_pool(pool: Pool, policy: Policy) -> None:
     """Give a pool the limits that hold for it."""
     pool.size = policy.pool_size
     pool.max_prepared = policy.max_prepared_statements
+    pool.reset = RESETS[policy.server_reset]
     pool.lifetime_s = policy.server_lifetime
     pool.check_query = policy.server_check_query.encode()
     pool.fresh_s = policy.server_check_delay if policy.server_check_query else math.inf

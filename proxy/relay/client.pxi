@@ -9,6 +9,8 @@ cdef enum:
     NOT_YET = -3
     # Names in Bind, Describe, Close, Execute: PostgreSQL's limit for small messages.
     MOST_NAME_BYTES = 10000
+    # What may wait for a client that does not read: notifications come unasked.
+    MOST_UNREAD_BYTES = 8388608
 
 
 @cython.final
@@ -51,9 +53,31 @@ cdef class Client(Link):
             server_cancel(s)
         return True
 
-    def dismiss(self, str sqlstate not None, str text not None):
+    def dismiss(self, str sqlstate not None, str text not None, str hint=None):
         """End the connection with a FATAL error."""
-        client_refuse_fatally(self, sqlstate, text)
+        client_refuse_fatally(self, sqlstate, text, hint)
+
+    def go_on(self):
+        """What `may_run` had it wait for is there, or is known not to come."""
+        self.awaits_listener = False
+        self.relay._dispatch(self, 0)
+
+    def tell(self, bytes message not None):
+        """Send an asynchronous message where PostgreSQL would: at once when it is idle, else in
+        front of the ReadyForQuery that ends its transaction.
+
+        Raises OverflowError when it reads nothing, and too much is waiting for it already.
+        """
+        if self.stage != RELAYING:
+            return
+        if self.unsent.end - self.unsent.start + (0 if self.pending is None else len(self.pending)) \
+                > MOST_UNREAD_BYTES:
+            raise OverflowError('too much is waiting for the client')
+        if client_is_free(self):
+            self.relay.sent += len(message)
+            link_send(self, message, len(message))
+        else:
+            self.pending = message if self.pending is None else self.pending + message
 
     @property
     def is_idle(self):
@@ -74,6 +98,11 @@ cdef class Client(Link):
     def has_server(self):
         """A server connection is linked to it."""
         return self.server is not None
+
+    @property
+    def server_pid(self):
+        """Process id of the server connection it has, 0 without one."""
+        return 0 if self.server is None else self.server.pid
 
     @property
     def is_pinned(self):
@@ -169,7 +198,7 @@ cdef int client_resume(Client c) except -1:
 cdef bint client_must_wait(Client c) noexcept:
     """For a server, for a slow peer, or for replies."""
     cdef Server s = c.server
-    if c.waiting or c.unsent.end > c.unsent.start:
+    if c.waiting or c.awaits_listener or c.unsent.end > c.unsent.start:
         return True
     if s is None:
         c.awaits_replies = False
@@ -320,6 +349,10 @@ cdef int client_attach(Client c) except -1:
     s.open_unit = False
     if s.settings is not c.settings:
         client_bring_settings(c, s)
+    if s.keeper is not c and (s.keeper is not None or c.line.tells_sequences):
+        server_forgets_sequences(s)
+    if s.pool.reset == RESETS_ALWAYS:
+        s.dirt |= SESSION_TOUCHED
     if c.begin is not None:
         server_inject(s, c.begin, TO_BEGIN)
         c.begin = None
@@ -411,6 +444,22 @@ cdef int client_violates(Client c, str what) except -1:
     return STOPPED
 
 
+cdef bint client_is_free(Client c) noexcept:
+    """Is it outside of a transaction, with nothing of a reply still to come?"""
+    cdef Server s = c.server
+    if c.status != 73 or c.begin is not None or c.skipping:
+        return False
+    return s is None or not (s.open_unit or s.passing or s.copying_in) and (
+        s.ledger.count == 0 or s.asked is not None and s.ledger.count == 1)
+
+
+cdef inline int client_tells_pending(Client c) except -1:
+    """Into the sink what waited until it would be idle."""
+    sink_write(&c.relay.to_client, c.pending, len(c.pending))
+    c.pending = None
+    return 0
+
+
 cdef int client_refuse(Client c, str sqlstate, str text) except -1:
     """An ErrorResponse, into the sink."""
     cdef bytes error = messages.error_response(sqlstate, text)
@@ -425,10 +474,15 @@ cdef int client_refuses_unit(Client c, str sqlstate, str text, Py_ssize_t have,
     Where a server may have begun the unit or a transaction, that must fail with it, and in its
     turn: so the server is given something to refuse, and its words are replaced by ours.
     """
+    count_error(c.relay, c.line.database, sqlstate)
+    return client_refuses_unit_with(c, messages.error_response(sqlstate, text), have, size)
+
+
+cdef int client_refuses_unit_with(Client c, bytes error, Py_ssize_t have, Py_ssize_t size) except -1:
     cdef Server s
     cdef bytes bind
     if c.server is None and c.begin is None:
-        client_refuse(c, sqlstate, text)
+        sink_write(&c.relay.to_client, error, len(error))
         c.skipping = True
         return client_drop(c, have, size)
     if client_attach(c) == STOPPED:
@@ -437,14 +491,32 @@ cdef int client_refuses_unit(Client c, str sqlstate, str text, Py_ssize_t have,
     client_begin_unit(c, s, NULL, 0, 1, False)
     bind = message_head(kinds.BIND, len(REFUSED_BIND)) + REFUSED_BIND
     sink_write(&s.relay.to_server, bind, len(bind))
-    ledger_push(&s.ledger, kinds.BIND, FORWARD, 0, None, messages.error_response(sqlstate, text))
-    count_error(c.relay, c.line.database, sqlstate)
+    ledger_push(&s.ledger, kinds.BIND, FORWARD, 0, None, error)
     return client_drop(c, have, size)
 
 
-cdef int client_refuse_fatally(Client c, str sqlstate, str text) except -1:
+cdef int client_refuses_query_with(Client c, bytes error, Py_ssize_t have, Py_ssize_t size) except -1:
+    """An error of the simple protocol that no server raised. A transaction must fail with it: so its
+    server is given something to refuse, and its words are replaced by ours."""
+    cdef Server s
+    cdef bytes query
+    if c.server is None and c.begin is None:
+        sink_write(&c.relay.to_client, error, len(error))
+        client_say_ready(c)
+        return client_drop(c, have, size)
+    if client_attach(c) == STOPPED:
+        return STOPPED
+    s = c.server
+    query = query_message(REFUSED_TEXT)
+    sink_write(&s.relay.to_server, query, len(query))
+    ledger_push(&s.ledger, kinds.QUERY, FORWARD, 0, None, error)
+    s.retain = RETAIN_OVER
+    return client_drop(c, have, size)
+
+
+cdef int client_refuse_fatally(Client c, str sqlstate, str text, str hint=None) except -1:
     """The last thing it hears."""
-    cdef bytes error = messages.error_response(sqlstate, text, severity='FATAL')
+    cdef bytes error = messages.error_response(sqlstate, text, severity='FATAL', hint=hint)
     if c.stage != RELAYING:
         return 0
     count_error(c.relay, c.line.database, sqlstate)
@@ -461,6 +533,8 @@ cdef int client_say_ready(Client c) except -1:
     c.ready_s = c.relay.now_s
     memcpy(ready, <const char *>READY, 5)
     ready[5] = c.status
+    if c.pending is not None and c.status == 73:
+        client_tells_pending(c)
     return sink_write(&c.relay.to_client, ready, 6)
 
 
@@ -486,6 +560,8 @@ cdef int client_gone(Client c, str reason, bint polite) except -1:
     line_leave(c)
     c.server = None
     c.begin = None
+    c.pending = None
+    client_keeps_no_sequences(c)
     relay.clients.pop(c.pid, None)
     c.line.clients -= 1
     client_forgets(c)

@@ -35,6 +35,15 @@ cdef enum Effect:
     NAMES_STATEMENTS = 512
     # Set for a text that may look at all prepared statements.
     SHOWS_STATEMENTS = 1024
+    # Set for a text that may LISTEN or UNLISTEN.
+    LISTENS = 2048
+    # Set for a text with a call of what the configuration names as a session function.
+    CALLS_SESSION_FUNCTION = 4096
+    # Set for EXPLAIN POOLING.
+    EXPLAINS = 8192
+    # Set for a text with nextval or setval, and for one with currval or lastval.
+    USES_SEQUENCE = 16384
+    TELLS_SEQUENCE = 32768
 
 
 cdef struct Words:
@@ -218,15 +227,41 @@ cdef inline bint may_pin(const char *text, Py_ssize_t length) noexcept nogil:
 
 cdef uint16_t effect_of(const char *text, Py_ssize_t length) noexcept nogil:
     """MAY_PIN, what settings_effect_of says, and what statements_effect_of does."""
-    cdef uint16_t effect = settings_effect_of(text, length) | statements_effect_of(text, length)
+    cdef uint16_t effect = (settings_effect_of(text, length) | statements_effect_of(text, length)
+                            | sequences_effect_of(text, length))
     return effect | MAY_PIN if may_pin(text, length) else effect
+
+
+cdef uint16_t sequences_effect_of(const char *text, Py_ssize_t length) noexcept nogil:
+    """USES_SEQUENCE, TELLS_SEQUENCE: nextval, setval; currval, lastval. Few texts have a v."""
+    cdef const char *p = text + 3
+    cdef const char *end = text + length - 2
+    cdef const char *low
+    cdef uint16_t effect = 0
+    while p < end:
+        low = <const char *>memchr(p, 118, end - p)
+        if low == NULL:
+            low = end
+        p = <const char *>memchr(p, 86, low - p)
+        if p == NULL:
+            p = low
+        if p < end and (p[1] | 32) == 97 and (p[2] | 32) == 108 and reads_as(p - 1, b't', 1):
+            if reads_as(p - 3, b'set', 3) or p - text >= 4 and reads_as(p - 4, b'next', 4):
+                effect |= USES_SEQUENCE
+            elif p - text >= 4 and reads_as(p - 4, b'last', 4):
+                effect |= TELLS_SEQUENCE
+        elif p < end and p - text >= 4 and reads_as(p - 4, b'currval', 7):
+            effect |= TELLS_SEQUENCE
+        p += 1
+    return effect
 
 
 cdef uint16_t statements_effect_of(const char *text, Py_ssize_t length) noexcept nogil:
     """SHOWS_STATEMENTS for a text with pg_prepared_statements in it; NAMES_STATEMENTS for PREPARE,
-    EXECUTE and DEALLOCATE, and for those among several statements."""
+    EXECUTE and DEALLOCATE, and for those among several statements; LISTENS likewise; EXPLAINS."""
     cdef Words w
     cdef const char *semicolon
+    cdef uint16_t effect = 0
     if has_word(text, length, b'pg_prepared', 11, 3):
         return SHOWS_STATEMENTS
     w.p = text
@@ -234,7 +269,16 @@ cdef uint16_t statements_effect_of(const char *text, Py_ssize_t length) noexcept
     next_word(&w)
     if is_word(&w, b'EXECUTE') or is_word(&w, b'PREPARE') or is_word(&w, b'DEALLOCATE'):
         return NAMES_STATEMENTS
-    if is_word(&w, b'EXPLAIN') or is_word(&w, b'CREATE') or w.length == 0:
+    if is_word(&w, b'LISTEN') or is_word(&w, b'UNLISTEN'):
+        effect = LISTENS
+    elif is_word(&w, b'LOAD'):
+        effect = MAY_PIN
+    if is_word(&w, b'EXPLAIN'):
+        next_word(&w)
+        if is_word(&w, b'POOLING'):
+            return EXPLAINS
+        semicolon = text
+    elif is_word(&w, b'CREATE') or w.length == 0:
         semicolon = text
     else:
         semicolon = <const char *>memchr(text, 59, length)
@@ -242,8 +286,10 @@ cdef uint16_t statements_effect_of(const char *text, Py_ssize_t length) noexcept
         length -= semicolon - text
         if has_word(semicolon, length, b'execute', 7, 1) or has_word(semicolon, length, b'prepare', 7) \
                 or has_word(semicolon, length, b'deallocate', 10):
-            return NAMES_STATEMENTS
-    return 0
+            effect |= NAMES_STATEMENTS
+        if has_word(semicolon, length, b'listen', 6):
+            effect |= LISTENS
+    return effect
 
 
 cdef uint16_t settings_effect_of(const char *text, Py_ssize_t length) noexcept nogil:
@@ -297,6 +343,8 @@ cdef uint16_t effect_of_tag(const char *tag, Py_ssize_t length) noexcept nogil:
             return LISTENING
         if memcmp(tag, b'LOAD', 4) == 0:
             return SESSION_TOUCHED
+    if tag[0] == 85 and length == 8 and memcmp(tag, b'UNLISTEN', 8) == 0:
+        return LISTENING
     if tag[0] == 80 and length == 7 and memcmp(tag, b'PREPARE', 7) == 0:
         return STATEMENTS_TOUCHED
     return 0

@@ -15,6 +15,7 @@ class About(IntFlag):
 
     PINS = 1  # what cannot be carried elsewhere
     STATEMENTS = 2  # which are prepared
+    CHANNELS = 4  # to which it listens
 
 
 class Control(Protocol):
@@ -63,16 +64,15 @@ class Control(Protocol):
     def session_question(
         self,
         server: Server,
-        believed: Any,
-        startup: Any,
+        client: Client,
         touched: list[Any] | None,
         about: int,
     ) -> tuple[bytes, Any]:
         """SQL that asks a server what a client left in its session, and what to read its answer by.
 
-        believed, startup: the client's settings, now and at its login. touched: as above, of all
-        its statements since it was asked last; None when settings are not asked for. about: bits
-        of `About`, what else is asked. Without SQL, what to read no rows by.
+        touched: as above, of all the client's statements since it was asked last; None when
+        settings are not asked for. about: bits of `About`, what else is asked. Without SQL, what to
+        read no rows by.
         """
 
     def session_answered(
@@ -83,17 +83,40 @@ class Control(Protocol):
         bytes,
         tuple[str, ...] | None,
         tuple[dict[bytes, bytes], frozenset[bytes]] | None,
+        frozenset[str] | None,
     ]:
         """Read the answer. rows: bodies of DataRow.
 
         Result: the server's settings and the client's, None where they were not asked for;
         ParameterStatus messages for the client where what it is to believe differs from what it was
-        told; the pins, None where they were not asked for; and the statements that PREPARE made,
-        their texts by their names, with the names of those of the protocol. Raises PeerError.
+        told; the pins, None where they were not asked for; the statements that PREPARE made, their
+        texts by their names, with the names of those of the protocol; and the channels it listens
+        to. Raises PeerError.
         """
 
-    def client_pinned(self, client: Client, pins: tuple[str, ...]) -> None:
-        """The client keeps its server connection for these reasons; for none: no longer."""
+    def client_pinned(
+        self, client: Client, server: Server, pins: tuple[str, ...], cause: bytes
+    ) -> bytes:
+        """The client keeps its server connection for these reasons; for none: no longer.
+
+        cause: the last text that may have made it so, or b"". Result: a NoticeResponse, or b"".
+        """
+
+    def may_run(self, client: Client, text: bytes, pins_refused: bool) -> bytes | None:
+        """Whether a client may run a text that may LISTEN or pin: None when it may.
+
+        b"": it is to wait until `client.go_on` is called, and asks again then. Else an
+        ErrorResponse. pins_refused: what would pin is to be refused.
+        """
+
+    def client_listens(self, client: Client, channels: frozenset[str]) -> None:
+        """A transaction has left the client listening to these channels."""
+
+    def notified(self, client: Client, server: Server, body: bytes) -> bool:
+        """Whether a NotificationResponse of its server connection is the client's to hear."""
+
+    def explain_pooling(self, client: Client, text: bytes) -> bytes:
+        """SQL that returns what the proxy would do with the statement in EXPLAIN POOLING."""
 
     def statement_ended(self, client: Client, server: Server, ended: Ended) -> None:
         """A statement has been answered that was slow, or is one of a sample."""

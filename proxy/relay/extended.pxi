@@ -31,7 +31,7 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     cdef const char *nul = <const char *>memchr(p + 5, 0, have - 5)
     cdef char *tail
     cdef Py_ssize_t length
-    cdef bytes name, key
+    cdef bytes name, key, leave
     cdef Command command
     cdef uint16_t effect = 0
     cdef int done
@@ -41,9 +41,22 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         return client_violates(c, 'a statement name without its terminator')
     tail = <char *>nul + 1
     length = p + size - tail
+    if length > 16 and have > tail - p + 8 and may_explain_pooling(tail) \
+            and length <= c.line.max_statement_bytes:
+        if have < size:
+            return STARVED
+        if is_parse_tail(tail, length) and statements_effect_of(tail, strlen(tail)) & EXPLAINS:
+            return client_explains_parse(c, p[5:nul - p + 1], tail[:length], have, size)
     if not c.line.tracks_statements:
         if c.lost is not None or c.aborted or c.refusal is not None:
             return client_answers_loss(c, kinds.PARSE, have, size)
+        if have == size and is_parse_tail(tail, length):
+            # Its Bind will not be looked at.
+            effect = effect_of(tail, strlen(tail))
+            if client_needs_leave(c, effect):
+                leave = client_asks_leave(c, effect, tail[:length])
+                if leave is not None:
+                    return client_refuses_unit_with(c, leave, have, size) if leave else STOPPED
         done = client_passes_extended(c, kinds.PARSE, p, have, size)
         if done == TAKEN and nul == p + 5:
             # What is bound next is this, most likely; of what has a name nothing is known.
@@ -57,6 +70,8 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         # PostgreSQL answers it better than we could: its text or its counts are malformed.
         return client_passes_extended(c, kinds.PARSE, p, have, size)
     command = command_of(tail, strlen(tail))
+    if sequences_effect_of(tail, strlen(tail)) & TELLS_SEQUENCE:
+        c.line.tells_sequences = True
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.PARSE, have, size)
     if (command == BEGIN or command == START_TRANSACTION) and c.line.mode == STATEMENT_MODE:
@@ -103,6 +118,11 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     client_refreshes(c, s, key)
     client_names(c, name, key)
     return client_prepares(c, s, <Statement>c.statements[name], name)
+
+
+cdef inline bint may_explain_pooling(const char *text) noexcept:
+    """Does the text begin like EXPLAIN, or with something in front of it?"""
+    return is_space(text[0]) or (text[0] | 32) == 101 and (text[1] | 32) == 120 and (text[2] | 32) == 112
 
 
 cdef int client_parses_by_its_name(Client c, Server s, bytes name, bytes key, char *p,
@@ -253,7 +273,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     cdef const char *rest = NULL
     cdef char head[5]
     cdef Command command
-    cdef bytes known
+    cdef bytes known, leave
     cdef uint16_t effect = 0
     cdef int done
     if name != NULL:
@@ -285,12 +305,21 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         effect = statement.effect
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.BIND, have, size)
+    if c.line.session_functions is not None and client_calls_function(
+            c, statement.key if statement is not None else c.unnamed):
+        effect |= CALLS_SESSION_FUNCTION | MAY_PIN
+    if effect & TELLS_SEQUENCE:
+        c.line.tells_sequences = True
+    if client_needs_leave(c, effect):
+        leave = client_asks_leave(c, effect, statement.key if statement is not None else c.unnamed)
+        if leave is not None:
+            return client_refuses_unit_with(c, leave, have, size) if leave else STOPPED
     if client_attach(c) == STOPPED:
         return STOPPED
     if command == DEALLOCATE or command == DISCARD:
         c.unsettled = True
     c.bound_effect = effect
-    if effect & NAMES_SETTINGS:
+    if c.bound_effect & (NAMES_SETTINGS | MAY_PIN):
         c.bound_text = statement.key if statement is not None else c.unnamed
         c.bound_values = p[5:size] if have == size and size <= MOST_RETAINED_BYTES else None
     c.bound_commit = command == COMMIT
@@ -298,7 +327,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     server_notes(s, NULL, 0, 0, statement.key if statement is not None else c.unnamed)
     client_begin_unit(c, s, p, have, size, statement is not None)
     if effect & (NAMES_STATEMENTS | SHOWS_STATEMENTS):
-        c.bound_effect = client_runs_named(c, s, statement, effect)
+        c.bound_effect |= client_runs_named(c, s, statement, effect)
     elif c.prepared_effect and statement is None and name[0]:
         c.bound_effect = client_speaks_of_statements(c, s, NAMES_STATEMENTS, NULL, 0, True)
     if s.exposed and statement is not None and name[0]:
@@ -366,6 +395,8 @@ cdef int client_says_execute(Client c, char *p, Py_ssize_t have, Py_ssize_t size
     client_begin_unit(c, s, p, have, size, False)
     if c.bound_effect & NAMES_SETTINGS:
         server_notes_settings(s, c.bound_text, c.bound_values)
+    if c.bound_effect & MAY_PIN:
+        s.cause = c.bound_text
     ledger_push(&s.ledger, kinds.EXECUTE, FORWARD, c.bound_effect)
     if c.bound_commit and c.status != 73:
         s.committing = True

@@ -273,6 +273,8 @@ cdef int line_join(Client c) except -1:
     line.last = c
     line.waiting += 1
     line_grow(line)
+    if line.keeps_sequences:
+        line_recalls(line)
     return 0
 
 

@@ -196,6 +196,8 @@ cdef int link_ready(Link link, uint32_t events) except -1:
     else:
         s = <Server>link
         server_read(s)
+        if s.keeper is not None and s.stage == RELAYING:
+            server_settle(s)
         if events & EPOLLOUT and s.stage == RELAYING and s.client is not None:
             client_read(s.client)
     return 0

@@ -134,6 +134,10 @@ cdef class Client(Link):
     cdef bint retried               # the present unit is already a second try
     cdef dict statements            # name -> Statement, NULL object until the first Parse
     cdef frozenset prepared         # names of those it made by PREPARE, None without any
+    cdef bint listens               # to some channels
+    cdef bint awaits_listener       # the control plane has yet to listen in its stead
+    cdef bytes pending              # what it is to be told as soon as it is idle
+    cdef Server keeps               # where its currval() and lastval() are
     cdef uint16_t prepared_effect   # ... and the effects that one of them may have
     cdef bytes unnamed              # key of the unnamed statement
     cdef uint8_t unnamed_command
@@ -143,7 +147,7 @@ cdef class Client(Link):
     cdef Statement shared_unnamed   # set while the unnamed statement is a shared one
     cdef public object settings     # the interned Settings it believes in
     cdef readonly object startup    # ... and those it came with
-    cdef bytes bound_text           # key of the statement bound last, if it names settings
+    cdef bytes bound_text           # key of the statement bound last, if it names settings or may pin
     cdef bytes bound_values         # ... and its Bind
     cdef public object login        # whatever the control plane keeps with it
     cdef readonly int pid           # its cancel key
@@ -184,6 +188,9 @@ cdef class Server(Link):
     cdef object pending_settings    # ... and those that an injected SET will bring
     cdef list touched               # what its client's statements said of settings, until read back
     cdef bint pinned                # what its client left in the session cannot go elsewhere
+    cdef tuple sticky               # reasons for that which the session cannot be asked about
+    cdef bytes cause                # the last text that may have pinned
+    cdef Client keeper              # whose currval() and lastval() it has
     cdef bint carried               # some of its settings are no settings: see session.pxi
     cdef bint exposed               # its prepared statements are its client's, by their own names
     cdef bint went_back             # a RESET went to the server's defaults, within a transaction
@@ -212,6 +219,7 @@ cdef class Pool:
     cdef public double fresh_s      # unused for longer, a server is asked whether it is still there
     cdef public bytes check_query   # ... with this
     cdef readonly int checking      # servers that are being asked
+    cdef public uint8_t reset       # RESETS_SMARTLY, RESETS_ALWAYS, RESETS_NEVER
     cdef public bint capped         # a limit is reached: it asks for no more connections meanwhile
     cdef public int yields          # connections to close as they become free
     cdef readonly list idle
@@ -230,6 +238,10 @@ cdef class Line:
     cdef public bint tracks_statements
     cdef public Py_ssize_t max_statement_bytes
     cdef public int max_client_statements
+    cdef public bint refuses_pins
+    cdef public object session_functions    # a compiled pattern of their calls, or None
+    cdef bint keeps_sequences       # somebody has used one
+    cdef bint tells_sequences       # somebody has asked for currval() or lastval()
     cdef public double wait_timeout_s
     cdef public double query_timeout_s
     cdef public double transaction_timeout_s

@@ -68,7 +68,11 @@ class Client(Link):
     secret: bytes
     def enter(self, line: Line, settings: object, pid: int, secret: bytes) -> None: ...
     def cancel(self) -> bool: ...
-    def dismiss(self, sqlstate: str, text: str) -> None: ...
+    def dismiss(self, sqlstate: str, text: str, hint: str | None = ...) -> None: ...
+    def go_on(self) -> None: ...
+    def tell(self, message: bytes) -> None: ...
+    @property
+    def server_pid(self) -> int: ...
     @property
     def is_idle(self) -> bool: ...
     @property
@@ -118,6 +122,7 @@ class Pool:
     fresh_s: float
     check_query: bytes
     checking: int
+    reset: int
     capped: bool
     yields: int
     idle: list[Server]
@@ -157,6 +162,8 @@ class Line:
     tracks_statements: bool
     max_statement_bytes: int
     max_client_statements: int
+    refuses_pins: bool
+    session_functions: Any
     wait_timeout_s: float
     query_timeout_s: float
     transaction_timeout_s: float

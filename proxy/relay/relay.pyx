@@ -89,6 +89,8 @@ cdef char *SYNC_MESSAGE = b'S\0\0\0\4'
 cdef bytes RESET_TEXT = b'SET SESSION AUTHORIZATION DEFAULT; RESET ALL'
 # Body of a Bind of a statement that no server has: see client_refuses_unit.
 cdef bytes REFUSED_BIND = b'\0-pgweir-refused\0\0\0\0\0\0\0'
+# A Query that no server runs: see client_refuses_query_with.
+cdef bytes REFUSED_TEXT = b'refused by pgweir'
 # Opens the key of an unnamed statement whose text is not kept.
 cdef bytes UNKEPT = b'\0unkept '
 

@@ -13,6 +13,11 @@ cdef enum Injected:
     TO_CARRY = 176
     TO_FORGET = 192
 
+cdef enum Resetting:
+    RESETS_SMARTLY = 0
+    RESETS_ALWAYS = 1
+    RESETS_NEVER = 2
+
 cdef enum Retain:
     RETAIN_NO = 0
     RETAIN_YES = 1
@@ -322,6 +327,11 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
     # Asynchronous messages come at any time.
     if kind == kinds.NOTICE_RESPONSE or kind == kinds.NOTIFICATION_RESPONSE:
         forward = c is not None and (l.count == 0 or ledger_head(l).action != SWALLOW)
+        if forward and kind == kinds.NOTIFICATION_RESPONSE and c.line.mode != SESSION_MODE:
+            # The control plane listens in the client's stead; this is here as well.
+            forward = have == size and s.relay.control.notified(c, s, p[5:size])
+            if forward:
+                put_int32(p + 5, <int32_t>c.pid)
         return server_pass(s, forward, p, have, size)
     if kind == kinds.PARAMETER_STATUS:
         return server_reports(s, c, p, have)
@@ -350,13 +360,21 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
         if head.action != SWALLOW:
             s.rows += rows_of_tag(p + 5, have - 6)
             s.dirt |= head.effect & (SETTINGS_TOUCHED | MAY_PIN)
+            if head.effect & (CALLS_SESSION_FUNCTION | USES_SEQUENCE) \
+                    or p[5] == 73 and c is not None and c.line.tells_sequences:
+                server_is_marked(s, c, head.effect)
             if s.pinned and (p[5] == 67 and p[6] == 76 or p[5] == 68 and (p[6] != 69 or p[7] == 65)):
                 # CLOSE, DROP, DISCARD, DEALLOCATE: it may be pinned no longer.
                 s.dirt |= MAY_PIN
         if head.action == SWALLOW:
             pass    # what our own statements do is known
         elif effect and not (effect == SETTINGS_TOUCHED and head.effect & ENDS_WITH_TRANSACTION):
-            s.dirt |= effect
+            if effect == SESSION_TOUCHED:
+                # LOAD: nothing unloads it.
+                s.retiring = True
+                server_sticks(s, 'loaded library')
+            else:
+                s.dirt |= effect
             s.went_back = s.went_back or p[5] == 82 or head.effect & GOES_BACK
         elif p[5] == 68 and have >= 16:
             server_forgets(s, c, p + 5, have - 6)
@@ -458,6 +476,11 @@ cdef int server_forgets(Server s, Client c, const char *tag, Py_ssize_t length) 
         client_forgets(c)
         if length == 11:
             s.dirt |= SETTINGS_TOUCHED
+            if c.listens:
+                s.dirt |= LISTENING
+            if s.sticky is not None:
+                s.sticky = ('loaded library',) if 'loaded library' in s.sticky else None
+                s.dirt |= MAY_PIN
         if c.prepared is not None:
             s.dirt |= STATEMENTS_TOUCHED
     return 0
@@ -540,6 +563,8 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
     c.began_s = 0.0
     c.ready_s = relay.now_s
     c.overdue = False
+    if c.pending is not None and s.status == 73:
+        client_tells_pending(c)
     server_pass(s, True, p, size, size)
     s.replied = False
     if c.line.mode == STATEMENT_MODE and s.status != 73:
@@ -559,6 +584,7 @@ cdef int server_injected_done(Server s, uint16_t why) except -1:
         s.settings = s.defaults
         s.dirt = 0
         s.resetting = s.carried = s.exposed = False
+        s.sticky = None
     elif why == TO_FORGET:
         s.settings = s.relay.control.settings_without_statements(s.settings)
         s.dirt = 0
@@ -620,7 +646,7 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
         return 0
     if is_about_plans(fields):
         s.dirt |= STALE_PLANS
-    if c is not None and head.kind == kinds.BIND and head.name != NULL:
+    if c is not None and head.name != NULL and (head.kind == kinds.BIND or head.kind == kinds.QUERY):
         # It was given this to refuse: the reason is ours.
         body = <bytes>head.name
         sink_write(&s.relay.to_client, body, len(body))
@@ -754,13 +780,17 @@ cdef int server_settle(Server s) except -1:
     if c is not None:
         if c.line.mode == SESSION_MODE:
             return client_resume(c)
-        if s.dirt & (SETTINGS_TOUCHED | MAY_PIN | STATEMENTS_TOUCHED) and server_asks_session(s, c):
+        if s.dirt & (SETTINGS_TOUCHED | MAY_PIN | STATEMENTS_TOUCHED | LISTENING) \
+                and server_asks_session(s, c):
             return 0
-        if s.pinned:
+        if s.pinned or s.keeper is c and server_is_kept(s):
             return client_resume(c)
         s.client = None
         c.server = None
+    if s.pool.reset == RESETS_NEVER:
+        s.dirt &= STALE_PLANS
     s.touched = None
+    s.cause = None
     s.went_back = False
     s.orphaned = False
     s.cancel_wanted = False
@@ -804,6 +834,8 @@ cdef int server_close(Server s, bytes reason) except -1:
     if s.stage == CLOSED:
         return 0
     pool.servers.discard(s)
+    if s.keeper is not None:
+        client_keeps_no_sequences(s.keeper)
     if s.idling:
         pool.idle.remove(s)
         s.idling = False

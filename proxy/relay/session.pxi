@@ -22,6 +22,7 @@ cdef enum:
 cdef enum About:
     ABOUT_PINS = 1
     ABOUT_STATEMENTS = 2
+    ABOUT_CHANNELS = 4
 
 
 cdef int client_bring_settings(Client c, Server s) except -1:
@@ -123,10 +124,11 @@ cdef bint server_asks_session(Server s, Client c) except -1:
     if s.dirt & SETTINGS_TOUCHED:
         touched = s.touched or []
     text, s.asked = s.relay.control.session_question(
-        s, c.settings, c.startup, touched,
+        s, c, touched,
         0 if s.status != 73
         else (ABOUT_PINS if s.dirt & MAY_PIN or s.pinned else 0)
-        | (ABOUT_STATEMENTS if s.dirt & STATEMENTS_TOUCHED or s.pinned else 0))
+        | (ABOUT_STATEMENTS if s.dirt & STATEMENTS_TOUCHED or s.pinned else 0)
+        | (ABOUT_CHANNELS if s.dirt & LISTENING else 0))
     # What is gone back now is there again after a ROLLBACK: it must be asked for once more.
     if s.status == 73 or touched is None:
         s.touched = None
@@ -144,13 +146,13 @@ cdef bint server_asks_session(Server s, Client c) except -1:
 
 cdef int server_told_session(Server s, Client c) except -1:
     """The answer is complete. c: None when it has left meanwhile; then all is reset."""
-    cdef bytes reports
+    cdef bytes reports, notice
     asked, answer = s.asked, s.answer
     s.asked = s.answer = None
     if c is None:
         return 0
     try:
-        of_server, of_client, reports, pins, statements = s.relay.control.session_answered(
+        of_server, of_client, reports, pins, statements, channels = s.relay.control.session_answered(
             asked, answer)
     except PeerError:
         return server_violates(s, 'malformed settings')
@@ -162,11 +164,21 @@ cdef int server_told_session(Server s, Client c) except -1:
     if s.status == 73:
         if statements is not None:
             client_told_statements(c, s, statements[0], statements[1])
+        if channels is not None:
+            c.listens = bool(channels)
+            s.carried = s.carried or c.listens
+            s.relay.control.client_listens(c, channels)
         if pins is not None:
+            if s.sticky is not None:
+                pins += s.sticky
             if pins or s.pinned:
-                s.relay.control.client_pinned(c, pins)
+                notice = s.relay.control.client_pinned(c, s, pins, s.cause or b'')
+                if notice:
+                    sink_write(&s.relay.to_client, notice, len(notice))
             s.pinned = bool(pins)
-        s.dirt &= ~(SETTINGS_TOUCHED | MAY_PIN | STATEMENTS_TOUCHED)
+        s.dirt &= ~(SETTINGS_TOUCHED | MAY_PIN | STATEMENTS_TOUCHED | LISTENING)
+        if c.pending is not None:
+            client_tells_pending(c)
     elif s.settings is not c.settings:
         client_bring_settings(c, s)
         server_flush(s)
@@ -190,3 +202,110 @@ cdef int client_told_statements(Client c, Server s, dict prepared, frozenset oth
         # What was deallocated was the client's.
         s.dirt &= ~STALE_PLANS
     return 0
+
+
+cdef inline bint client_needs_leave(Client c, uint16_t effect) noexcept:
+    """Must the control plane be asked whether it may run a statement of this effect?"""
+    return c.line.mode != SESSION_MODE and (
+        effect & LISTENS or effect & MAY_PIN and c.line.refuses_pins)
+
+
+cdef bytes client_asks_leave(Client c, uint16_t effect, bytes text):
+    """May it run this? None: yes; b'': not yet, `go_on` will tell; else the ErrorResponse."""
+    if text is None:
+        return None
+    leave = c.relay.control.may_run(c, text, effect & MAY_PIN != 0 and c.line.refuses_pins)
+    if leave is not None and not leave:
+        c.awaits_listener = True
+    return leave
+
+
+cdef bint client_calls_function(Client c, bytes text) except -1:
+    """Does the text call what the configuration says changes the session?"""
+    return text is not None and c.line.session_functions.search(text) is not None
+
+
+cdef int server_is_marked(Server s, Client c, uint16_t effect) except -1:
+    """A statement was run that leaves what cannot be asked for."""
+    if effect & CALLS_SESSION_FUNCTION:
+        server_sticks(s, 'session function')
+    if c is not None and s.keeper is not c and (effect & USES_SEQUENCE or c.line.tells_sequences):
+        client_keeps_no_sequences(c)
+        if s.keeper is not None:
+            client_keeps_no_sequences(s.keeper)
+        s.keeper = c
+        c.keeps = s
+        c.line.keeps_sequences = True
+    return 0
+
+
+cdef int server_sticks(Server s, str reason) except -1:
+    """It is pinned until the reason is gone, which it cannot be asked about."""
+    s.dirt |= MAY_PIN
+    if s.sticky is None:
+        s.sticky = (reason,)
+    elif reason not in s.sticky:
+        s.sticky += (reason,)
+    return 0
+
+
+# currval() and lastval() live in the session, too, but hardly anybody who uses a sequence asks for
+# them. So the client keeps its server connection as long as nobody else needs it, and no longer; and
+# who gets one after somebody else has it forget them first, where anybody has ever asked for them
+# (Line.tells_sequences): so they are an error then, and never another's value.
+
+cdef bint server_is_kept(Server s) noexcept:
+    """May its client keep it for its sequences?"""
+    cdef Line line
+    if s.retiring or s.pool.retired or s.pool.yields > 0 \
+            or 0 <= s.pool.lifetime_s <= s.relay.now_s - s.ages_from_s:
+        return False
+    for line in s.pool.lines:
+        if line.waiting:
+            return False
+    return True
+
+
+cdef int line_recalls(Line line) except -1:
+    """Somebody waits and no connection is on its way: what is kept for sequences is given back."""
+    cdef Pool pool
+    cdef Server s
+    cdef int missing = line.waiting
+    for pool in line.pools:
+        missing -= pool.connecting + pool.checking
+    for pool in line.pools:
+        for each in pool.servers:
+            s = <Server>each
+            if missing > 0 and s.keeper is not None and s.client is s.keeper and not s.pinned \
+                    and s.status == 73 and s.ledger.count == 0:
+                missing -= 1
+                relay_again(s.relay, s)
+    return 0
+
+
+cdef int client_keeps_no_sequences(Client c) except -1:
+    if c.keeps is not None:
+        c.keeps.keeper = None
+        c.keeps = None
+    return 0
+
+
+cdef int server_forgets_sequences(Server s) except -1:
+    """It is to tell its new client nothing of another's sequences."""
+    if s.keeper is not None:
+        client_keeps_no_sequences(s.keeper)
+    return server_inject(s, b'DISCARD SEQUENCES', TO_CARRY)
+
+
+cdef int client_explains_parse(Client c, bytes name, bytes key, Py_ssize_t have,
+                               Py_ssize_t size) except -1:
+    """EXPLAIN POOLING in the extended protocol: a statement that returns what is to be told."""
+    cdef bytes text = key[:key.index(b'\0')]
+    cdef bytes parsed = name + c.relay.control.explain_pooling(c, text) + key[len(text):]
+    cdef int done
+    parsed = message_head(kinds.PARSE, len(parsed)) + parsed
+    # What it says next must not be gone when it is sent.
+    if not c.relay.to_server.copying:
+        sink_copy(&c.relay.to_server)
+    done = client_says_parse(c, parsed, len(parsed), len(parsed))
+    return client_drop(c, have, size) if done == TAKEN else done

@@ -6,6 +6,7 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     cdef Command command = PLAIN
     cdef uint16_t effect = 0
     cdef int done
+    cdef bytes leave, explained = None
     if c.skipping:
         return client_drop(c, have, size)
     if size <= LOOK_BYTES:
@@ -21,10 +22,24 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     effect = effect_of(p + 5, have - 5)
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.QUERY, have, size)
+    if effect & EXPLAINS and size <= c.line.max_statement_bytes:
+        if have < size:
+            return STARVED
+        explained = c.relay.control.explain_pooling(c, p[5:size - 1])
+    if c.line.session_functions is not None and client_calls_function(c, p[5:have]):
+        effect |= CALLS_SESSION_FUNCTION | MAY_PIN
+    if effect & TELLS_SEQUENCE:
+        c.line.tells_sequences = True
+    if client_needs_leave(c, effect):
+        leave = client_asks_leave(c, effect, p[5:have - (have == size)])
+        if leave is not None:
+            return client_refuses_query_with(c, leave, have, size) if leave else STOPPED
     if client_attach(c) == STOPPED:
         # The request that waited in vain is answered at its next reading.
         return STOPPED
     s = c.server
+    if effect & MAY_PIN:
+        s.cause = p[5:have - (have == size)]
     if effect & (NAMES_STATEMENTS | SHOWS_STATEMENTS):
         effect = client_speaks_of_statements(c, s, effect, p + 5, have - 5, False)
     if effect & NAMES_SETTINGS:
@@ -44,6 +59,10 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         s.committing = True
     c.line.queries += 1
     s.pool.queries += 1
+    if explained is not None:
+        explained = query_message(explained)
+        sink_write(&c.relay.to_server, explained, len(explained))
+        return client_drop(c, have, size)
     return client_pass(c, p, have, size)
 
 

@@ -1,4 +1,4 @@
-"""One question to a session: its settings, pins and statements, in one SQL statement. Pure."""
+"""One question to a session, about all that is to be known of it, in one SQL statement. Pure."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,30 @@ from proxy.session.following import (
 )
 from proxy.session.pins import PIN_QUESTION, UNPORTABLE, take_pins
 from proxy.session.settings import Settings, SettingsBook
-from proxy.session.statements import STATEMENTS_QUESTION, Prepared, take_statements
+from proxy.session.statements import MADE, OTHER, STATEMENTS_QUESTION, Prepared, take_statements
 
 # What PREPARE made, texts by names, and names of the protocol's statements.
 StatementsAnswer = tuple[dict[bytes, bytes], frozenset[bytes]]
-# Settings of the server and of its client, ParameterStatus messages for the client, pins and
-# statements. What was not asked for is None.
+# Settings of the server and of its client, ParameterStatus messages for the client, pins,
+# statements and channels. What was not asked for is None.
 SessionAnswer = tuple[
-    Settings | None, Settings | None, bytes, tuple[str, ...] | None, StatementsAnswer | None
+    Settings | None,
+    Settings | None,
+    bytes,
+    tuple[str, ...] | None,
+    StatementsAnswer | None,
+    frozenset[str] | None,
 ]
+
+# In place of a setting's name.
+_CHANNEL = "#"
+_CHANNELS_QUESTION = (
+    f"SELECT '{_CHANNEL}', channel FROM pg_catalog.pg_listening_channels() AS channel"  # noqa: S608
+)
+
+
+NO_SETTINGS = (MADE, OTHER, _CHANNEL)
+"""What the first column begins with when the row is about something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +58,8 @@ class SessionQuestion:
             parts.append(PIN_QUESTION)
         if About.STATEMENTS in self.about:
             parts.append(STATEMENTS_QUESTION)
+        if About.CHANNELS in self.about:
+            parts.append(_CHANNELS_QUESTION)
         return " UNION ALL ".join(parts)
 
     def answered(self, rows: list[bytes], book: SettingsBook) -> SessionAnswer:
@@ -53,7 +70,7 @@ class SessionQuestion:
         reports = b""
         statements = None
         if self.settings is not None:
-            settings = [each for each in told if each[0][:1] not in ("=", "-")]
+            settings = [each for each in told if each[0][:1] not in NO_SETTINGS]
             of_server, of_client = read_answer(self.settings, settings, book)
             reports = write_reports(self.settings, of_client)
         if About.STATEMENTS in self.about:
@@ -63,7 +80,14 @@ class SessionQuestion:
                 pins = (*(pins or ()), UNPORTABLE)
             of_server = book.with_statements(of_server or self.believed, prepared.made)
             of_client = book.with_statements(of_client or self.believed, prepared.made)
-        return of_server, of_client, reports, pins, statements
+        channels = None
+        if About.CHANNELS in self.about:
+            channels = frozenset(
+                value for name, value in told if name == _CHANNEL and value is not None
+            )
+            of_server = book.with_channels(of_server or self.believed, channels)
+            of_client = book.with_channels(of_client or self.believed, channels)
+        return of_server, of_client, reports, pins, statements, channels
 
 
 def _for_relay(prepared: Prepared) -> StatementsAnswer:

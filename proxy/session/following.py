@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from proxy.errors import PeerError
-from proxy.session.settings import ROLES, Settings, SettingsBook, quote_text
+from proxy.session.settings import ROLES, Settings, SettingsBook, Statements, quote_text
 from proxy.sql import GrammarError, Touch, read_facts
 from proxy.sql.grammar import parse
 from proxy.wire import messages
@@ -181,12 +181,16 @@ def read_answer(
     server = {**kept, **others}
     if not touched.anything:
         explicit = question.believed.explicit | touched.names & reported
-        settings = book.of(server, explicit, question.believed.statements)
+        settings = book.of(server, explicit, *_carried(question.believed))
         return settings, settings
     explicit = frozenset(name.lower() for name in told) & reported
     client = {**server, **_gone_back(question.startup, told)}
-    statements = question.believed.statements
-    return book.of(server, explicit, statements), book.of(client, explicit, statements)
+    carried = _carried(question.believed)
+    return book.of(server, explicit, *carried), book.of(client, explicit, *carried)
+
+
+def _carried(settings: Settings) -> tuple[Statements, frozenset[str]]:
+    return settings.statements, settings.channels
 
 
 def _read_row(row: bytes) -> tuple[str, str | None]:

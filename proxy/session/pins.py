@@ -22,7 +22,7 @@ _PINS = {
 UNPORTABLE = "prepared statement"
 """The reason when statements of PREPARE cannot be made again elsewhere."""
 
-PINS = (*_PINS, UNPORTABLE)
+PINS = (*_PINS, UNPORTABLE, "loaded library", "session function")
 """The reasons there are."""
 
 # In place of a setting's name.

@@ -56,21 +56,23 @@ class Settings(Mapping[str, str]):
 
     explicit: reported settings, lower case, that are in force because somebody SET them. Where the
     same value is a server's default, RESET would otherwise not show.
-    statements: names and texts of what PREPARE made, in order; no settings of PostgreSQL's, but
-    like them they are there or not there in a session.
+    statements: names and texts of what PREPARE made, in order; channels: what LISTEN named. They
+    are no settings of PostgreSQL's, but like those they are there or not there in a session.
     """
 
-    __slots__ = ("__weakref__", "_values", "explicit", "statements")
+    __slots__ = ("__weakref__", "_values", "channels", "explicit", "statements")
 
     def __init__(
         self,
         values: Mapping[str, str],
         explicit: frozenset[str] = frozenset(),
         statements: Statements = (),
+        channels: frozenset[str] = frozenset(),
     ) -> None:
         self._values = dict(values)
         self.explicit = explicit
         self.statements = statements
+        self.channels = channels
 
     def __getitem__(self, name: str) -> str:
         return self._values[name]
@@ -94,7 +96,7 @@ class SettingsBook:
 
     def __init__(self) -> None:
         self._known: WeakValueDictionary[
-            tuple[frozenset[tuple[str, str]], frozenset[str], Statements], Settings
+            tuple[frozenset[tuple[str, str]], frozenset[str], Statements, frozenset[str]], Settings
         ] = WeakValueDictionary()
 
     def of(
@@ -102,17 +104,22 @@ class SettingsBook:
         values: Mapping[str, str],
         explicit: frozenset[str] = frozenset(),
         statements: Statements = (),
+        channels: frozenset[str] = frozenset(),
     ) -> Settings:
         """Give the Settings with these values."""
-        key = frozenset(values.items()), explicit, statements
+        key = frozenset(values.items()), explicit, statements, channels
         settings = self._known.get(key)
         if settings is None:
-            settings = self._known[key] = Settings(values, explicit, statements)
+            settings = self._known[key] = Settings(values, explicit, statements, channels)
         return settings
 
     def with_statements(self, settings: Settings, statements: Statements) -> Settings:
         """Give the same settings with these statements in place of theirs."""
-        return self.of(settings, settings.explicit, statements)
+        return self.of(settings, settings.explicit, statements, settings.channels)
+
+    def with_channels(self, settings: Settings, channels: frozenset[str]) -> Settings:
+        """Give the same settings with these channels in place of theirs."""
+        return self.of(settings, settings.explicit, settings.statements, channels)
 
     def of_reported(self, reported: Mapping[str, str]) -> Settings:
         """Give the Settings of a new session from all that its server reported at login."""
@@ -124,7 +131,8 @@ class SettingsBook:
         """Give the settings after a ParameterStatus; the same object when nothing changes."""
         if name.lower() not in _FOLLOWED_WHEN_SET or settings.get(name) == value:
             return settings
-        return self.of({**settings, name: value}, settings.explicit, settings.statements)
+        values = {**settings, name: value}
+        return self.of(values, settings.explicit, settings.statements, settings.channels)
 
 
 def switch(have: Settings, want: Settings) -> str:

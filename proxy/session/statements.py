@@ -12,15 +12,15 @@ from proxy.session.settings import Settings, Statements, switch
 from proxy.sql import GrammarError, lex, parse
 
 # In place of a setting's name: of those that PREPARE made, and of those of the protocol.
-_MADE = "="
-_OTHER = "-"
+MADE = "="
+OTHER = "-"
 
 # More or longer ones are not carried from server to server: that would be done anew each time.
 _MOST = 250
 _MOST_BYTES = 1 << 20
 
 STATEMENTS_QUESTION = (
-    f"SELECT CASE WHEN from_sql THEN '{_MADE}' ELSE '{_OTHER}' END || name,"  # noqa: S608
+    f"SELECT CASE WHEN from_sql THEN '{MADE}' ELSE '{OTHER}' END || name,"  # noqa: S608
     " CASE WHEN from_sql THEN statement END FROM pg_catalog.pg_prepared_statements"
 )
 """SQL whose rows are a marked name and a text."""
@@ -45,9 +45,9 @@ def take_statements(told: Iterable[tuple[str, str | None]]) -> Prepared:
     others = set()
     is_portable = True
     for marked, text in told:
-        if marked.startswith(_OTHER):
+        if marked.startswith(OTHER):
             others.add(marked[1:])
-        elif marked.startswith(_MADE):
+        elif marked.startswith(MADE):
             single = cut_prepare(text or "", marked[1:])
             is_portable = is_portable and single is not None
             if single is not None:
@@ -79,6 +79,20 @@ def cut_prepare(text: str, name: str) -> str | None:
     return None
 
 
+def carry_channels(have: Settings, want: Settings) -> list[str]:
+    """Write the SQL that lets a session listen to what `want` listens to.
+
+    The control plane listens for the client. This is for pg_listening_channels(), for UNLISTEN, and
+    for what the client's own transactions notify, which comes with their ReadyForQuery.
+    """
+    if have.channels == want.channels:
+        return []
+    return [
+        *(f"UNLISTEN {_quote(name)}" for name in sorted(have.channels - want.channels)),
+        *(f"LISTEN {_quote(name)}" for name in sorted(want.channels - have.channels)),
+    ]
+
+
 def carry(have: Settings, want: Settings) -> list[str]:
     """Write the SQL that gives a session the statements of `want`; each may fail by itself."""
     if have.statements == want.statements:
@@ -94,8 +108,9 @@ def _quote(name: str) -> str:
 
 
 def write_switch(have: Settings, want: Settings) -> tuple[bytes, tuple[bytes, ...]]:
-    """Write the SQL that takes a session from `have` to `want`: settings, then statements."""
-    settings, *statements = (
-        text.encode("utf-8", "surrogateescape") for text in (switch(have, want), *carry(have, want))
+    """Write the SQL that takes a session from `have` to `want`: settings, then what is none."""
+    settings, *others = (
+        text.encode("utf-8", "surrogateescape")
+        for text in (switch(have, want), *carry(have, want), *carry_channels(have, want))
     )
-    return settings, tuple(statements)
+    return settings, tuple(others)

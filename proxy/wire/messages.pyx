@@ -125,6 +125,23 @@ def password_message(bytes body not None):
     return _finished(message)
 
 
+def notification_response(int pid, bytes channel not None, bytes payload not None):
+    """NotificationResponse. pid: of the session that sent it; texts in the client's encoding."""
+    cdef WriteBuffer message = WriteBuffer.new_message(kinds.NOTIFICATION_RESPONSE)
+    message.write_int32(pid)
+    message.write_bytestring(channel)
+    message.write_bytestring(payload)
+    return _finished(message)
+
+
+def read_notification(bytes body not None):
+    """(process id, channel, payload) of a NotificationResponse; texts as bytes. Raises PeerError."""
+    parts = body[4:].split(b'\0')
+    if len(body) < 4 or len(parts) != 3 or parts[2]:
+        raise PeerError('malformed NotificationResponse')
+    return int32_at(<const char *>body), parts[0], parts[1]
+
+
 def startup_message(int version, parameters):
     """StartupMessage. parameters: a mapping of names to values, `user` among them."""
     cdef WriteBuffer body = WriteBuffer.new()

@@ -25,6 +25,8 @@ from proxy.auth import (
     Verifiers,
     read_admission,
 )
+from proxy.channels import Hub
+from proxy.channels import Place as ChannelPlace
 from proxy.client import Directory, Door, DoorTerms, Habits, Inquiry, Judges
 from proxy.client.door import facts_of
 from proxy.cluster import (
@@ -70,7 +72,9 @@ from proxy.server import AskedPassword, Passwords, Place
 from proxy.session import Settings, SettingsBook
 from proxy.session.asking import SessionAnswer, SessionQuestion
 from proxy.session.following import Question, Touched, merge, read_touched
+from proxy.session.foresight import explained, pin_foreseen, read_listened, write_explanation
 from proxy.session.statements import write_switch
+from proxy.sql import Catalogue, Classifier, builtin_volatility
 from proxy.tasks import in_thread
 from proxy.tcp import TcpOptions
 from proxy.telemetry import (
@@ -78,13 +82,14 @@ from proxy.telemetry import (
     Figures,
     LimitedLog,
     LoopLag,
-    Tally,
     build_registry,
     configure,
 )
 from proxy.watch import Watch
+from proxy.wire import messages
 from proxy.workers.encryption import Contexts, asked_of_nodes, read_contexts, read_offer
 from proxy.workers.observing import Observer
+from proxy.workers.pinned import Pin, Pinned
 from proxy.workers.reading import read_figures
 
 _log = logging.getLogger("pgweir")
@@ -156,7 +161,9 @@ class Worker:
         self._loop_lag = LoopLag(loop)
         self._observer = Observer(self._relay, self._reservoir, lambda: self._config)
         self._bugs = LimitedLog(_log, clock)
-        self._pins: Tally[str] = Tally("other")
+        self._pinned = Pinned(self._policy_of_client, clock)
+        self._hub = Hub(self._primary_of, self._ear_login)
+        self._classifier = Classifier(Catalogue(builtin_volatility))
         self._http: HttpEndpoint | None = None
         self._secrets = Watch(secret_files(config))
         self._adopting = asyncio.Lock()
@@ -411,6 +418,7 @@ class Worker:
             await asyncio.wait(tasks)
         if self._directory is not None:
             self._directory.close()
+        await self._hub.aclose()
         self._passwords.close()
         await self._reception.close()
         await self._reservoir.close()
@@ -453,6 +461,8 @@ class Worker:
                 if now_s >= tidy_at_s:
                     tidy_at_s = now_s + _TIDY_S
                     self._reservoir.tidy()
+                    self._pinned.enforce()
+                    self._hub.tidy()
                     self._door.tick()
                     self._terms.judges.tick()
                     self._reception.tick()
@@ -503,6 +513,28 @@ class Worker:
             return secret
         return self._door.proof_of(cluster, user) or secret
 
+    def _policy_of_client(self, client: Client) -> Policy | None:
+        return self._policy_of(client.line.database, client.line.user)
+
+    def _channel_place(self, client: Client) -> ChannelPlace | None:
+        policy = self._policy_of_client(client)
+        return None if policy is None else ChannelPlace(policy.cluster, policy.dbname)
+
+    def _ear_login(self, place: ChannelPlace) -> ProbeLogin:
+        """As whom to listen: as the proxy logs in to its nodes, else as the monitor."""
+        cluster = self._config.clusters[place.cluster]
+        user, password = cluster.server.user, cluster.server.password
+        if user is None:
+            user, password = cluster.monitor_login
+        asked = ask_password(cluster, user, self._passwords)
+        return ProbeLogin(
+            user, str(password or "") or asked or "", place.dbname, cluster.server.tls
+        )
+
+    def pins(self) -> list[Pin]:
+        """Who keeps a server connection for itself: the rows of SHOW PINS."""
+        return self._pinned.pins()
+
     def _place_of(self, place: Place, policy: Policy) -> Place:
         tls = policy.server_tls
         return replace(
@@ -536,6 +568,7 @@ class Worker:
             for node, part in cast_nodes(view, cluster.serve_from)
         )
         self._reservoir.publish(view.name, nodes)
+        self._hub.look(view.name)
 
     def _publish_unasked(self, name: str) -> None:
         """Where no role decides, nodes serve before the first probe has ended."""
@@ -583,7 +616,7 @@ class Worker:
             door=self._door,
             views=[monitor.view for monitor in self._monitors.values()],
             client_limit=self._config.listen.max_client_conn,
-            pins=self._pins.read(),
+            pins=self._pinned.counts(),
             loop_lag=self._loop_lag.read(),
             audit_lines=self._observer.audit.lines.read(),
             failovers=list(self._failovers.values()),
@@ -614,6 +647,8 @@ class Worker:
         """A client's connection is over."""
         self._door.let_out(client)
         self._observer.client_gone(client)
+        self._pinned.forget(client)
+        self._hub.forget(client)
         if client.line is not None and client.login.wants_replication:
             for pool in client.line.pools:
                 self._loop.call_soon(pool.retire)
@@ -675,8 +710,7 @@ class Worker:
     def session_question(
         self,
         server: Server,
-        believed: Settings,
-        startup: Settings,
+        client: Client,
         touched: list[Touched] | None,
         about: int,
     ) -> tuple[bytes, SessionQuestion]:
@@ -685,26 +719,66 @@ class Worker:
         if touched is not None:
             login = server.pool.owner.policy.server_user or server.pool.user
             reported = frozenset(name.lower() for name in server.defaults)
+            believed, startup = client.settings, client.startup
             settings = Question(believed, startup, merge(touched), login, reported)
-        asked = SessionQuestion(believed, settings, About(about))
+        if about & About.CHANNELS:
+            self._hub.commits(client)
+        asked = SessionQuestion(client.settings, settings, About(about))
         return asked.text().encode("utf-8", "surrogateescape"), asked
 
     def session_answered(self, asked: SessionQuestion, rows: list[bytes]) -> SessionAnswer:
         """What was left in a session."""
         return asked.answered(rows, self._book)
 
-    def client_pinned(self, client: Client, pins: tuple[str, ...]) -> None:
+    def client_pinned(
+        self, client: Client, server: Server, pins: tuple[str, ...], cause: bytes
+    ) -> bytes:
         """A client keeps its server connection, or no longer."""
-        for reason in pins:
-            self._pins.add(reason)
         self._observer.client_pinned(client, pins)
-        if _client_log.isEnabledFor(logging.INFO):
-            facts = facts_of(client, client.login)
-            facts["reason"] = ", ".join(pins)
-            _client_log.info(
-                "client keeps its server connection" if pins else "client shares again",
-                extra={"facts": facts},
-            )
+        return self._pinned.note(client, server, pins, cause)
+
+    def may_run(self, client: Client, text: bytes, pins_refused: bool) -> bytes | None:
+        """Whether a client may run a text that may LISTEN or pin."""
+        if pins_refused:
+            reason = pin_foreseen(text, client.line.session_functions)
+            if reason is not None:
+                return messages.error_response(
+                    "0A000",
+                    f"this would keep a server connection for its client: {reason}",
+                    hint="pins: refuse is configured here; do it within one transaction, or use "
+                    "a database in session mode.",
+                )
+        place = self._channel_place(client)
+        channels = read_listened(text)
+        if place is None or not channels:
+            return None
+        return self._hub.may_listen(client, place, channels)
+
+    def client_listens(self, client: Client, channels: frozenset[str]) -> None:
+        """To these channels, from now on."""
+        if (place := self._channel_place(client)) is not None:
+            self._hub.listens(client, place, channels)
+
+    def notified(self, client: Client, server: Server, body: bytes) -> bool:
+        """Whether a notification of its server connection is a client's to hear."""
+        return self._hub.notified(client, server, body)
+
+    def explain_pooling(self, client: Client, text: bytes) -> bytes:
+        """SQL that answers EXPLAIN POOLING."""
+        return write_explanation(
+            explained(text),
+            client.line.session_functions,
+            lambda statement: self._target_of(client, statement),
+        )
+
+    def _target_of(self, client: Client, statement: bytes) -> tuple[str, str]:
+        """Where a statement of this client's would be sent, and why."""
+        policy = self._policy_of_client(client)
+        target = "primary" if policy is None else policy.target
+        _, verdict = self._classifier.classify(statement)
+        if verdict.reads_only:
+            return target, "it only reads"
+        return target, "it " + "; it ".join(verdict.reasons)
 
     def statement_ended(self, client: Client, server: Server, ended: Ended) -> None:
         """A statement was slow, or is one of a sample."""

@@ -44,6 +44,12 @@ def test_limits_have_the_defaults_of_the_contract() -> None:
         "max_prepared_statements": 200,
         "max_client_statements": 10_000,
         "max_statement_bytes": 1 << 20,
+        "pins": "allow",
+        "max_pinned": 0,
+        "pin_timeout": 0.0,
+        "pin_notice": False,
+        "session_functions": (),
+        "server_reset": "smart",
     }
 
 

@@ -10,7 +10,7 @@ import socket
 import struct
 from types import SimpleNamespace
 
-from proxy.relay import TRANSACTION_MODE, Client, Line, Pool, Relay
+from proxy.relay import TRANSACTION_MODE, Client, Line, Pool, Relay, Server
 from proxy.session import Settings, SettingsBook
 from proxy.wire import messages
 from proxy.workers.worker import Worker
@@ -70,6 +70,7 @@ class SessionControl(NoControl):
 
     def __init__(self) -> None:
         self._book = SettingsBook()
+        self._hub = SimpleNamespace(commits=lambda client: None)
 
     def settings_of_login(self) -> Settings:
         return self._book.of({"TimeZone": "UTC", "client_encoding": "UTF8"})
@@ -82,7 +83,21 @@ class SessionControl(NoControl):
     session_question = Worker.session_question
     session_answered = Worker.session_answered
 
-    def client_pinned(self, client: Client, pins: tuple[str, ...]) -> None: ...
+    def client_pinned(
+        self, client: Client, server: Server, pins: tuple[str, ...], cause: bytes
+    ) -> bytes:
+        return b""
+
+    def may_run(self, client: Client, text: bytes, pins_refused: bool) -> bytes | None:
+        return None
+
+    def client_listens(self, client: Client, channels: frozenset[str]) -> None: ...
+
+    def notified(self, client: Client, server: Server, body: bytes) -> bool:
+        return len(body) % 2 == 0
+
+    def explain_pooling(self, client: Client, text: bytes) -> bytes:
+        return b"SELECT 'pooling'"
 
 
 class BothEnds:

@@ -1,0 +1,135 @@
+"""What would the proxy do with a statement? Foreseen from its text alone. Pure.
+
+For EXPLAIN POOLING and for `pins: refuse`. What is done in the end goes by what the session itself
+says afterwards, which knows of functions, errors and rollbacks.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from proxy.session.settings import quote_text
+from proxy.sql import Facts, GrammarError, Touch, parse, read_facts
+
+PLAIN = "plain"
+REPLAYED = "replayed"
+PINNED = "pinned"
+_STRICTEST_LAST = (PLAIN, REPLAYED, PINNED)
+
+
+class Foreseen(NamedTuple):
+    """What is done with one statement: plain, replayed or pinned; and why."""
+
+    pooling: str
+    reason: str
+
+
+_FORESEEN = {
+    Touch.SETTING: Foreseen(REPLAYED, "settings follow the client"),
+    Touch.LOCAL_SETTING: Foreseen(PLAIN, "the setting ends with its transaction"),
+    Touch.ROLE: Foreseen(REPLAYED, "the role follows the client"),
+    Touch.PREPARE: Foreseen(REPLAYED, "prepared statements follow the client"),
+    Touch.EXECUTE: Foreseen(REPLAYED, "prepared statements follow the client"),
+    Touch.DEALLOCATE: Foreseen(REPLAYED, "prepared statements follow the client"),
+    Touch.DISCARD: Foreseen(REPLAYED, "what it ends is ended for this client"),
+    Touch.LISTEN: Foreseen(REPLAYED, "the proxy listens for the client"),
+    Touch.UNLISTEN: Foreseen(REPLAYED, "the proxy listens for the client"),
+    Touch.NOTIFY: Foreseen(PLAIN, "a notification is sent when its transaction commits"),
+    Touch.LOAD: Foreseen(PINNED, "loaded library"),
+    Touch.TEMPORARY: Foreseen(PINNED, "temporary object"),
+    Touch.CURSOR: Foreseen(PLAIN, "the cursor ends with its transaction"),
+    Touch.HELD_CURSOR: Foreseen(PINNED, "held cursor"),
+    Touch.ADVISORY_LOCK: Foreseen(PINNED, "session advisory lock"),
+    Touch.SEQUENCE: Foreseen(
+        PLAIN, "for currval() it keeps its server connection as long as nobody needs that"
+    ),
+    Touch.SEED: Foreseen(PLAIN, "the seed lasts for its transaction"),
+    Touch.SNAPSHOT: Foreseen(PLAIN, "an exported snapshot ends with its transaction"),
+    Touch.TWO_PHASE: Foreseen(PLAIN, "a prepared transaction belongs to no session"),
+}
+_ENDS_IT = {
+    Touch.TEMPORARY: re.compile(rb"\bon\s+commit\s+drop\b|^\s*drop\b", re.IGNORECASE),
+    Touch.ADVISORY_LOCK: re.compile(rb"^(?!.*pg_(try_)?advisory_lock)", re.IGNORECASE | re.DOTALL),
+}
+
+
+def calls_pattern(functions: Iterable[str]) -> re.Pattern[bytes] | None:
+    """What finds a call of one of these functions in a text; None without any."""
+    names = [re.escape(name.encode()) for name in functions]
+    if not names:
+        return None
+    return re.compile(rb"\b(?:" + rb"|".join(names) + rb")\s*\(", re.IGNORECASE)
+
+
+def foresee(text: bytes, calls: re.Pattern[bytes] | None) -> list[Foreseen]:
+    """Say for each statement of a text what is done with it.
+
+    text: up to its first NUL. calls: finds session functions.
+    """
+    text = text.partition(b"\0")[0]
+    try:
+        statements = [read_facts(tree) for tree in parse(text)]
+    except GrammarError as error:
+        return [Foreseen(PLAIN, f"it cannot be read: {error}")]
+    return [_foresee_one(facts, text, calls) for facts in statements]
+
+
+def pin_foreseen(text: bytes, calls: re.Pattern[bytes] | None) -> str | None:
+    """Give the reason for which a text would pin its client, None if it would not."""
+    return next((each.reason for each in foresee(text, calls) if each.pooling == PINNED), None)
+
+
+def read_listened(text: bytes) -> frozenset[str]:
+    """Give the channels that a text would LISTEN to."""
+    try:
+        statements = [read_facts(tree) for tree in parse(text.partition(b"\0")[0])]
+    except GrammarError:
+        return frozenset()
+    return frozenset(
+        effect.subject
+        for facts in statements
+        for effect in facts.effects
+        if effect.touch is Touch.LISTEN
+    )
+
+
+def _foresee_one(facts: Facts, text: bytes, calls: re.Pattern[bytes] | None) -> Foreseen:
+    found = [
+        _FORESEEN[effect.touch]
+        for effect in facts.effects
+        if (ends := _ENDS_IT.get(effect.touch)) is None or not ends.search(text)
+    ]
+    if calls is not None and calls.search(text):
+        found.append(Foreseen(PINNED, "session function"))
+    if not found:
+        return Foreseen(PLAIN, "it leaves nothing in the session")
+    strictest = max(found, key=lambda each: _STRICTEST_LAST.index(each.pooling))
+    reasons = dict.fromkeys(each.reason for each in found if each.pooling == strictest.pooling)
+    return Foreseen(strictest.pooling, "; ".join(reasons))
+
+
+_PREFIX = re.compile(rb"^\s*explain\s+pooling\b", re.IGNORECASE)
+
+
+def explained(text: bytes) -> bytes:
+    """Cut the statement out of EXPLAIN POOLING."""
+    return _PREFIX.sub(b"", text.partition(b"\0")[0]).strip()
+
+
+def write_explanation(
+    text: bytes,
+    calls: re.Pattern[bytes] | None,
+    target_of: Callable[[bytes], tuple[str, str]],
+) -> bytes:
+    """Write SQL that returns what EXPLAIN POOLING of this text is to say.
+
+    target_of: where a text would be sent, and why.
+    """
+    target = target_of(text)
+    rows = foresee(text, calls) or [Foreseen(PLAIN, "it is empty")]
+    values = ", ".join(
+        "(" + ", ".join(quote_text(each) + "::text" for each in (*row, *target)) + ")"
+        for row in rows
+    )
+    sql = f"SELECT * FROM (VALUES {values}) AS pooling (pooling, reason, target, target_reason)"  # noqa: S608
+    return sql.encode("utf-8", "replace")

@@ -1,0 +1,293 @@
+"""What pins beyond temporary objects, locks and cursors, and what an operator can say about it."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.fixtures.pgweir import Pgweir, configuration, running
+from tests.fixtures.postgres import APP, DATABASE, Postgres
+from tests.live.conversation import (
+    SYNC,
+    Wire,
+    address_of,
+    errors_of,
+    fields_of,
+    kinds_of,
+    query,
+    rows_of,
+    run,
+)
+
+TEMP = "CREATE TEMP TABLE mine (a int)"
+
+
+@pytest.fixture(scope="module")
+def weir(pg18: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pgweir]:
+    each = {"cluster": "main", "dbname": DATABASE, "pool_size": 3}
+    databases = {
+        "two": {**each, "pool_size": 2},
+        "one": {**each, "pool_size": 1},
+        "few": {**each, "max_pinned": 1},
+        "short": {**each, "pin_timeout": "300ms"},
+        "noted": {**each, "pin_notice": True},
+        "strict": {**each, "pins": "refuse"},
+        "calling": {**each, "session_functions": ["become"]},
+        "always": {**each, "pool_size": 1, "server_reset": "always"},
+        "never": {**each, "pool_size": 1, "server_reset": "never"},
+    }
+    pg18.execute(
+        "CREATE OR REPLACE FUNCTION become(who text) RETURNS void LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM set_config('app.me', who, false); END $$;"
+        "DROP SEQUENCE IF EXISTS counted; CREATE SEQUENCE counted;"
+        "GRANT ALL ON SEQUENCE counted TO PUBLIC;"
+        "DROP TABLE IF EXISTS counting; CREATE TABLE counting (id serial, a int);"
+        "GRANT ALL ON counting, counting_id_seq TO PUBLIC"
+    )
+    with running(configuration(pg18, databases=databases), tmp_path_factory.mktemp("lim")) as weir:
+        yield weir
+
+
+def pinned(weir: Pgweir, database: str) -> float:
+    return weir.metric("pgweir_pinned_clients", database=database)
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_a_session_function_pins_until_discard_all(weir: Pgweir, *, extended: bool) -> None:
+    with (
+        Wire.connect(address_of(weir, "calling")) as one,
+        Wire.connect(address_of(weir, "calling")) as two,
+    ):
+        one.ask(
+            *([run("SELECT become('me')"), SYNC] if extended else [query("SELECT become('me')")])
+        )
+        for _ in range(3):
+            assert two.value("SELECT coalesce(current_setting('app.me', true), '')") == ""
+            assert one.value("SHOW app.me") == "me"
+        assert pinned(weir, "calling") == 1
+        one.ask(query("DISCARD ALL"))
+        one.ask(query("SELECT 1"))
+        assert pinned(weir, "calling") == 0
+
+
+def test_a_loaded_library_pins_until_its_client_leaves(weir: Pgweir, pg18: Postgres) -> None:
+    pg18.execute(f"ALTER ROLE {APP.name} SUPERUSER")
+    try:
+        with Wire.connect(address_of(weir, "one")) as one:
+            heard = one.ask(query("LOAD 'plpgsql'"))
+            assert errors_of(heard) == []
+            pid = one.value("SELECT pg_backend_pid()")
+            one.ask(query("DISCARD ALL"))
+            one.ask(query("SELECT 1"))
+            assert pinned(weir, "one") == 1
+        with Wire.connect(address_of(weir, "one")) as two:
+            assert two.value("SELECT pg_backend_pid()") != pid
+    finally:
+        pg18.execute(f"ALTER ROLE {APP.name} NOSUPERUSER")
+
+
+def test_beyond_max_pinned_a_client_is_told_why_and_ends(weir: Pgweir) -> None:
+    with (
+        Wire.connect(address_of(weir, "few")) as one,
+        Wire.connect(address_of(weir, "few")) as two,
+    ):
+        # By the second answer it is known that the first has pinned.
+        one.ask(query(TEMP), query("SELECT 1"), ready=2)
+        two.ask(query(TEMP))
+        (last,) = two.until_end()
+        assert fields_of(last)["C"] == "53400"
+        assert "max_pinned" in fields_of(last)["M"]
+        assert "DISCARD ALL" in fields_of(last)["H"]
+        assert one.value("SELECT count(*) FROM mine") == "0"
+
+
+def test_a_pin_that_lasts_too_long_ends_with_its_client(weir: Pgweir) -> None:
+    with Wire.connect(address_of(weir, "short")) as one:
+        one.ask(query("SELECT pg_advisory_lock(3)"))
+        (last,) = one.until_end()
+        assert fields_of(last)["C"] == "53400"
+        assert "pin_timeout" in fields_of(last)["M"]
+    with Wire.connect(address_of(weir, "short")) as two:
+        assert two.value("SELECT pg_try_advisory_lock(3)") == "t"
+
+
+def test_who_wishes_is_told_of_a_pin(weir: Pgweir) -> None:
+    with Wire.connect(address_of(weir, "noted")) as one:
+        one.ask(query(TEMP))
+        notice = fields_of(one.receive())
+        assert notice["S"] == "NOTICE"
+        assert "temporary object" in notice["M"]
+        assert kinds_of(one.ask(query("SELECT 1"))) == "TDCZ"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        TEMP,
+        "CREATE TEMP VIEW v AS SELECT 1",
+        "SELECT 1 AS a INTO TEMP t",
+        "SELECT pg_advisory_lock(1)",
+        "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+        "LOAD 'plpgsql'",
+    ],
+)
+def test_strictly_what_would_pin_is_refused(weir: Pgweir, sql: str) -> None:
+    with Wire.connect(address_of(weir, "strict")) as one:
+        for say in (query(sql), run(sql) + SYNC):
+            heard = one.ask(say)
+            assert errors_of(heard) == ["0A000"]
+            (error,) = (fields_of(each) for each in heard if each.kind == b"E")
+            assert "pins: refuse" in error["H"]
+            # In a transaction it fails with all that an error entails.
+            one.ask(query("BEGIN"), query("SELECT 1"), ready=2)
+            heard = one.ask(say, query("SELECT 1"), ready=2)
+            assert errors_of(heard) == ["0A000", "25P02"]
+            assert kinds_of(one.ask(query("ROLLBACK"))) == "CZ"
+        assert errors_of(one.ask(query("BEGIN"), query(sql), query("ROLLBACK"), ready=3)) == [
+            "0A000"
+        ]
+        assert pinned(weir, "strict") == 0
+
+
+def test_strictly_what_ends_with_its_transaction_is_allowed(weir: Pgweir) -> None:
+    with Wire.connect(address_of(weir, "strict")) as one:
+        said = ("BEGIN", f"{TEMP} ON COMMIT DROP", "SELECT pg_advisory_xact_lock(1)", "COMMIT")
+        heard = one.ask(*map(query, said), ready=4)
+        assert errors_of(heard) == []
+        assert one.value("SELECT 'temporary advisory hold'") == "temporary advisory hold"
+
+
+# --- sequences -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_currval_is_the_clients_own_as_long_as_there_are_enough_connections(
+    weir: Pgweir, *, extended: bool
+) -> None:
+    def value(wire: Wire, sql: str) -> int:
+        heard = wire.ask(*([run(sql), SYNC] if extended else [query(sql)]))
+        ((found,),) = rows_of(heard)
+        assert found is not None
+        return int(found)
+
+    with (
+        Wire.connect(address_of(weir, "two")) as one,
+        Wire.connect(address_of(weir, "two")) as two,
+    ):
+        for _ in range(5):
+            mine, theirs = (
+                value(one, "SELECT nextval('counted')"),
+                value(two, "SELECT nextval('counted')"),
+            )
+            assert theirs == mine + 1
+            assert value(one, "SELECT currval('counted')") == mine
+            assert value(two, "SELECT lastval()") == theirs
+            assert value(one, "SELECT lastval()") == mine
+            two.ask(query("INSERT INTO counting (a) VALUES (1)"))
+            assert value(one, "SELECT lastval()") == mine
+            assert value(two, "SELECT currval('counting_id_seq')") == value(two, "SELECT lastval()")
+    assert pinned(weir, "two") == 0
+
+
+def test_without_enough_of_them_it_is_an_error_and_never_anothers(weir: Pgweir) -> None:
+    with (
+        Wire.connect(address_of(weir, "one")) as one,
+        Wire.connect(address_of(weir, "one")) as two,
+    ):
+        one.ask(query("SELECT nextval('counted')"))
+        two.ask(query("SELECT nextval('counted')"))
+        assert errors_of(one.ask(query("SELECT currval('counted')"))) == ["55000"]
+        two.ask(query("INSERT INTO counting (a) VALUES (1)"))
+        assert errors_of(one.ask(run("SELECT lastval()"), SYNC)) == ["55000"]
+        one.ask(query("BEGIN"))
+        mine = one.value("SELECT nextval('counted')")
+        assert one.value("SELECT currval('counted')") == mine
+        one.ask(query("COMMIT"))
+
+
+# --- EXPLAIN POOLING -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sql", "pooling"),
+    [
+        ("SELECT 1", "plain"),
+        ("SET app.tenant = 'it''s'", "replayed"),
+        (TEMP, "pinned"),
+        ("LISTEN news", "replayed"),
+        ("SELECT " + "1 + " * 2000 + "1", "plain"),
+    ],
+)
+def test_explain_pooling_says_what_would_be_done(weir: Pgweir, sql: str, pooling: str) -> None:
+    with Wire.connect(address_of(weir, "one")) as one:
+        for say in (query(f"EXPLAIN POOLING {sql}"), run(f"explain pooling {sql}") + SYNC):
+            ((first, reason, target, why),) = rows_of(one.ask(say))
+            assert first == pooling.encode()
+            assert reason
+            assert target == b"primary"
+            assert why
+        assert pinned(weir, "one") == 0
+        assert one.value("SELECT coalesce(current_setting('app.tenant', true), '')") == ""
+    with psycopg.connect(weir.dsn(database="one"), autocommit=True) as driver:
+        cursor = driver.execute("EXPLAIN POOLING SELECT 1", prepare=True)
+        assert cursor.description is not None
+        names = [each.name for each in cursor.description]
+        assert names == ["pooling", "reason", "target", "target_reason"]
+
+
+# --- server_reset --------------------------------------------------------------------------------
+
+STATE = {
+    "settings": "SELECT coalesce(string_agg(name || '=' || setting, ',' ORDER BY name), '')"
+    " FROM pg_settings WHERE source = 'session' AND name <> 'application_name'",
+    "temporary objects": "SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()",
+    "locks": "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'",
+    "channels": "SELECT count(*) FROM pg_listening_channels()",
+    "statements": "SELECT count(*) FROM pg_prepared_statements",
+    "cursors": "SELECT count(*) FROM pg_cursors WHERE name <> ''",
+    "role": "SELECT current_user || session_user",
+}
+MESS = (
+    "SET work_mem = '7MB'", "SET search_path = nowhere", "SET app.tenant = 'me'",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "RESET default_transaction_read_only",
+    "CREATE TEMP TABLE mess (a int)", "SELECT pg_advisory_lock(99)", "LISTEN mess",
+    "PREPARE mess AS SELECT 1", "DECLARE mess CURSOR WITH HOLD FOR SELECT 1", "SET ROLE pg_monitor",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("leaves", ["politely", "abruptly", "in a transaction", "by DISCARD ALL"])
+@pytest.mark.parametrize("database", ["one", "always"])
+def test_what_comes_back_is_as_new(
+    weir: Pgweir, pg18: Postgres, database: str, leaves: str
+) -> None:
+    pg18.execute(f"GRANT pg_monitor TO {APP.name}")
+    with Wire.connect(address_of(pg18)) as new:
+        expected = {name: new.value(sql) for name, sql in STATE.items()}
+    one = Wire.connect(address_of(weir, database))
+    for sql in MESS:
+        assert errors_of(one.ask(query(sql))) == [], sql
+    pid = one.value("SELECT pg_backend_pid()")
+    if leaves == "politely":
+        one.send(b"X\0\0\0\4")
+    elif leaves == "in a transaction":
+        one.ask(query("BEGIN"), query("SELECT 1"), ready=2)
+    elif leaves == "by DISCARD ALL":
+        one.ask(query("RESET ROLE"))
+        one.ask(query("DISCARD ALL"))
+    with Wire.connect(address_of(weir, database)) as two:
+        if leaves != "by DISCARD ALL":
+            one.sock.close()
+        assert two.value("SELECT pg_backend_pid()") == pid
+        for name, sql in STATE.items():
+            assert two.value(sql) == expected[name], name
+    one.sock.close()
+
+
+def test_never_means_that_only_what_follows_is_undone(weir: Pgweir) -> None:
+    with Wire.connect(address_of(weir, "never")) as one:
+        one.ask(query("SET app.tenant = 'me'"))
+        one.ask(query("SELECT pg_advisory_lock(98)"))
+    with Wire.connect(address_of(weir, "never")) as two:
+        assert two.value("SELECT coalesce(current_setting('app.tenant', true), '')") == ""
+        assert two.value(STATE["locks"]) == "1"
+        two.ask(query("SELECT pg_advisory_unlock(98)"))

@@ -11,6 +11,7 @@ from typing import Literal
 from proxy import __version__
 from proxy.console.courtesies import find_courtesy, ignores_setting
 from proxy.console.grammar import HELP, Statement, Token, shortened
+from proxy.console.happenings import EVENT_COLUMNS, QUERY_COLUMNS, show_events, show_queries
 from proxy.console.nodes import NODE_COLUMNS, show_nodes
 from proxy.console.pools import (
     DATABASE_COLUMNS,
@@ -242,6 +243,13 @@ COMMANDS: tuple[Command, ...] = (
         rows=lambda desk: desk.statistics.show_totals(),
     ),
     _show("NODES", NODE_COLUMNS, show_nodes, "Nodes, with role, state, lag and timeline."),
+    _show("EVENTS", EVENT_COLUMNS, show_events, "What happened lately, the newest first."),
+    _show(
+        "QUERIES",
+        QUERY_COLUMNS,
+        show_queries,
+        "Statements that take most of the time, without their constants.",
+    ),
     Command(
         ("SET",),
         "admin",
@@ -296,6 +304,13 @@ COMMANDS: tuple[Command, ...] = (
         "[db]",
         deed=_wait_close,
     ),
+    Command(
+        ("FAILOVER",),
+        "admin",
+        "Make another node the primary of a cluster: the one named, or else the replica that is"
+        " furthest.",
+        "cluster [TO node]",
+    ),
 )
 
 
@@ -319,9 +334,9 @@ def read_order(statement: Statement, role: Role) -> Order:
         return _read_set(statement, role)
     command, rest = _find(statement)
     if command.who == "admin" and role != "admin":
-        raise ClientError(
-            "42501", "admin access needed", hint="Users under auth.admins may do that."
-        )
+        raise _needs_admin()
+    if command.name == "FAILOVER":
+        return _read_failover(statement, rest)
     argument = _argument(command, rest, statement)
     if command.name == "SHOW HELP":
         return _constant(Answer("SHOW", notice="Console usage", detail=help_text()))
@@ -394,9 +409,7 @@ def _read_set(statement: Statement, role: Role) -> Order:
     if len(tokens) > 1 and ignores_setting(tokens[1:]):
         return _constant(Answer("SET", notice="SET ignored"))
     if role != "admin":
-        raise ClientError(
-            "42501", "admin access needed", hint="Users under auth.admins may do that."
-        )
+        raise _needs_admin()
     is_one = (
         len(tokens) == 4
         and tokens[1].kind in ("word", "name")
@@ -412,6 +425,25 @@ def _read_set(statement: Statement, role: Role) -> Order:
         return Answer(f"SET {key}={value}")
 
     return Order((), run)
+
+
+def _read_failover(statement: Statement, rest: tuple[Token, ...]) -> Order:
+    """FAILOVER cluster, or FAILOVER cluster TO node."""
+    names = [token for token in rest if token.kind != "symbol" and token.text]
+    has_node = len(rest) == 3 and rest[1].is_word("TO")
+    if len(names) != len(rest) or not (len(rest) == 1 or has_node):
+        raise _invalid(statement)
+    cluster, node = rest[0].text, rest[2].text if has_node else None
+
+    async def run(desk: Desk) -> Answer:
+        done = await desk.steering.fail_over(cluster, node)
+        return Answer("FAILOVER", notice=done)
+
+    return Order((), run)
+
+
+def _needs_admin() -> ClientError:
+    return ClientError("42501", "admin access needed", hint="Users under auth.admins may do that.")
 
 
 def _invalid(statement: Statement) -> ClientError:

@@ -209,8 +209,9 @@ class Conversation:
 
     async def _execute(self, body: bytes) -> None:
         fields = _Fields(body)
-        portal, most = self._portal(fields.string()), fields.int32()
+        name, most = fields.string(), fields.int32()
         fields.end()
+        portal = self._portal(name)
         if portal.order is None:
             self._link.write(EMPTY_QUERY_RESPONSE)
             return

@@ -10,6 +10,7 @@ from proxy.cluster import ClusterView
 from proxy.config import Config
 from proxy.pool import Reservoir
 from proxy.relay import Client, Relay
+from proxy.telemetry import Event, QueryRecord
 
 CONSOLE = "pgbouncer"
 """The console's database in what SHOW shows; `pgweir` is another name for it."""
@@ -30,7 +31,8 @@ class Visitor:
 class Scene:
     """What the console sees. config and views are asked anew each time.
 
-    strangers: how many are logging in. clock: the relay's monotonic seconds.
+    strangers: how many are logging in. events: the newest first. queries: those that take most of
+    the time first. clock: the relay's monotonic seconds.
     """
 
     relay: Relay
@@ -38,6 +40,8 @@ class Scene:
     config: Callable[[], Config]
     views: Callable[[], Sequence[ClusterView]]
     strangers: Callable[[], int]
+    events: Callable[[], Sequence[Event]]
+    queries: Callable[[], Sequence[QueryRecord]]
     visitors: list[Visitor] = field(default_factory=list)
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -45,8 +49,12 @@ class Scene:
     def at(self, moment_s: float) -> str:
         """A moment of the monotonic clock as PgBouncer writes it, such as
         `2026-11-27 22:21:48 UTC`."""
-        moment = datetime.fromtimestamp(self.wall() - (self.clock() - moment_s), UTC)
-        return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+        return written_at(self.wall() - (self.clock() - moment_s))
+
+
+def written_at(at_s: float) -> str:
+    """A time, seconds since the Unix epoch, as PgBouncer writes it."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def split_us(seconds: float) -> tuple[int, int]:

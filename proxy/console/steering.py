@@ -33,12 +33,14 @@ class Levers:
     """What the console has done by others.
 
     reload: read the configuration again; raises ClientError when it is wrong. adopt: go over to
-    another one. shut_down: begin to end the process.
+    another one. shut_down: begin to end the process. fail_over: make another node the primary of a
+    cluster, one of its replicas for None; its result says what was done.
     """
 
     reload: Callable[[], Awaitable[None]]
     adopt: Callable[[Config], Awaitable[object]]
     shut_down: Callable[[Shutdown], None]
+    fail_over: Callable[[str, str | None], Awaitable[str]]
 
 
 class Steering:
@@ -183,6 +185,11 @@ class Steering:
         for key, written in self._changed.items():
             config = with_setting(config, key, written)
         return config
+
+    async def fail_over(self, cluster: str, node: str | None) -> str:
+        """Make another node the primary. Result: what was done. Raises ClientError."""
+        _note("FAILOVER", cluster if node is None else f"{cluster} to {node}")
+        return await self._levers.fail_over(cluster, node)
 
     def shut_down(self, when: Shutdown) -> None:
         """Begin to end the process."""

@@ -133,6 +133,7 @@ class Worker:
             clock=clock,
         )
         self._monitors: dict[str, Monitor] = {}
+        self._observer = Observer(self._relay, self._reservoir, lambda: self._config)
         self._reload: Callable[[], Awaitable[str | None]] | None = None
         self._shut_down: Callable[[Shutdown], None] | None = None
         scene = Scene(
@@ -141,8 +142,12 @@ class Worker:
             config=lambda: self._config,
             views=lambda: [monitor.view for monitor in self._monitors.values()],
             strangers=lambda: self._door.stranger_count,
+            events=self._observer.events.newest,
+            queries=self._observer.queries.top,
         )
-        levers = Levers(self._reload_for_console, self.adopt, self._shut_down_for_console)
+        levers = Levers(
+            self._reload_for_console, self.adopt, self._shut_down_for_console, self.failover
+        )
         self._reception = Reception(scene, levers, lambda: self._config)
         self._door = Door(
             self._relay,
@@ -159,7 +164,6 @@ class Worker:
             self._watch_over(name, cluster)
         self._clock_task: asyncio.Task[None] | None = None
         self._loop_lag = LoopLag(loop)
-        self._observer = Observer(self._relay, self._reservoir, lambda: self._config)
         self._bugs = LimitedLog(_log, clock)
         self._pinned = Pinned(self._policy_of_client, clock)
         self._hub = Hub(self._primary_of, self._ear_login)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import asyncpg
+import psycopg
 import pytest
 import yaml
 
@@ -21,6 +22,7 @@ from proxy.embedded.account import give
 from proxy.errors import ClientError
 from proxy.workers.worker import Worker
 from tests.faults.wire import wire_to
+from tests.fixtures.console import ADMIN, AUTH
 from tests.fixtures.pgweir import Pgweir, configuration, running
 from tests.fixtures.postgres import (
     APP,
@@ -258,15 +260,26 @@ async def a_worker(config: Setting) -> AsyncIterator[tuple[Worker, str]]:
         await worker.stop(patience_s=0)
 
 
+def at_the_console(url: str, command: str) -> str:
+    """What the console says to a command, as an administrator."""
+    said: list[str] = []
+    place = f"{ADMIN.name}:{ADMIN.password}@{url.rpartition('@')[2].partition('/')[0]}/pgweir"
+    with psycopg.connect(f"postgres://{place}", autocommit=True) as console:
+        console.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
+        assert console.execute(command.encode()).statusmessage == "FAILOVER"
+    return said[0]
+
+
 async def test_a_switchover_costs_no_error_and_loses_nothing(arena: Arena) -> None:
     await asyncio.to_thread(arena.until_settled)
     old = arena.primary
     target = next(node for node in arena.cluster.nodes if node != old)
     await asyncio.to_thread(old.execute, f"DROP TABLE IF EXISTS appended; {TABLE}")
-    async with a_worker(configuration(*arena.cluster.nodes, **promoting())) as (worker, url):
+    config = configuration(*arena.cluster.nodes, **promoting(), auth=AUTH)
+    async with a_worker(config) as (worker, url):
         async with appending(url, CLIENTS) as appender:
             await appender.until_acknowledged(3)
-            said = await worker.failover("main", target.name)
+            said = await asyncio.to_thread(at_the_console, url, f"FAILOVER main TO {target.name}")
             await appender.until_acknowledged(3)
         events = [event.kind for event in worker.events()]
         figures = worker.figures()

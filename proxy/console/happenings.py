@@ -1,0 +1,69 @@
+"""SHOW EVENTS and QUERIES: what happened lately, and which statements take the time."""
+
+from collections.abc import Iterator
+
+from proxy.console.scene import Scene, written_at
+from proxy.console.table import FLOAT8, INT8, Row, columns
+
+EVENT_COLUMNS = columns(None, "time", "level", "event", "cluster", "node", "facts", "source")
+QUERY_COLUMNS = columns(
+    dict.fromkeys(("calls", "rows", "bytes", "errors"), INT8)
+    | dict.fromkeys(("mean_ms", "p95_ms", "max_ms", "wait_ms", "share"), FLOAT8),
+    "database",
+    "id",
+    "calls",
+    "mean_ms",
+    "p95_ms",
+    "max_ms",
+    "wait_ms",
+    "rows",
+    "bytes",
+    "share",
+    "errors",
+    "target",
+    "query",
+)
+
+
+def show_events(scene: Scene) -> Iterator[Row]:
+    """SHOW EVENTS, the newest first: the log's, without what comes and goes by the thousand."""
+    for event in scene.events():
+        facts = " ".join(f"{name}={value}" for name, value in event.facts.items())
+        yield [
+            written_at(event.at_s),
+            event.level,
+            event.message,
+            event.facts.get("cluster"),
+            event.facts.get("node"),
+            facts,
+            event.logger,
+        ]
+
+
+def show_queries(scene: Scene) -> Iterator[Row]:
+    """SHOW QUERIES, those that take most of the time first.
+
+    wait_ms: of the mean, what was spent on waiting for a server connection. share: of the time of
+    all statements, 0 to 1. target: nodes with the calls that went to each.
+    """
+    for record in scene.queries():
+        targets = sorted(record.targets.items(), key=lambda each: -each[1])
+        yield [
+            record.database,
+            record.id,
+            record.calls,
+            _ms(record.mean_s),
+            _ms(record.p95_s),
+            _ms(record.max_s),
+            _ms(record.waited_s / record.calls if record.calls else 0.0),
+            record.rows,
+            record.received_bytes,
+            round(record.share, 4),
+            record.errors,
+            ", ".join(f"{node}={calls}" for node, calls in targets),
+            record.text,
+        ]
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

@@ -164,13 +164,11 @@ class _Show:
                 "main": {
                     "nodes": nodes,
                     "monitor": {"user": monitor.name, "password": monitor.password},
-                    # The read-only database reads replicas as they are.
-                    "consistency": "none",
                     "failover": {"mode": "promote" if cluster.replicas else "off"},
                 }
             },
             "databases": {
-                DATABASE: {"cluster": "main"},
+                DATABASE: {"cluster": "main", "read_write_split": bool(cluster.replicas)},
                 READ_ONLY: {"cluster": "main", "dbname": DATABASE},
             },
             "routes": [{"match": {"database": READ_ONLY}, "to": "replica"}],

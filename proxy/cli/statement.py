@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from proxy.routing import fingerprint_of
 from proxy.sql import Catalogue, Classifier, Facts, Lexed, Verdict, builtin_volatility
 
 
@@ -31,6 +32,7 @@ def _lines(lexed: Lexed, verdict: Verdict) -> Iterator[str]:
         yield f"session: {effect.touch}{subject}"
     if lexed.trouble is None:
         yield f"key: {lexed.key.decode('utf-8', 'replace')}"
+        yield f"fingerprint: {fingerprint_of(lexed.key)}"
 
 
 def _hint(lexed: Lexed) -> str:

@@ -46,6 +46,7 @@ class Monitor:
     publish: called with the new view, inside the event loop, at every change of a node's state,
         role or fitness or of the primary; the first primary found is published before slower
         nodes have answered. Lag moves without being published: read `view`.
+    observe: called with the new view after every answer.
     clock: seconds, monotonic; also the clock of the times in the views.
     known: the last picture of a monitor whose place this one takes.
     """
@@ -59,6 +60,7 @@ class Monitor:
         interval_s: float,
         timeout_s: float,
         publish: Callable[[ClusterView], None],
+        observe: Callable[[ClusterView], None] = lambda _view: None,
         clock: Callable[[], float] = time.monotonic,
         rules: Rules | None = None,
         known: ClusterView | None = None,
@@ -67,6 +69,7 @@ class Monitor:
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._publish = publish
+        self._observe = observe
         self._clock = clock
         self._rules = rules or Rules()
         self._view = first_view(cluster_name, nodes, clock())
@@ -219,11 +222,12 @@ class Monitor:
             for name in self._watches.keys() - {lost}:
                 self.poke(name)
         if changes:
-            self._tell()
+            self._tell(self._publish)
+        self._tell(self._observe)
 
-    def _tell(self) -> None:
+    def _tell(self, who: Callable[[ClusterView], None]) -> None:
         try:
-            self._publish(self._view)
+            who(self._view)
         except Exception:  # noqa: BLE001 -- whoever listens is not ours; the watch goes on
             _log.exception(
                 "publishing the view of cluster %s failed",

@@ -134,7 +134,7 @@ def _in_mappings(
 def _is_named(value: Any) -> bool:
     """Whether it is a list of sections that have names, nodes for instance."""
     return isinstance(value, tuple) and all(
-        isinstance(each, BaseModel) and hasattr(each, "name") for each in value
+        isinstance(each, BaseModel) and getattr(each, "name", None) for each in value
     )
 
 

@@ -332,7 +332,7 @@ def _in_routes(config: Config) -> Iterator[Contradiction]:
         for role in node.roles
     }
     for index, route in enumerate(config.routes):
-        if route.to not in _DISCOVERED and route.to not in roles:
+        if route.to is not None and route.to not in _DISCOVERED and route.to not in roles:
             yield Contradiction(
                 ("routes", index, "to"),
                 f"no node has the role {route.to!r}; {suggest(route.to, [*_DISCOVERED, *roles])}",

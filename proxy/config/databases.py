@@ -1,5 +1,6 @@
 """Databases as clients name them, and the routes that send statements elsewhere."""
 
+import ipaddress
 import re
 from collections.abc import Mapping
 
@@ -7,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from proxy.config.limits import DatabaseOverrides
+from proxy.config.quantities import Duration
 from proxy.config.section import Section
 from proxy.config.topology import ServerLogin
 
@@ -22,7 +24,8 @@ class Database(DatabaseOverrides):
     )
     read_write_split: bool = Field(
         default=False,
-        description="Send statements that only read to replicas. Without effect in this version.",
+        description="Send statements that only read to replicas, and all others to the primary. "
+        "With `pool_mode: session` it is without effect: a client keeps one server connection.",
     )
     share_unnamed: bool = Field(
         default=False,
@@ -55,13 +58,27 @@ class Match(Section):
 
     database: str | None = Field(default=None, description="The database the client asked for.")
     user: str | None = Field(default=None, description="The user the client logged in as.")
+    application_name: str | None = Field(
+        default=None, description="The client's `application_name`, as it is now."
+    )
+    address: str | None = Field(
+        default=None,
+        description="The client's address, or a network such as `10.0.0.0/8`; `unix` is a socket "
+        "in a folder.",
+    )
     query: str | None = Field(
         default=None,
-        description="A regular expression found in the statement. Matches nothing in this version.",
+        description="A regular expression, as Python's `re` has them, found in the statement as it "
+        "was sent or in its key (see `pgweir check --sql`), in any case.",
     )
     table: str | None = Field(
         default=None,
-        description="A table the statement reads or writes. Matches nothing in this version.",
+        description="A table the statement reads or writes, with its schema or without.",
+    )
+    fingerprint: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The statement's fingerprint, as `pgweir check --sql` prints it.",
     )
 
     @field_validator("query")
@@ -77,6 +94,19 @@ class Match(Section):
             ) from error
         return query
 
+    @field_validator("address")
+    @classmethod
+    def _is_network(cls, address: str | None) -> str | None:
+        if address in (None, "unix"):
+            return address
+        try:
+            ipaddress.ip_network(address, strict=False)
+        except ValueError:
+            raise PydanticCustomError(
+                "refused", "neither an address nor a network; write one such as 10.0.0.0/8, or unix"
+            ) from None
+        return address
+
     @model_validator(mode="after")
     def _says_something(self) -> "Match":
         if not self.model_fields_set:
@@ -88,19 +118,51 @@ class Match(Section):
     @property
     def is_by_statement(self) -> bool:
         """Whether the statement has to be looked at, not only who sent it."""
-        return self.query is not None or self.table is not None
+        return not (self.query is None and self.table is None and self.fingerprint is None)
+
+    @property
+    def is_by_login(self) -> bool:
+        """Whether database and user are all it looks at, which never change."""
+        return not self.is_by_statement and self.application_name is None and self.address is None
 
     def matches_session(self, database: str, user: str) -> bool:
         """Whether every statement of this user in this database matches, whatever it says."""
-        return (
-            not self.is_by_statement
-            and self.database in (None, database)
-            and self.user in (None, user)
-        )
+        return self.is_by_login and self.may_match(database, user)
+
+    def may_match(self, database: str, user: str) -> bool:
+        """Whether some statement of this user in this database may match."""
+        return self.database in (None, database) and self.user in (None, user)
 
 
 class Route(Section):
     """One rule that says where statements go; the first that matches wins."""
 
-    match: Match = Field(description="What a statement must be to go there.")
-    to: str = Field(min_length=1, description="`primary`, `replica`, or a role that a node has.")
+    name: str | None = Field(
+        default=None, min_length=1, description="What it is called in errors, logs and SHOW ROUTES."
+    )
+    match: Match = Field(description="What a statement must be for the rule to hold.")
+    to: str | None = Field(
+        default=None, min_length=1, description="`primary`, `replica`, or a role that a node has."
+    )
+    reject: bool = Field(
+        default=False, description="Refuse the statement, with SQLSTATE 42501 and the rule's name."
+    )
+    timeout: Duration = Field(
+        default=0.0, description="Cancel the statement when it takes longer; 0 is never."
+    )
+    log: bool = Field(default=False, description="Write a line to the log each time it matches.")
+
+    @model_validator(mode="after")
+    def _does_something(self) -> "Route":
+        if self.to is None and not (self.reject or self.timeout or self.log):
+            raise PydanticCustomError(
+                "refused", "does nothing; write to: primary, replica or a role, or reject: true"
+            )
+        if self.to is not None and self.reject:
+            raise PydanticCustomError("refused", "both sends and rejects; keep to or reject")
+        return self
+
+    @property
+    def acts_on_statements(self) -> bool:
+        """Whether each statement has to be looked at as it comes, wherever it runs."""
+        return self.reject or self.timeout > 0 or self.log

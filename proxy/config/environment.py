@@ -74,7 +74,7 @@ def from_environment(environ: Mapping[str, str], **flags: Unpack[Flags]) -> Conf
             users={user: User(password=primary.password)},
         ),
         clusters={"main": cluster},
-        databases={"*": Database(cluster="main")},
+        databases={"*": Database(cluster="main", read_write_split=bool(replicas))},
     )
     origin = Origin(**flags)
     config = apply_flags(config, origin)

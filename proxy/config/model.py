@@ -19,6 +19,7 @@ from proxy.config.listening import Http, Listen, Log, Process
 from proxy.config.policy import (
     Policy,
     find_database,
+    looks_at_statements,
     pick_target,
     resolve_limits,
     resolve_login,
@@ -174,6 +175,7 @@ class Config(Section):
             cluster=entry.cluster,
             target=pick_target(self.routes, database, user),
             read_write_split=entry.read_write_split,
+            looks_at_statements=looks_at_statements(self.routes, database, user),
             share_unnamed=entry.share_unnamed,
             audited=self.audit is not None and self.audit.may_log(database, user),
             server_user=login[0],

@@ -34,7 +34,8 @@ class Policy:
     """What holds for one user in one database.
 
     database, user: as the client asked. dbname: the database's name on the nodes.
-    target: `primary`, `replica`, or a role some node has.
+    target: `primary`, `replica`, or a role some node has: where all goes that nothing else routes.
+    looks_at_statements: some route may hold for single statements.
     audited: whether the audit log may want any of its statements.
     server_user, server_password: log in to the node as them; None means as the client's user,
     with what the client proved. server_settings, connect_query: what such a connection begins with.
@@ -48,6 +49,7 @@ class Policy:
     cluster: str
     target: str
     read_write_split: bool
+    looks_at_statements: bool
     share_unnamed: bool
     audited: bool
     server_user: str | None
@@ -161,12 +163,21 @@ def source_of(login: ServerLogin) -> PasswordSource | None:
 def pick_target(routes: Sequence[Route], database: str, user: str) -> str:
     """Where the first route that matches sends this session's statements; `primary` by default.
 
-    Routes that look at the statement match nothing here.
+    Routes that look at more than who logged in match nothing here.
     """
     for route in routes:
-        if route.match.matches_session(database, user):
+        if route.to is not None and route.match.matches_session(database, user):
             return route.to
     return "primary"
+
+
+def looks_at_statements(routes: Sequence[Route], database: str, user: str) -> bool:
+    """Whether some route may hold for single statements of this user in this database."""
+    return any(
+        route.match.may_match(database, user)
+        and (route.acts_on_statements or not route.match.is_by_login)
+        for route in routes
+    )
 
 
 def find_database(databases: Mapping[str, Database], database: str) -> Database | None:

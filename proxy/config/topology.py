@@ -37,7 +37,10 @@ class Node(Section):
     weight: Count = Field(
         default=1, description="Share of the reads it gets beside other replicas; 0 is none."
     )
-    zone: str | None = Field(default=None, description="Where it stands, for the operator.")
+    zone: str | None = Field(
+        default=None,
+        description="Where it stands; replicas in the proxy's own, `replicas.zone`, are preferred.",
+    )
     max_connections: Count | None = Field(
         default=None,
         description="Most server connections to this node over all pools; 0 is no limit. When "
@@ -167,13 +170,41 @@ class Replicas(Section):
     """Which replicas may answer, and which of them does."""
 
     max_lag: Duration = Field(
-        default=1.0, description="A replica further behind gets no statements; 0 is no limit."
+        default=1.0,
+        description="A replica further behind gets no statements until it is behind by less than "
+        "half of that; 0 is no limit.",
     )
     max_lag_bytes: Size = Field(
         default=16 << 20, description="The same in bytes of WAL; 0 is no limit."
     )
     balance: Literal["least_conn", "round_robin", "random"] = Field(
-        default="least_conn", description="How one of several replicas is chosen."
+        default="least_conn",
+        description="How one of several replicas is chosen: the one with the fewest statements for "
+        "its weight, in turn, or by chance.",
+    )
+    zone: str | None = Field(
+        default=None,
+        description="Where this proxy stands: replicas of the same `zone` are preferred, others "
+        "are used when those are full or gone.",
+    )
+    otherwise: Literal["primary", "wait", "refuse"] = Field(
+        default="primary",
+        description="What happens to a read when no replica is fit: the primary runs it, it waits "
+        "up to `query_wait_timeout`, or it is refused with 08001.",
+    )
+    wait: Duration = Field(
+        default=0.0,
+        description="How long a read waits for a replica that has what its session wrote before "
+        "the primary runs it.",
+    )
+    read_only_functions: tuple[str, ...] = Field(
+        default=(),
+        description="Functions that only read, whatever the catalogue says of them; with or "
+        "without their schema.",
+    )
+    writing_functions: tuple[str, ...] = Field(
+        default=(),
+        description="Functions that do not only read, whatever the catalogue says of them.",
     )
 
 
@@ -268,8 +299,8 @@ class Cluster(Section):
     )
     consistency: Literal["none", "session", "global"] = Field(
         default="session",
-        description="Read-your-writes: not at all, within a session, or for everybody. Not "
-        "enforced in this version when statements are sent to replicas.",
+        description="Read-your-writes: not at all, within a session (and between sessions with the "
+        "same `pgweir.consistency_key`), or for all who write through this proxy.",
     )
     spare_connections: Count = Field(
         default=5,

@@ -136,7 +136,7 @@ def show_pools(scene: Scene) -> Iterator[Row]:
     for pool in scene.reservoir.pools_apart:
         apart.setdefault((pool.database, pool.user), []).append(pool)
     for policy, line in scene.reservoir.policies:
-        pools = [*line.pools, *apart.get((line.database, line.user), ())]
+        pools = [*scene.reservoir.pools_of(line), *apart.get((line.database, line.user), ())]
         yield _pool_row(scene, policy, line, pools)
     if scene.visitors:
         yield [
@@ -157,12 +157,13 @@ def _pool_row(scene: Scene, policy: Policy, line: Line, pools: list[Pool]) -> Ro
     servers = [server for pool in pools for server in pool.servers]
     states = Counter(server_state(server, now_s) for server in servers)
     cancels = sum(server.cancels_in_flight for server in servers)
-    seconds, micros = split_us(line.longest_wait_s)
+    waiting = scene.reservoir.waiting_of(line)
+    seconds, micros = split_us(max([line.longest_wait_s, *(pool.longest_wait_s for pool in pools)]))
     return [
         line.database,
         line.user,
-        line.clients - line.waiting,
-        line.waiting,
+        line.clients - waiting,
+        waiting,
         cancels,
         0,
         states["active"],
@@ -259,7 +260,9 @@ def show_users(scene: Scene) -> Iterator[Row]:
     servers: Counter[str] = Counter()
     for line in scene.reservoir.lines:
         clients[line.user] += line.clients
-        servers[line.user] += sum(len(pool.servers) + pool.connecting for pool in line.pools)
+        servers[line.user] += sum(
+            len(pool.servers) + pool.connecting for pool in scene.reservoir.pools_of(line)
+        )
     for pool in scene.reservoir.pools_apart:
         servers[pool.user] += len(pool.servers)
     for name in sorted({*config.auth.users, *clients}):
@@ -309,7 +312,7 @@ def show_mem(scene: Scene) -> Iterator[Row]:
     counted = (
         ("client_cache", Client, len(scene.relay.clients) + len(scene.visitors)),
         ("server_cache", Server, len(scene.reservoir.servers())),
-        ("pool_cache", Pool, sum(len(line.pools) for line in scene.reservoir.lines)),
+        ("pool_cache", Pool, len(scene.reservoir.pools)),
         ("line_cache", Line, len(scene.reservoir.lines)),
     )
     for name, kind, used in counted:

@@ -12,6 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from proxy.auth import Credential, DerivedKeys, Md5Secret, PlainSecret
 from proxy.config import Policy
@@ -28,6 +29,7 @@ from proxy.relay import (
     SESSION_MODE,
     STATEMENT_MODE,
     TRANSACTION_MODE,
+    Horizon,
     Line,
     Pool,
     Relay,
@@ -80,7 +82,8 @@ class NodePlace:
     """A node as pools see it.
 
     role: primary or replica. roles: the operator's words for it. max_connections: server
-    connections it takes from us, 0 when that is not known.
+    connections it takes from us, 0 when that is not known. is_sure: its last probe was answered.
+    weight: its share of the reads beside other replicas. is_near: in the proxy's own zone.
     """
 
     name: str
@@ -89,6 +92,22 @@ class NodePlace:
     roles: tuple[str, ...] = ()
     is_up: bool = True
     max_connections: int = 0
+    is_sure: bool = True
+    weight: int = 1
+    is_near: bool = False
+
+
+class Routing(Protocol):
+    """What routes statements, as pools see it."""
+
+    def targets_of(self, policy: Policy) -> tuple[str, ...]:
+        """What statements may be routed to beside the primary; nothing where none are."""
+
+    def connect(self, policy: Policy, lines: Mapping[str, Line]) -> None:
+        """Let these lines, by target, have what decides between them; `primary` is among them."""
+
+    def horizon_of(self, cluster: str) -> Horizon | None:
+        """How far the cluster's nodes are; None where nobody needs to know."""
 
 
 @dataclass(slots=True)
@@ -104,14 +123,29 @@ class _Spring:
 
 @dataclass(slots=True)
 class _Basin:
-    """One (database, user): its line, and what its clients are told at login."""
+    """One (database, user): its lines, and what its clients are told at login.
+
+    line: of the primary, or of where the policy sends everything. reads: of what else statements
+    are routed to, by target. shunned: nodes that did not let it in, until when.
+    """
 
     policy: Policy
     line: Line
+    reads: dict[str, Line] = field(default_factory=dict)
+    shunned: dict[str, float] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)
     welcome: Welcome | None = None
     welcomed: list[asyncio.Future[Welcome]] = field(default_factory=list)
     is_gone: bool = False
+
+    @property
+    def lines(self) -> list[Line]:
+        return [self.line, *self.reads.values()]
+
+    @property
+    def serving(self) -> list[Pool]:
+        """Its pools that serve some line now."""
+        return list(dict.fromkeys(pool for line in self.lines for pool in line.pools))
 
 
 class Reservoir:
@@ -121,6 +155,7 @@ class Reservoir:
     credential_of: what logs a client's user in to the servers of a cluster, None when unknown.
     place_of: a node's place with the TLS that a policy asks for.
     passwords: where those come from that are not in the configuration itself.
+    routing: what routes statements.
     on_unreachable: called with cluster and node name when a connection to a node failed.
     clock: monotonic seconds.
     """
@@ -134,9 +169,11 @@ class Reservoir:
         credential_of: Callable[[str, str], Credential | None],
         place_of: Callable[[Place, Policy], Place],
         passwords: Passwords,
+        routing: Routing,
         on_unreachable: Callable[[str, str], None],
         clock: Callable[[], float],
     ) -> None:
+        self._routing = routing
         self._relay = relay
         self._book = book
         self._policy_of = policy_of
@@ -174,6 +211,8 @@ class Reservoir:
         self._refusals = LimitedLog(_log, clock)
         # Statements counted by pools that are no more, by (database, node, role).
         self.ended_queries: Counter[tuple[str, str, str]] = Counter()
+        # Requests routed to lines that are no more, by (database, target, reason).
+        self._ended_routed: Counter[tuple[str, str, str]] = Counter()
         self.connects: Tally[tuple[str, str, str]] = Tally(("", "", "other"))
 
     # --- clients -------------------------------------------------------------------------------
@@ -313,8 +352,29 @@ class Reservoir:
             self._count_traffic(basin)
         basin = self._basins[database, user] = _Basin(policy, line)
         self._heed_holds(basin)
+        self._connect(basin)
         self._serve(basin)
         return basin
+
+    def _connect(self, basin: _Basin) -> None:
+        """Give it a line for each target of its statements, and what decides between them."""
+        policy = basin.policy
+        targets = self._routing.targets_of(policy)
+        for target in targets:
+            if target not in basin.reads:
+                basin.reads[target] = Line(
+                    policy.database, policy.user, "replica", BUCKET_BOUNDS_S, target
+                )
+            apply_policy(basin.reads[target], policy)
+        gone = [basin.reads.pop(target) for target in set(basin.reads) - set(targets)]
+        if targets:
+            self._routing.connect(policy, {"primary": basin.line, **basin.reads})
+        else:
+            basin.line.router = None
+        for line in gone:
+            self._ended_routed.update(_routed_by(line))
+            line.serve_from([])
+            line.send_on()
 
     async def dedicate(
         self, database: str, user: str, startup: Mapping[str, str]
@@ -401,6 +461,7 @@ class Reservoir:
             before, basin.policy = basin.policy, policy
             self._heed_holds(basin)
             apply_policy(basin.line, policy)
+            self._connect(basin)
             if login_of(before) != login_of(policy):
                 self._drop(basin)
                 basin.welcome = None
@@ -436,13 +497,22 @@ class Reservoir:
         for pool in basin.pools.values():
             self._retire(pool)
         basin.pools.clear()
-        basin.line.serve_from([])
+        for line in basin.lines:
+            line.serve_from([])
 
     def _serve(self, basin: _Basin) -> None:
-        nodes = [
-            replace(node, place=self._place_of(node.place, basin.policy))
-            for node in pick_nodes(self._nodes.get(basin.policy.cluster, ()), basin.policy.target)
-        ]
+        policy = basin.policy
+        known = tuple(
+            replace(node, place=self._place_of(node.place, policy))
+            for node in self._nodes.get(policy.cluster, ())
+        )
+        fit = tuple(node for node in known if node.name not in basin.shunned)
+        serving = {target: pick_readers(fit, target) for target in basin.reads}
+        # What decides about statements also knows where all of a client's go.
+        at_home = pick_nodes(known, "primary" if basin.reads else policy.target)
+        nodes = list(
+            {node.name: node for picked in (at_home, *serving.values()) for node in picked}.values()
+        )
         for name, pool in list(basin.pools.items()):
             node = next((node for node in nodes if node.name == name), None)
             if node is None or pool.owner.node.place != node.place or pool.role != node.role:
@@ -451,7 +521,15 @@ class Reservoir:
         for node in nodes:
             if node.name not in basin.pools:
                 basin.pools[node.name] = self._new_pool(basin.policy, node)
-        basin.line.serve_from([basin.pools[node.name] for node in nodes])
+            basin.pools[node.name].weight = max(node.weight, 1)
+            basin.pools[node.name].is_near = node.is_near
+        basin.line.serve_from([basin.pools[node.name] for node in at_home])
+        for target, picked in serving.items():
+            line = basin.reads[target]
+            pools = [basin.pools[node.name] for node in picked]
+            if pools != line.pools:
+                line.serve_from(pools)
+                line.send_on()
         self._open_first(basin)
 
     def _new_pool(self, policy: Policy, node: NodePlace) -> Pool:
@@ -466,7 +544,14 @@ class Reservoir:
         )
         apply_to_pool(pool, policy)
         pool.owner = _Spring(policy, node, {"database": policy.dbname, **policy.server_settings})
+        pool.horizon = self._routing.horizon_of(policy.cluster)
         return pool
+
+    def note_replayed(self, cluster: str, node: str, lsn: int, at_s: float) -> None:
+        """A replica had replayed all up to `lsn` when it was asked, at `at_s`."""
+        for basin in self._basins.values():
+            if basin.policy.cluster == cluster and node in basin.pools:
+                basin.pools[node].has_replayed(lsn, at_s)
 
     # --- growth --------------------------------------------------------------------------------
 
@@ -511,7 +596,7 @@ class Reservoir:
         if (lone := self._lone.get(pool)) is not None:
             return int(not lone.done())
         basin = self._basins.get((pool.database, pool.user))
-        if self._closing or basin is None or basin.line.held or pool not in basin.line.pools:
+        if self._closing or basin is None or basin.line.held or pool not in basin.serving:
             return 0
         wanted = pool.wanted
         opened = len(pool.servers) + pool.connecting
@@ -573,9 +658,9 @@ class Reservoir:
 
     def _is_wanted(self, pool: Pool) -> bool:
         basin = self._basins.get((pool.database, pool.user))
-        if basin is None or basin.line.held or pool not in basin.line.pools:
+        if basin is None or basin.line.held or pool not in basin.serving:
             return False
-        return bool(basin.line.waiting or basin.welcomed)
+        return bool(pool.waiting or basin.welcomed)
 
     async def _dial(self, spring: _Spring, startup: Mapping[str, str]) -> Dialled:
         policy = spring.policy
@@ -685,7 +770,12 @@ class Reservoir:
     def _refuse_waiting(self, pool: Pool, refused: ClientError) -> None:
         """The server said no for good: waiting would only turn an answer into a timeout."""
         basin = self._basins.get((pool.database, pool.user))
-        if basin is None or pool not in basin.line.pools:
+        if basin is None:
+            return
+        if pool not in basin.line.pools:
+            # Others can read for it: this node is left alone for a while.
+            basin.shunned[pool.node] = self._clock() + basin.policy.server_login_retry
+            self._serve(basin)
             return
         if any(each.servers for each in basin.line.pools):
             return
@@ -740,20 +830,23 @@ class Reservoir:
         if self._relay.suspended:
             return
         now_s = self._clock()
-        if any(_has_deadlines(basin.policy) for basin in self._basins.values()):
+        if self._relay.has_limits or any(
+            _has_deadlines(basin.policy) for basin in self._basins.values()
+        ):
             self._relay.check_times()
         for basin in self._basins.values():
-            self._tick_line(basin.line, basin.policy, now_s)
+            self._tick_basin(basin, basin.policy, now_s)
         if self._holds:
             # A connection may have been on its way.
             self._drain_held()
         self._caps.tick()
 
-    def _tick_line(self, line: Line, policy: Policy, now_s: float) -> None:
-        line.expire(now_s)
-        if policy.query_wait_notify and line.waiting:
-            line.notify(now_s, policy.query_wait_notify, _QUEUED)
-        for pool in line.pools:
+    def _tick_basin(self, basin: _Basin, policy: Policy, now_s: float) -> None:
+        for line in basin.lines:
+            line.expire(now_s)
+            if policy.query_wait_notify and line.waiting:
+                line.notify(now_s, policy.query_wait_notify, _QUEUED)
+        for pool in basin.serving:
             if pool.checking:
                 pool.expire_checks(now_s, policy.server_connect_timeout or math.inf)
             if may_use_reserve(pool, policy):
@@ -766,7 +859,12 @@ class Reservoir:
         self._refusals.report_ended()
         for basin in self._basins.values():
             policy = basin.policy
-            for pool in basin.line.pools:
+            over = [node for node, until_s in basin.shunned.items() if until_s <= now_s]
+            for node in over:
+                del basin.shunned[node]
+            if over:
+                self._serve(basin)
+            for pool in basin.serving:
                 tidy_pool(pool, policy, now_s)
                 if basin.line.held:
                     continue
@@ -874,8 +972,26 @@ class Reservoir:
 
     @property
     def lines(self) -> list[Line]:
-        """All lines."""
+        """All lines that clients belong to."""
         return [basin.line for basin in self._basins.values()]
+
+    @property
+    def reads(self) -> list[Line]:
+        """All lines of what else statements are routed to."""
+        return [line for basin in self._basins.values() for line in basin.reads.values()]
+
+    @property
+    def routed(self) -> Counter[tuple[str, str, str]]:
+        """Requests by where they were routed and why: (database, target, reason)."""
+        routed = Counter(self._ended_routed)
+        for line in (*self.lines, *self.reads):
+            routed.update(_routed_by(line))
+        return routed
+
+    @property
+    def pools(self) -> list[Pool]:
+        """All pools that serve a line."""
+        return [pool for basin in self._basins.values() for pool in basin.serving]
 
     @property
     def node_limits(self) -> dict[tuple[str, str], int]:
@@ -899,6 +1015,17 @@ class Reservoir:
             database = basin.policy.database
             found[database] = found.get(database, Traffic()).plus(traffic_of(basin.line))
         return found
+
+    def pools_of(self, line: Line) -> list[Pool]:
+        """All pools that serve the clients of a line, by whichever target."""
+        basin = self._basins.get((line.database, line.user))
+        return list(line.pools) if basin is None or basin.line is not line else basin.serving
+
+    def waiting_of(self, line: Line) -> int:
+        """Clients of a line that wait for a server connection, by whichever target."""
+        basin = self._basins.get((line.database, line.user))
+        lines = [line] if basin is None or basin.line is not line else basin.lines
+        return sum(each.waiting for each in lines)
 
     @property
     def policies(self) -> list[tuple[Policy, Line]]:
@@ -927,6 +1054,12 @@ def _retire_servers(pool: Pool) -> None:
     for server in list(pool.servers):
         if not server.retiring:
             server.retire()
+
+
+def _routed_by(line: Line) -> dict[tuple[str, str, str], int]:
+    return {
+        (line.database, line.target, reason): count for reason, count in line.routed_counts.items()
+    }
 
 
 def _has_deadlines(policy: Policy) -> bool:
@@ -1014,6 +1147,16 @@ def pick_nodes(nodes: tuple[NodePlace, ...], target: str) -> list[NodePlace]:
     else:
         wanted = [node for node in nodes if target in node.roles and node.is_up]
     return wanted or primary
+
+
+def pick_readers(nodes: tuple[NodePlace, ...], target: str) -> list[NodePlace]:
+    """The nodes that statements may be sent to which are for replicas, or for that role: none but
+    those that answered their last probe, while there are any."""
+    if target == "replica":
+        wanted = [node for node in nodes if node.role == "replica" and node.is_up and node.weight]
+    else:
+        wanted = [node for node in nodes if target in node.roles and node.is_up]
+    return [node for node in wanted if node.is_sure] or wanted
 
 
 def tidy_pool(pool: Pool, policy: Policy, now_s: float) -> None:

@@ -51,7 +51,7 @@ def traffic_of(line: Line) -> Traffic:
         line.sent,
         line.transacted_s,
         # The two are counted at different moments: one may be ahead.
-        max(0.0, line.duration_histogram.sum_s - waited_s),
+        max(0.0, line.spent_s - waited_s),
         waited_s,
         line.parses,
         line.server_parses,

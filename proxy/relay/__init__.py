@@ -11,7 +11,21 @@ of the control plane is `Control`, and nothing else.
 
 from proxy.relay.control import About, Control
 from proxy.relay.conversation import next_bytes, next_message, next_packet
-from proxy.relay.relay import Client, Ended, Histogram, Line, Link, Pool, Relay, Server
+from proxy.relay.relay import (
+    REASONS,
+    Client,
+    Decision,
+    Decisions,
+    Ended,
+    Histogram,
+    Horizon,
+    Line,
+    Link,
+    Pool,
+    Relay,
+    Router,
+    Server,
+)
 
 SESSION_MODE = 1
 TRANSACTION_MODE = 2
@@ -22,6 +36,7 @@ RESETS_ALWAYS = 1
 RESETS_NEVER = 2
 
 __all__ = [
+    "REASONS",
     "RESETS_ALWAYS",
     "RESETS_NEVER",
     "RESETS_SMARTLY",
@@ -31,12 +46,16 @@ __all__ = [
     "About",
     "Client",
     "Control",
+    "Decision",
+    "Decisions",
     "Ended",
     "Histogram",
+    "Horizon",
     "Line",
     "Link",
     "Pool",
     "Relay",
+    "Router",
     "Server",
     "next_bytes",
     "next_message",

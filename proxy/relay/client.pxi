@@ -23,7 +23,7 @@ cdef class Client(Link):
         settings: interned Settings it was told of. pid, secret: the cancel key it was given.
         """
         self.side = CLIENT_SIDE
-        self.line = line
+        self.line = self.aim = line
         self.settings = self.startup = settings
         self.pid = pid
         self.secret = secret
@@ -232,6 +232,10 @@ cdef Py_ssize_t client_process(Client c, char *p, Py_ssize_t n) except -1:
         kind = p[pos]
         if c.unsettled and client_awaits_settling(c, kind):
             break
+        if c.on_replica and client_awaits_turn(c, kind):
+            break
+        relay.at = p + pos
+        relay.left = n - pos
         if (kind == kinds.PARSE or kind == kinds.BIND and c.runs_commands) and not c.skipping \
                 and (c.line.mode != SESSION_MODE or c.aborted):
             k = client_answers_unit(c, p + pos, n - pos)
@@ -273,6 +277,7 @@ cdef Py_ssize_t client_process(Client c, char *p, Py_ssize_t n) except -1:
         if done == STOPPED:
             break
         pos += k
+    relay.left = 0
     if c.server is not None:
         if c.server.ledger.count > MOST_REPLIES_OWED:
             client_makes_room(c)
@@ -330,7 +335,9 @@ cdef int client_attach(Client c) except -1:
     cdef double waited_s = 0.0
     if s is not None:
         return TAKEN
-    s = line_take(c.line, c)
+    if c.line.router is not None and client_routes(c) == STOPPED:
+        return STOPPED
+    s = line_take(c.aim, c)
     if s is None:
         line_join(c)
         return STOPPED
@@ -347,6 +354,8 @@ cdef int client_attach(Client c) except -1:
     s.client = c
     s.replied = False
     s.open_unit = False
+    if c.line.router is not None:
+        client_routed(c, s)
     if s.settings is not c.settings:
         client_bring_settings(c, s)
     if s.keeper is not c and (s.keeper is not None or c.line.tells_sequences):
@@ -371,6 +380,7 @@ cdef int client_says_other(Client c, char kind, char *p, Py_ssize_t have, Py_ssi
             return client_drop(c, have, size)
         if s.open_unit and s.retain == RETAIN_YES:
             octets_append(&s.unit, p, size)
+        c.has_flushed = True
         if ledger_is_ours(&s.ledger):
             # The server has nothing to say that ours could come before.
             server_emit_forged(s, c)
@@ -392,6 +402,7 @@ cdef int client_says_other(Client c, char kind, char *p, Py_ssize_t have, Py_ssi
         if client_attach(c) == STOPPED:
             return STOPPED
         s = c.server
+        c.dirty = True
         ledger_push(&s.ledger, kind, FORWARD)
         s.retain = RETAIN_OVER
         if not c.began_s:
@@ -412,7 +423,9 @@ cdef int client_check_time(Client c, double now_s) except -1:
     if line.transaction_timeout_s and client_transacts_s(c, now_s) > line.transaction_timeout_s:
         return client_refuse_fatally(c, '25P04', 'transaction timeout')
     if s is not None and s.ledger.count:
-        if line.query_timeout_s and c.began_s and not c.overdue and now_s - c.began_s > line.query_timeout_s:
+        if c.began_s and not c.overdue and (
+                line.query_timeout_s and now_s - c.began_s > line.query_timeout_s
+                or c.limit_s and now_s - c.began_s > c.limit_s):
             # The server's own error, 57014, tells the client.
             c.overdue = True
             c.cancel()
@@ -480,7 +493,6 @@ cdef int client_refuses_unit(Client c, str sqlstate, str text, Py_ssize_t have,
 
 cdef int client_refuses_unit_with(Client c, bytes error, Py_ssize_t have, Py_ssize_t size) except -1:
     cdef Server s
-    cdef bytes bind
     if c.server is None and c.begin is None:
         sink_write(&c.relay.to_client, error, len(error))
         c.skipping = True

@@ -13,6 +13,7 @@ cdef enum Command:
     ROLLBACK = 4
     DEALLOCATE = 5
     DISCARD = 6     # passed on; it may end prepared statements
+    OWN_SETTING = 7 # SET, RESET or SHOW of a setting of ours: see routing.pxi
 
 # What a statement leaves behind in its session, as far as its CommandComplete tag tells.
 cdef enum Effect:
@@ -158,6 +159,8 @@ cdef Command command_of(const char *text, Py_ssize_t length) noexcept nogil:
         return PLAIN
     first = w.p[0] | 32
     # b c r e a d s: most statements are SELECT, INSERT or UPDATE and stop here.
+    if (first == 115 or first == 114) and is_own_command(w.p, w.end - w.p):
+        return OWN_SETTING
     if first == 115:
         if w.end - w.p < 5 or (w.p[1] | 32) != 116:
             return PLAIN

@@ -7,7 +7,7 @@ back into the relay; what takes time is scheduled.
 from enum import IntFlag
 from typing import Any, Protocol
 
-from proxy.relay.relay import Client, Ended, Link, Pool, Server
+from proxy.relay.relay import Client, Decision, Ended, Link, Pool, Router, Server
 
 
 class About(IntFlag):
@@ -120,6 +120,26 @@ class Control(Protocol):
 
     def statement_ended(self, client: Client, server: Server, ended: Ended) -> None:
         """A statement has been answered that was slow, or is one of a sample."""
+
+    def routing_of(self, client: Client) -> tuple[Router, int, bool, bool, str | None, str | None]:
+        """Who decides where this client's statements go, in its present settings.
+
+        Result besides: options of the lexer; whether its transactions read only by default, and are
+        serializable; what it set `pgweir.route` and `pgweir.consistency_key` to by other ways than
+        the ones the relay sees itself.
+        """
+
+    def decide(self, router: Router, text: bytes, options: int) -> Decision:
+        """What is to be known of a text that was not seen before."""
+
+    def rule_met(self, client: Client, note: Any) -> None:
+        """A statement came of which a decision has this note."""
+
+    def writes_begin(self, pool: Pool) -> None:
+        """Something was written to the pool's cluster, for the first time since it was quiet."""
+
+    def schema_changed(self, pool: Pool) -> None:
+        """A transaction that created, altered or dropped something is over."""
 
     def bug(self, link: Link, error: Exception) -> None:
         """Handling the link raised: it is being closed."""

@@ -13,7 +13,9 @@ cdef inline int client_begin_unit(Client c, Server s, char *p, Py_ssize_t have, 
         if s.ledger.count == 0 or (s.ledger.count == 1 and ledger_head(&s.ledger).action == SWALLOW):
             s.unit.start = s.unit.end = 0
             s.replied = False
-            s.retain = RETAIN_YES if worthwhile and c.status == 73 and not c.retried else RETAIN_NO
+            s.retain = RETAIN_NO
+            if (worthwhile or c.on_replica) and c.status == 73 and not c.retried:
+                s.retain = RETAIN_YES
         else:
             s.retain = RETAIN_OVER
     if s.retain == RETAIN_YES:
@@ -35,6 +37,7 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     cdef Command command
     cdef uint16_t effect = 0
     cdef int done
+    cdef bytes refusal
     if nul == NULL:
         if have < size and have < MOST_NAME_BYTES:
             return STARVED
@@ -74,6 +77,10 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         c.line.tells_sequences = True
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.PARSE, have, size)
+    if c.line.router is not None and c.line.router.guards:
+        refusal = client_meets_rules(c, tail, strlen(tail))
+        if refusal is not None:
+            return client_refuses_unit_with(c, refusal, have, size)
     if (command == BEGIN or command == START_TRANSACTION) and c.line.mode == STATEMENT_MODE:
         return client_refuses_unit(
             c, '0A000', 'transaction blocks are not possible in statement pooling mode', have, size)
@@ -273,7 +280,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     cdef const char *rest = NULL
     cdef char head[5]
     cdef Command command
-    cdef bytes known, leave
+    cdef bytes known, leave, stated
     cdef uint16_t effect = 0
     cdef int done
     if name != NULL:
@@ -305,6 +312,13 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         effect = statement.effect
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.BIND, have, size)
+    if c.line.router is not None and c.line.router.guards:
+        stated = client_text_of(c, name)
+        stated = None if stated is None else client_meets_rules(c, stated, strlen(stated))
+        if stated is not None:
+            return client_refuses_unit_with(c, stated, have, size)
+    if c.router is not None and not c.dirty and c.server is not None and c.server.pool.takes_writes:
+        client_notes_bind(c, name, statement)
     if c.line.session_functions is not None and client_calls_function(
             c, statement.key if statement is not None else c.unnamed):
         effect |= CALLS_SESSION_FUNCTION | MAY_PIN
@@ -359,6 +373,15 @@ cdef uint16_t client_runs_named(Client c, Server s, Statement statement, uint16_
     if key is None:
         return effect
     return client_speaks_of_statements(c, s, effect, key, strlen(key), True)
+
+
+cdef int client_notes_bind(Client c, const char *name, Statement statement) except -1:
+    """A statement is about to be run by the primary: may it write?"""
+    cdef bytes key = client_text_of(c, name)
+    if key is None:
+        c.dirty = True
+        return 0
+    return client_notes_write(c, c.server, key, strlen(key), statement)
 
 
 cdef int client_ensures_unnamed(Client c, Server s) except -1:

@@ -63,6 +63,10 @@ cdef class Pool:
         self.lifetime_s = -1.0
         self.fresh_s = FOR_EVER
         self.check_query = b';'
+        self.weight = 1
+        self.takes_writes = role == 'primary'
+        # Whatever is written is there.
+        self.replayed = NOT_KNOWN_YET if self.takes_writes else 0
         self.idle = []
         self.servers = set()
         self.lines = []
@@ -102,6 +106,15 @@ cdef class Pool:
         """How long the first in any of its lines has waited, seconds."""
         return max([(<Line>line).longest_wait_s for line in self.lines], default=0.0)
 
+    def has_replayed(self, int64_t lsn, double at_s):
+        """The node, a replica, had everything up to there when it was asked, at `at_s` or after it.
+
+        A node that was started anew may show less than it did before, and its connections tell that
+        this happened: so what was asked before the newest of them was opened does not count.
+        """
+        if not self.takes_writes and at_s > self.opened_s:
+            self.replayed = lsn
+
     def expire_checks(self, double now_s, double patience_s):
         """Close the servers that were asked and have not answered for so long."""
         for server in list(self.servers):
@@ -121,12 +134,14 @@ cdef class Line:
 
     It is served by the pools of one role: one for the primary, several for replicas.
     role: 'primary' or 'replica'. bounds_s: of the histogram of request durations.
+    target: what is routed to it: as `role`, or a word that nodes have.
     """
 
-    def __cinit__(self, str database, str user, str role, bounds_s):
+    def __cinit__(self, str database, str user, str role, bounds_s, str target=None):
         self.database = database
         self.user = user
         self.role = role
+        self.target = target or role
         self.pools = []
         self.mode = TRANSACTION_MODE
         self.tracks_statements = True
@@ -179,9 +194,31 @@ cdef class Line:
     def release(self):
         """Go on after a `hold`."""
         self.held = False
+        if self.router is not None:
+            # What they wait with may be for others than this line's.
+            return self.send_on()
         line_serve(self)
         if self.waiting:
             line_grow(self)
+
+    @property
+    def routed_counts(self):
+        """Requests that were sent here, by the reason: {name in REASONS: count}."""
+        return {REASONS[i]: self.routed[i] for i in range(len(REASONS)) if self.routed[i]}
+
+    def send_on(self):
+        """Let all who wait decide anew where to go."""
+        cdef Client c
+        cdef list waiting = []
+        c = self.first
+        while c is not None:
+            waiting.append(c)
+            c = c.behind
+        for client in waiting:
+            c = <Client>client
+            if c.waiting and c.aim is self:
+                line_leave(c)
+                c.relay._dispatch(c, 0)
 
     def expire(self, double now_s):
         """Refuse those who have waited longer than `wait_timeout_s`; 0 is for ever."""
@@ -220,22 +257,14 @@ cdef class Line:
 
 
 cdef Server line_take(Line line, Client c):
-    """A free server connection, or None. Of several nodes the one with the least to do.
+    """A free server connection, or None; of several nodes' as `line_pick` says.
 
     One that was unused for long is not given away but asked first; who waits gets it then.
     """
-    cdef Pool pool, best = None
-    cdef Py_ssize_t busy, least = 0, i, n
+    cdef Pool best = None if line.held else line_pick(line, c)
+    cdef Py_ssize_t i, n
     cdef Server s
     cdef list idle
-    if line.held:
-        return None
-    for pool in line.pools:
-        if pool.idle:
-            busy = PySet_GET_SIZE(pool.servers) - PyList_GET_SIZE(pool.idle)
-            if best is None or busy < least:
-                best = pool
-                least = busy
     if best is None:
         return None
     idle = best.idle
@@ -260,10 +289,12 @@ cdef Server line_take(Line line, Client c):
 
 cdef int line_join(Client c) except -1:
     """To the end of the line; the pools are told that somebody waits."""
-    cdef Line line = c.line
+    cdef Line line = c.aim
     c.waiting = True
     c.told = False
-    c.waits_since_s = c.relay.now_s
+    if not c.waits_since_s:
+        # It may have stood in another line before.
+        c.waits_since_s = c.relay.now_s
     c.ahead = line.last
     c.behind = None
     if line.last is None:
@@ -280,10 +311,14 @@ cdef int line_join(Client c) except -1:
 
 cdef int line_leave(Client c) except -1:
     """Out of the line, wherever in it."""
-    cdef Line line = c.line
+    cdef Line line = c.aim
     if not c.waiting:
         return 0
     c.waiting = False
+    if c.parked:
+        c.parked = False
+        del c.relay.parked[c]
+        return 0
     if c.ahead is None:
         line.first = c.behind
     else:
@@ -299,19 +334,27 @@ cdef int line_leave(Client c) except -1:
 
 cdef int line_grow(Line line) except -1:
     """Ask for server connections while more clients wait than are being opened."""
-    cdef Pool pool
-    cdef int opening = 0
+    cdef Pool pool, least
+    cdef int opening = 0, i
+    cdef Py_ssize_t opened, fewest = 0
     if line.held:
         return 0
     for pool in line.pools:
         opening += pool.connecting + pool.checking
-    for pool in line.pools:
+    for i in range(len(line.pools)):
         if opening >= line.waiting:
             return 0
-        if not pool.capped and pool.connecting + PySet_GET_SIZE(pool.servers) < pool.size:
-            pool.connecting += 1
-            line.last.relay.control.grow(pool)
-            opening += not pool.capped
+        least = None
+        for pool in line.pools:
+            opened = (pool.connecting + PySet_GET_SIZE(pool.servers)) * 1000 // max(pool.weight, 1)
+            if pool_may_grow(pool) and (least is None or opened < fewest):
+                least = pool
+                fewest = opened
+        if least is None:
+            return 0
+        least.connecting += 1
+        line.last.relay.control.grow(least)
+        opening += not least.capped
     return 0
 
 

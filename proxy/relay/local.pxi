@@ -5,6 +5,17 @@ cdef int client_says_command(Client c, Command command, const char *text, Py_ssi
     """A command that may be answered here (simple protocol). Result: 0 when it may not."""
     cdef Server s = c.server
     cdef bytes name
+    if command == OWN_SETTING:
+        if c.status == 69 or c.lost is not None or c.refusal is not None:
+            return 0
+        if s is not None and (s.ledger.count or s.open_unit):
+            c.awaits_replies = True
+            return STOPPED
+        if not client_runs_own(c, text[:length], 80):
+            return 0
+        client_forgets_unnamed(c)
+        client_say_ready(c)
+        return TAKEN
     if command == DEALLOCATE:
         name = deallocated_name(text, length)
         if name is None or c.statements is None or name not in c.statements or c.status == 69 \
@@ -71,13 +82,13 @@ cdef Py_ssize_t client_answers_unit(Client c, char *p, Py_ssize_t n) except -1:
     cdef Statement statement
     while True:
         if n - pos < 5:
-            return STILL_COMING if command == DEALLOCATE or c.aborted else 0
+            return STILL_COMING if needs_whole(command) or c.aborted else 0
         kind = p[pos]
         size = int32_at(p + pos + 1) + 1
         if size < 5 or size > LOOK_BYTES:
             return 0
         if n - pos < size:
-            return STILL_COMING if command == DEALLOCATE or c.aborted else 0
+            return STILL_COMING if needs_whole(command) or c.aborted else 0
         body = p + pos + 5
         length = size - 5
         if kind == kinds.PARSE and step == 0:
@@ -142,6 +153,12 @@ cdef Py_ssize_t client_answers_unit(Client c, char *p, Py_ssize_t n) except -1:
     sink_write(&c.relay.to_client, BIND_COMPLETE, 5)
     if described == 83:
         sink_write(&c.relay.to_client, NO_PARAMETERS, 7)
+    if command == OWN_SETTING:
+        if described and not is_show(text, len(text)):
+            sink_write(&c.relay.to_client, NO_DATA_MESSAGE, 5)
+        client_runs_own(c, text, described)
+        client_say_ready(c)
+        return pos
     if described:
         sink_write(&c.relay.to_client, NO_DATA_MESSAGE, 5)
     if command == DEALLOCATE:
@@ -154,6 +171,11 @@ cdef Py_ssize_t client_answers_unit(Client c, char *p, Py_ssize_t n) except -1:
         client_begins(c, command, text)
     client_say_ready(c)
     return pos
+
+
+cdef inline bint needs_whole(Command command) noexcept:
+    """No server could take a part of it."""
+    return command == DEALLOCATE or command == OWN_SETTING
 
 
 cdef bytes client_text_of(Client c, const char *name):
@@ -171,6 +193,9 @@ cdef bint client_can_answer(Client c, Command command, const char *text) except 
     """May this command be answered without a server? text: of the statement."""
     if command == PLAIN or command == DISCARD or c.refusal is not None:
         return False
+    if command == OWN_SETTING:
+        return (c.status != 69 and c.lost is None
+                and _OWN.fullmatch(text[:strlen(text)]) is not None)
     if c.server is not None and (command != DEALLOCATE or c.server.exposed):
         return False
     if command == ROLLBACK and c.aborted:

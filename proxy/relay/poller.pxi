@@ -34,9 +34,13 @@ cdef class Relay:
         self.violations = {}
         self.waits = Histogram(wait_bounds_s)
         self.stride = self.until_told = 1
+        self.parked = {}
+        self.wish = Wish()
+        self.chance = 2463534242
         self.now_s = monotonic_s()
 
     def __dealloc__(self):
+        free_scan(&self.scan)
         free(self.scratch)
         free(self.to_server.copy.data)
         free(self.to_client.copy.data)
@@ -117,13 +121,23 @@ cdef class Relay:
             # What came meanwhile has left its mark on the link.
             relay_again(self, link)
 
+    def unpark(self):
+        """Nodes may be further by now: let those who wait for that look again."""
+        if not self.parked:
+            return
+        self.now_s = monotonic_s()
+        for client in list(self.parked):
+            if (<Client>client).parked:
+                line_leave(<Client>client)
+                self._dispatch(<Client>client, 0)
+
     def check_times(self):
         """End requests, transactions and clients that have lasted too long. For the coarse tick."""
         cdef Client c
         self.now_s = monotonic_s()
         for client in list(self.clients.values()):
             c = <Client>client
-            if c.line.query_timeout_s or c.line.transaction_timeout_s \
+            if c.limit_s or c.line.query_timeout_s or c.line.transaction_timeout_s \
                     or c.line.idle_transaction_timeout_s or c.line.client_idle_timeout_s:
                 client_check_time(c, self.now_s)
 
@@ -147,6 +161,11 @@ cdef class Relay:
     def sent_bytes(self):
         """Bytes sent to clients, after their logins."""
         return self.sent
+
+    @property
+    def rerun_count(self):
+        """Reads that failed on a replica and were run again by the primary."""
+        return self.reruns
 
     @property
     def statement_figures(self):

@@ -5,12 +5,15 @@
 #   ledger.pxi     the replies a server still owes
 #   link.pxi       one non-blocking socket end: read, write, back-pressure, TLS
 #   statements.pxi prepared statements, one identity per text and parameter types
+#   freshness.pxi  what a session has written, and how far the nodes of its cluster are
 #   line.pxi       the line in which clients wait, and the pools that serve it
+#   balance.pxi    which of several nodes gets the next statement
 #   server.pxi     what PostgreSQL says, checked against the ledger and passed on
 #   replan.pxi     a unit whose plan is out of date, run once more
 #   telling.pxi    which statements the control plane hears of, once they have ended
 #   session.pxi    settings follow a client from server to server, other things pin it
 #   client.pxi     what a client says, one message after another; its coming and leaving
+#   routing.pxi    ... where it goes, and what is run again elsewhere
 #   simple.pxi     ... Query
 #   extended.pxi   ... Parse, Bind, Describe, Execute, Close, Sync
 #   local.pxi      ... commands that are answered here
@@ -19,6 +22,8 @@
 
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 from cpython.object cimport PyObject
+
+from proxy.sql.lexer cimport Scan
 
 
 # Growable bytes. Content is data[start:end]; `data` is NULL while there is none.
@@ -61,6 +66,68 @@ cdef class Statement:
     cdef readonly int uses          # client names and servers that hold it
     cdef uint8_t command
     cdef uint16_t effect
+    cdef Decision decision          # on its text, as `decisions` had it
+    cdef Decisions decisions
+
+
+# What one session has written, as far as some replica may not have it.
+cdef class Mark:
+    cdef double written_s           # when the newest of it was committed; 0: nothing
+    cdef int64_t lsn                # where that ends at most; 0: not known yet
+
+
+# How far the nodes of one cluster are.
+cdef class Horizon:
+    cdef double samples_s[64]       # a ring: when the primary was asked where its WAL ends
+    cdef int64_t samples_lsn[64]
+    cdef int head, count
+    cdef readonly Mark newest       # what anybody has written through this process
+    cdef dict marks                 # consistency key -> Mark, least recently used first
+    cdef Mark forgotten             # ... the newest of those given up
+    cdef public int max_marks
+    cdef readonly uint64_t writes
+    cdef public bint is_quiet       # nobody has written since it was last set
+
+
+# What is known of a text: see routing.pxi.
+cdef class Decision:
+    cdef readonly uint8_t flags
+    cdef readonly object target     # a rule's, or None
+    cdef readonly bytes refusal     # the ErrorResponse of a rule that rejects it, or None
+    cdef readonly double timeout_s
+    cdef readonly object note       # what to tell the control plane when it comes, or None
+
+
+cdef class Decisions:
+    cdef dict known                 # key -> Decision, oldest first
+    cdef Py_ssize_t held_bytes
+    cdef readonly bint by_text      # keys are whole texts, as a rule looks at constants
+    cdef readonly object owner
+
+
+cdef class Router:
+    cdef readonly Decisions decisions
+    cdef readonly dict lines        # target -> Line
+    cdef readonly Horizon horizon
+    cdef public bint splits         # reads go to replicas
+    cdef public bint looks          # some rule looks at statements
+    cdef public bint guards         # ... and may reject one
+    cdef public object session_target   # a rule's that looks at none, or None
+    cdef public uint8_t consistency
+    cdef public double wait_s
+    cdef public uint8_t otherwise
+    cdef public bint is_stale       # there is a newer one
+
+
+cdef class Wish:
+    cdef bint reads                 # all that was asked for only reads
+    cdef bint writes                # ... some of it may change what others can see
+    cdef bint contradicts           # two targets were asked for
+    cdef uint8_t reason
+    cdef object target
+    cdef object key
+    cdef int statements
+    cdef bint is_half               # a Flush comes before anything is run
 
 
 cdef class Ended:
@@ -109,7 +176,8 @@ cdef class Link:
 
 
 cdef class Client(Link):
-    cdef readonly Line line
+    cdef readonly Line line         # of the primary: its limits and figures are the client's
+    cdef Line aim                   # ... and the one in which it waits: of what it says now
     cdef readonly Server server
     cdef Client ahead, behind       # neighbours in the line, while waiting
     cdef bint waiting
@@ -149,6 +217,28 @@ cdef class Client(Link):
     cdef readonly object startup    # ... and those it came with
     cdef bytes bound_text           # key of the statement bound last, if it names settings or may pin
     cdef bytes bound_values         # ... and its Bind
+    cdef Router router              # None while nothing of its line is routed by statement
+    cdef object routed_settings     # the settings that its router was chosen for
+    cdef uint8_t lex_options
+    cdef bint reads_by_default      # default_transaction_read_only
+    cdef bint is_serializable       # default_transaction_isolation: no replica offers that
+    cdef readonly object route      # pgweir.route as it was SET, or None
+    cdef readonly object consistency_key    # ... and pgweir.consistency_key
+    cdef object usual_route         # what they are otherwise
+    cdef object usual_key
+    cdef Mark mark                  # what it has written; shared by those with its key
+    cdef object said_key            # the key that what runs has named
+    cdef uint8_t reason             # why it aims there
+    cdef bint dirty                 # it may have written since its transaction began
+    cdef bint on_replica            # what runs is one request that was sent to a replica to read
+    cdef bint by_verdict            # ... because of what it does, and for no other reason
+    cdef bint is_half               # ... and it is the part of a unit that only prepares
+    cdef bint has_flushed           # ... and that has been sent
+    cdef bint expelled              # a second try: to the primary
+    cdef bint parked                # waits for a replica that has what it wrote
+    cdef double patience_s          # ... until then
+    cdef int64_t least_lsn          # what a server must have replayed
+    cdef double limit_s             # query timeout of a rule; 0: none
     cdef public object login        # whatever the control plane keeps with it
     cdef readonly int pid           # its cancel key
     cdef readonly bytes secret
@@ -175,7 +265,9 @@ cdef class Server(Link):
     cdef uint16_t dirt              # effect bits that outlive a transaction
     cdef int cancels                # cancel requests on their way to it
     cdef bint cancel_wanted
-    cdef bint replied               # something of the present unit has reached the client
+    cdef bint replied               # something of the present unit has reached the client, or was run
+    cdef bint changed_schema        # something in the transaction may have
+    cdef bint reached               # something has been sent to the client since it has this server
     cdef bint replanning
     cdef uint8_t retain             # RETAIN_NO, RETAIN_YES, RETAIN_OVER: is the unit kept?
     cdef Octets unit                # the client's messages of the present unit, for a second try
@@ -228,10 +320,21 @@ cdef class Pool:
     cdef public object owner
     cdef uint64_t queries, transactions
     cdef readonly bint retired
+    cdef readonly bint takes_writes
+    cdef public int weight          # share of the reads beside the line's other pools
+    cdef public bint is_near        # in the proxy's own zone
+    cdef int credit                 # of weighted turns
+    cdef readonly int64_t replayed  # everything up to there is on the node; 0: not known
+    cdef double opened_s            # when a connection was opened last
+    cdef public Horizon horizon     # of its cluster, where what is written matters
 
 
 cdef class Line:
     cdef readonly str database, user, role
+    cdef readonly str target        # primary, replica, or a role that nodes have
+    cdef public uint8_t balance
+    cdef public Router router       # of clients to whom no rule of their own applies; None: no routing
+    cdef uint64_t routed[16]        # requests sent here, by reason
     cdef readonly list pools
     cdef public uint8_t mode
     cdef public bint share_unnamed
@@ -260,7 +363,8 @@ cdef class Line:
     cdef readonly uint64_t binds
     cdef readonly double waited_s                   # of those who were given one, together
     cdef readonly double transacted_s               # how long its transactions lasted, together
-    cdef Histogram durations
+    cdef Histogram durations        # of what ran on nodes of its role
+    cdef readonly double spent_s    # ... of all that its clients said
 
 
 cdef class Relay:
@@ -273,6 +377,13 @@ cdef class Relay:
     cdef list again                 # links to read once more
     cdef list departed              # links closed in this pass: events may still name them
     cdef readonly dict clients      # cancel key's process id -> Client
+    cdef dict parked                # Client -> True
+    cdef Scan scan                  # what the lexer found last
+    cdef Wish wish                  # what the request at hand asks for
+    cdef const char *at             # the message at hand, and all that came behind it
+    cdef Py_ssize_t left
+    cdef uint32_t chance            # of `random`
+    cdef public bint has_limits     # a rule has set a timeout
     cdef dict statements            # key -> Statement
     cdef uint32_t next_statement
     cdef dict switches              # (have, want) -> Query message that changes settings
@@ -280,6 +391,7 @@ cdef class Relay:
     cdef readonly dict violations   # (side, reason) -> count
     cdef readonly Histogram waits
     cdef uint64_t received, sent, parses_sent, parses_forged, parses_injected, evictions, replans
+    cdef uint64_t reruns
     cdef uint64_t passed, told, stride, until_told   # see telling.pxi
     cdef double told_since_s
     cdef readonly bint suspended    # links of the data plane are not read

@@ -63,6 +63,8 @@ class Client(Link):
     ready_s: float
     settings: Any
     startup: Any
+    route: str | None
+    consistency_key: str | None
     login: Any
     pid: int
     secret: bytes
@@ -129,6 +131,11 @@ class Pool:
     servers: set[Server]
     owner: Any
     retired: bool
+    takes_writes: bool
+    weight: int
+    is_near: bool
+    replayed: int
+    horizon: Horizon | None
     def __init__(
         self,
         cluster: str,
@@ -150,12 +157,16 @@ class Pool:
     @property
     def longest_wait_s(self) -> float: ...
     def retire(self) -> None: ...
+    def has_replayed(self, lsn: int, at_s: float) -> None: ...
     def expire_checks(self, now_s: float, patience_s: float) -> None: ...
 
 class Line:
     database: str
     user: str
     role: str
+    target: str
+    balance: int
+    router: Router | None
     pools: list[Pool]
     mode: int
     share_unnamed: bool
@@ -182,9 +193,17 @@ class Line:
     binds: int
     waited_s: float
     transacted_s: float
+    spent_s: float
     def __init__(
-        self, database: str, user: str, role: str, bounds_s: Sequence[float]
+        self,
+        database: str,
+        user: str,
+        role: str,
+        bounds_s: Sequence[float],
+        target: str | None = ...,
     ) -> None: ...
+    @property
+    def routed_counts(self) -> dict[str, int]: ...
     @property
     def query_count(self) -> int: ...
     @property
@@ -196,9 +215,64 @@ class Line:
     def serve_from(self, pools: list[Pool]) -> None: ...
     def hold(self) -> None: ...
     def release(self) -> None: ...
+    def send_on(self) -> None: ...
     def expire(self, now_s: float) -> None: ...
     def notify(self, now_s: float, after_s: float, notice: bytes) -> None: ...
     def refuse_all(self, refusal: bytes, sqlstate: str) -> None: ...
+
+REASONS: tuple[str, ...]
+
+class Horizon:
+    newest: Any
+    writes: int
+    is_quiet: bool
+    max_marks: int
+    def __init__(self, max_marks: int = ...) -> None: ...
+    def sample(self, at_s: float, lsn: int) -> None: ...
+    @property
+    def least_lsn(self) -> int | None: ...
+    @property
+    def mark_count(self) -> int: ...
+
+class Decision:
+    flags: int
+    target: str | None
+    refusal: bytes | None
+    timeout_s: float
+    note: Any
+    def __init__(
+        self,
+        *,
+        reads_only: bool = ...,
+        begins: bool = ...,
+        of_the_session: bool = ...,
+        target: str | None = ...,
+        refusal: bytes | None = ...,
+        timeout_s: float = ...,
+        note: object = ...,
+    ) -> None: ...
+
+class Decisions:
+    owner: Any
+    by_text: bool
+    def __init__(self, owner: object, *, by_text: bool = ...) -> None: ...
+    def __len__(self) -> int: ...
+
+class Router:
+    decisions: Decisions
+    lines: dict[str, Line]
+    horizon: Horizon
+    splits: bool
+    looks: bool
+    guards: bool
+    session_target: str | None
+    consistency: int
+    wait_s: float
+    otherwise: int
+    is_stale: bool
+    def __init__(
+        self, decisions: Decisions, lines: dict[str, Line], horizon: Horizon
+    ) -> None: ...
 
 class Relay:
     loop: asyncio.AbstractEventLoop
@@ -209,6 +283,7 @@ class Relay:
     errors: dict[tuple[str, str], int]
     violations: dict[tuple[str, str], int]
     waits: Histogram
+    has_limits: bool
     def __init__(
         self, loop: asyncio.AbstractEventLoop, control: Control, wait_bounds_s: Sequence[float]
     ) -> None: ...
@@ -219,7 +294,10 @@ class Relay:
     def poll(self) -> None: ...
     def suspend(self) -> None: ...
     def resume(self, servers: Iterable[Server]) -> None: ...
+    def unpark(self) -> None: ...
     def check_times(self) -> None: ...
+    @property
+    def rerun_count(self) -> int: ...
     @property
     def received_bytes(self) -> int: ...
     @property

@@ -12,11 +12,15 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strcmp, strlen
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close
 
+from proxy.sql.lexer cimport (
+    NO_TARGET, NO_TROUBLE, TO_PRIMARY, TO_REPLICA, Scan, free_scan, scan,
+)
 from proxy.wire cimport kinds
 from proxy.wire.frames cimport (
     MAX_LARGE_BYTES, MAX_SMALL_BYTES, int16_at, int32_at, put_int32,
 )
 
+import re
 from ssl import SSLError, SSLWantReadError
 
 from proxy.errors import PeerError, ProxyBug
@@ -120,12 +124,15 @@ include "commands.pxi"
 include "ledger.pxi"
 include "link.pxi"
 include "statements.pxi"
+include "freshness.pxi"
 include "line.pxi"
+include "balance.pxi"
 include "server.pxi"
 include "replan.pxi"
 include "telling.pxi"
 include "session.pxi"
 include "client.pxi"
+include "routing.pxi"
 include "simple.pxi"
 include "extended.pxi"
 include "local.pxi"

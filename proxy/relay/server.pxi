@@ -62,6 +62,9 @@ cdef class Server(Link):
         if not self.ages_from_s:
             self.ages_from_s = self.since_s
         pool.servers.add(self)
+        if not pool.takes_writes:
+            pool.opened_s = monotonic_s()
+            pool.replayed = 0
         if pool.retired or self.ended:
             server_close(self, b'')
             return
@@ -246,6 +249,7 @@ cdef int client_flush(Relay relay, Client c) except -1:
     cdef Sink *out = &relay.to_client
     if c is not None and c.server is not None:
         c.server.replied = True
+        c.server.reached = True
     if c is not None and c.stage == RELAYING:
         if out.copying:
             relay.sent += out.copy.end
@@ -378,6 +382,9 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
             s.went_back = s.went_back or p[5] == 82 or head.effect & GOES_BACK
         elif p[5] == 68 and have >= 16:
             server_forgets(s, c, p + 5, have - 6)
+        if p[5] == 67 and p[6] == 82 or p[5] == 65 and p[6] == 76 or p[5] == 68 and p[6] == 82:
+            # CREATE, ALTER, DROP.
+            s.changed_schema = True
     elif kind == kinds.COPY_IN_RESPONSE or kind == kinds.COPY_BOTH_RESPONSE:
         if c is None:
             # Nobody is left to send the data it waits for.
@@ -545,6 +552,8 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
     s.transactions += s.status == 73
     if s.status == 73:
         s.pool.transactions += 1
+    if s.status == 73 and s.pool.horizon is not None and s.pool.takes_writes:
+        server_committed(s, c)
     if c is None:
         return 1
     if not c.began_s:
@@ -557,8 +566,10 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
     elif not c.opened_s:
         c.opened_s = c.began_s
     c.status = s.status
-    c.retried = False
-    observe(c.line.durations, relay.now_s - c.began_s)
+    c.retried = c.expelled = False
+    c.limit_s = 0.0
+    c.line.spent_s += relay.now_s - c.began_s
+    observe((c.aim if c.aim.role == s.pool.role else c.line).durations, relay.now_s - c.began_s)
     server_told(s, c, relay.now_s - c.began_s)
     c.began_s = 0.0
     c.ready_s = relay.now_s
@@ -571,6 +582,21 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
         client_flush(relay, c)
         client_refuse_fatally(c, '0A000', 'transaction blocks are not possible in statement pooling mode')
     return 1
+
+
+cdef int server_committed(Server s, Client c) except -1:
+    """A transaction on the primary is over; others may want to read what it wrote.
+
+    Where nothing is routed by statement, it is not known whether it wrote.
+    """
+    if c is None or c.router is None or c.dirty:
+        pool_written(s.pool, s.relay)
+        if c is not None:
+            client_written(c, s)
+    if s.changed_schema:
+        s.changed_schema = False
+        s.relay.control.schema_changed(s.pool)
+    return 0
 
 
 cdef int server_injected_done(Server s, uint16_t why) except -1:
@@ -619,6 +645,10 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
         return server_violates(s, 'an error that nobody caused')
     if s.in_doubt:
         server_resolves_doubt(s, c, kinds.ERROR_RESPONSE)
+    if server_may_rerun(s, c) and ledger_head(l).action != SWALLOW \
+            and is_about_recovery(fields, c.by_verdict) and not is_about_plans(fields):
+        client_reruns(c, s)
+        c = None
     if not s.replied and server_may_replan(s, c, fields):
         s.replanning = True
         # Nothing of it has been sent on: what was collected for that is dropped.
@@ -867,7 +897,21 @@ cdef int server_lost(Server s, bytes reason) except -1:
     cdef bint committing = s.committing
     cdef list ends = []
     cdef int i
+    if c is not None and c.stage == RELAYING and running and s.ledger.count and server_may_rerun(s, c):
+        client_reruns(c, s)
+        c = None
+    elif c is not None and c.is_half and not s.ledger.count and not c.passing:
+        # It was told of what it had prepared, and has that wherever it goes on.
+        c.is_half = False
+        c.server = None
+        s.client = None
+        relay_again(relay, c)
+        c = None
     if c is not None:
+        if c.dirty and s.pool.horizon is not None:
+            # It may have been committed.
+            pool_written(s.pool, relay)
+            client_written(c, s)
         # What of the reply was read before the loss is the client's.
         client_flush(relay, c)
         for i in range(s.ledger.count):

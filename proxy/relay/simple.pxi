@@ -6,7 +6,7 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     cdef Command command = PLAIN
     cdef uint16_t effect = 0
     cdef int done
-    cdef bytes leave, explained = None
+    cdef bytes leave, refusal, explained = None
     if c.skipping:
         return client_drop(c, have, size)
     if size <= LOOK_BYTES:
@@ -22,6 +22,12 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     effect = effect_of(p + 5, have - 5)
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.QUERY, have, size)
+    if c.line.router is not None and c.line.router.guards:
+        if have < size and size <= MOST_AWAITED_BYTES:
+            return STARVED
+        refusal = client_meets_rules(c, p + 5, have - 6)
+        if refusal is not None:
+            return client_refuses_query_with(c, refusal, have, size)
     if effect & EXPLAINS and size <= c.line.max_statement_bytes:
         if have < size:
             return STARVED
@@ -34,7 +40,13 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         leave = client_asks_leave(c, effect, p[5:have - (have == size)])
         if leave is not None:
             return client_refuses_query_with(c, leave, have, size) if leave else STOPPED
-    if client_attach(c) == STOPPED:
+    if c.server is not None:
+        if c.router is not None and not c.dirty and c.server.pool.takes_writes:
+            if have < size:
+                c.dirty = True
+            else:
+                client_notes_write(c, c.server, p + 5, size - 6)
+    elif client_attach(c) == STOPPED:
         # The request that waited in vain is answered at its next reading.
         return STOPPED
     s = c.server
@@ -46,6 +58,10 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         server_notes_settings(s, p[5:size - 1] if have == size else None, None)
     ledger_push(&s.ledger, kinds.QUERY, FORWARD, effect)
     s.retain = RETAIN_OVER
+    if c.on_replica and have == size and size <= MOST_RETAINED_BYTES:
+        s.unit.start = s.unit.end = 0
+        octets_append(&s.unit, p, size)
+        s.retain = RETAIN_YES
     server_notes(s, p + 5, (size - 1 if have == size else have) - 5, size - 6, None)
     if not c.began_s:
         c.began_s = c.relay.now_s

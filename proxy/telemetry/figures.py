@@ -143,6 +143,8 @@ class Figures:
     server_limits: (cluster, node), the server connections it takes from us; absent when unlimited.
     pool_wait: how long clients waited for a server connection, of those that got one or gave up.
     queries: (database, node, role). query_duration: (database, role).
+    routed: (database, target, reason), requests by where they were routed and why. reruns: reads
+        that failed on a replica and were run again by the primary.
     transactions: database. bytes_received, bytes_sent: as the proxy sees its clients.
     errors: (database, sqlstate), every ErrorResponse a client was sent, the server's or ours.
     refusals: reason, connections turned away; the usual reasons are `REFUSAL_REASONS`.
@@ -169,6 +171,8 @@ class Figures:
     pool_wait: Histogram = EMPTY_HISTOGRAM
     queries: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     query_duration: Mapping[tuple[str, str], Histogram] = field(default_factory=dict)
+    routed: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    reruns: int = 0
     transactions: Mapping[str, int] = field(default_factory=dict)
     bytes_received: int = 0
     bytes_sent: int = 0

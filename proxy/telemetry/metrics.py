@@ -152,6 +152,22 @@ METRICS: tuple[MetricRow, ...] = (
         lambda figures: figures.queries.items(),
     ),
     MetricRow(
+        "pgweir_routed_total",
+        "counter",
+        ("database", "target", "reason"),
+        "",
+        "Requests that were routed, by where they went (primary, replica or a role) and why.",
+        lambda figures: figures.routed.items(),
+    ),
+    MetricRow(
+        "pgweir_reruns_total",
+        "counter",
+        (),
+        "",
+        "Reads that failed on a replica before anything was answered and were run by the primary.",
+        lambda figures: [((), figures.reruns)],
+    ),
+    MetricRow(
         "pgweir_query_duration_seconds",
         "histogram",
         ("database", "role"),

@@ -38,21 +38,21 @@ def read_figures(
     queries: Counter[tuple[str, str, str]] = Counter(reservoir.ended_queries)
     transactions: Counter[str] = Counter()
     durations: dict[tuple[str, str], Histogram] = {}
-    for line in reservoir.lines:
+    for line in (*reservoir.lines, *reservoir.reads):
         transactions[line.database] += line.transaction_count
         counted = read_histogram(line.duration_histogram)
         known = durations.get((line.database, line.role))
         durations[line.database, line.role] = counted if known is None else known.plus(counted)
-        for pool in line.pools:
-            where = (pool.cluster, pool.node, pool.database, pool.user)
-            idle = len(pool.idle)
-            active = sum(1 for server in pool.servers if server.is_active)
-            servers[*where, "active"] += active
-            servers[*where, "idle"] += idle
-            servers[*where, "login"] += pool.connecting
-            servers[*where, "closing"] += len(pool.servers) - idle - active
-            pools[where] = PoolFigures(pool.size, line.longest_wait_s)
-            queries[pool.database, pool.node, pool.role] += pool.query_count
+    for pool in reservoir.pools:
+        where = (pool.cluster, pool.node, pool.database, pool.user)
+        idle = len(pool.idle)
+        active = sum(1 for server in pool.servers if server.is_active)
+        servers[*where, "active"] += active
+        servers[*where, "idle"] += idle
+        servers[*where, "login"] += pool.connecting
+        servers[*where, "closing"] += len(pool.servers) - idle - active
+        pools[where] = PoolFigures(pool.size, pool.longest_wait_s)
+        queries[pool.database, pool.node, pool.role] += pool.query_count
     statements = relay.statement_figures
     violations: Counter[str] = Counter()
     for (side, _), count in relay.violations.items():
@@ -66,6 +66,8 @@ def read_figures(
         server_limits=reservoir.node_limits,
         pool_wait=read_histogram(relay.waits),
         queries=queries,
+        routed=reservoir.routed,
+        reruns=relay.rerun_count,
         query_duration=durations,
         transactions=transactions,
         bytes_received=relay.received_bytes,

@@ -67,7 +67,8 @@ from proxy.failover import Event, EventLog, Failover, Hands
 from proxy.failover import Rules as FailoverRules
 from proxy.failover import Terms as FailoverTerms
 from proxy.pool import NodePlace, Reservoir
-from proxy.relay import About, Client, Ended, Link, Pool, Relay, Server
+from proxy.relay import About, Client, Decision, Ended, Link, Pool, Relay, Router, Server
+from proxy.routing import Rule
 from proxy.server import AskedPassword, Passwords, Place
 from proxy.session import Settings, SettingsBook
 from proxy.session.asking import SessionAnswer, SessionQuestion
@@ -91,6 +92,7 @@ from proxy.workers.encryption import Contexts, asked_of_nodes, read_contexts, re
 from proxy.workers.observing import Observer
 from proxy.workers.pinned import Pin, Pinned
 from proxy.workers.reading import read_figures
+from proxy.workers.switchboard import Switchboard
 
 _log = logging.getLogger("pgweir")
 _client_log = logging.getLogger("pgweir.client")
@@ -122,6 +124,18 @@ class Worker:
         self._places = read_places(config, self._contexts)
         self._directory = self._new_directory(read_inquiry(config, self._passwords))
         self._terms = read_terms(config, self._roster, admission, self._directory)
+        self._monitors: dict[str, Monitor] = {}
+        self._watching: dict[str, asyncio.Task[None]] = {}
+        self._switchboard = Switchboard(
+            config,
+            primary_of=self._primary_of,
+            login_of=self._login_of,
+            pace=lambda name, interval_s: self._monitors[name].set_interval(interval_s),
+            on_rotation=lambda name: self._failovers[name].see(self._monitors[name].view),
+            clock=clock,
+        )
+        self._failovers: dict[str, Failover] = {}
+        self._events = EventLog(time.time)
         self._reservoir = Reservoir(
             self._relay,
             self._book,
@@ -129,10 +143,10 @@ class Worker:
             credential_of=self._credential_of,
             place_of=self._place_of,
             passwords=self._passwords,
+            routing=self._switchboard,
             on_unreachable=self._poke,
             clock=clock,
         )
-        self._monitors: dict[str, Monitor] = {}
         self._observer = Observer(self._relay, self._reservoir, lambda: self._config)
         self._reload: Callable[[], Awaitable[str | None]] | None = None
         self._shut_down: Callable[[Shutdown], None] | None = None
@@ -157,9 +171,6 @@ class Worker:
             verifiers=self._verifiers,
             clock=clock,
         )
-        self._failovers: dict[str, Failover] = {}
-        self._watching: dict[str, asyncio.Task[None]] = {}
-        self._events = EventLog(time.time)
         for name, cluster in config.clusters.items():
             self._watch_over(name, cluster)
         self._clock_task: asyncio.Task[None] | None = None
@@ -328,6 +339,7 @@ class Worker:
         if self._directory is not None and self._directory is not directory:
             self._directory.close()
         self._directory = directory
+        self._switchboard.adopt(config)
         for name in set(self._monitors) - set(config.clusters):
             del self._monitors[name], self._failovers[name]
             self._watching.pop(name).cancel()
@@ -364,7 +376,7 @@ class Worker:
     def _watch_over(self, name: str, cluster: Cluster) -> None:
         """A cluster's monitor, and who acts on what it sees; both know what those before knew."""
         before = self._monitors.get(name)
-        login = probe_login(cluster, self._config.monitor_login(name), self._passwords)
+        login = self._login_of(name, cluster.monitor.dbname)
         if name in self._failovers:
             self._failovers[name].adopt(read_failover(cluster), login)
         else:
@@ -379,9 +391,22 @@ class Worker:
             )
         failover = self._failovers[name]
         self._monitors[name] = new_monitor(
-            name, cluster, login, failover.see, None if before is None else before.view
+            name,
+            cluster,
+            login,
+            publish=failover.see,
+            observe=self._observe,
+            known=None if before is None else before.view,
         )
         failover.watch(self._monitors[name])
+
+    def _login_of(self, cluster: str, dbname: str) -> ProbeLogin:
+        whom = self._config.monitor_login(cluster)
+        return probe_login(self._config.clusters[cluster], whom, dbname, self._passwords)
+
+    def _observe(self, view: ClusterView) -> None:
+        self._switchboard.observe(view, self._reservoir)
+        self._relay.unpark()
 
     def _watch_anew(self, name: str, cluster: Cluster) -> None:
         """A cluster has changed."""
@@ -412,7 +437,7 @@ class Worker:
         await self._drain(patience_s, dismisses=not waits_for_clients)
         for client in list(self._relay.clients.values()):
             client.dismiss("57P01", "the proxy is shutting down")
-        tasks = list(self._watching.values())
+        tasks = [*self._watching.values(), *self._switchboard.close()]
         if self._clock_task is not None:
             tasks.append(self._clock_task)
         tasks += [task for task in (self._reading_secrets, self._late_http) if task is not None]
@@ -461,6 +486,8 @@ class Worker:
         while True:
             try:
                 self._reservoir.tick()
+                self._relay.unpark()
+                self._switchboard.tick({name: each.view for name, each in self._monitors.items()})
                 now_s = time.monotonic()
                 if now_s >= tidy_at_s:
                     tidy_at_s = now_s + _TIDY_S
@@ -566,8 +593,15 @@ class Worker:
                 make_place(node.address),
                 part,
                 node.address.roles,
-                node.state in ("up", "suspect") and (lets_stale_read or not node.stale),
+                node.state in ("up", "suspect")
+                and (
+                    lets_stale_read
+                    or (not node.stale and self._switchboard.why_out(view.name, node.name) is None)
+                ),
                 room_of(node, cluster),
+                node.state == "up",
+                node.address.weight,
+                node.address.zone is not None and node.address.zone == cluster.replicas.zone,
             )
             for node, part in cast_nodes(view, cluster.serve_from)
         )
@@ -788,6 +822,26 @@ class Worker:
         """A statement was slow, or is one of a sample."""
         self._observer.statement_ended(client, server, ended)
 
+    def routing_of(self, client: Client) -> tuple[Router, int, bool, bool, str | None, str | None]:
+        """Who decides where a client's statements go."""
+        return self._switchboard.routing_of(client)
+
+    def decide(self, router: Router, text: bytes, options: int) -> Decision:
+        """What is to be known of a new text."""
+        return self._switchboard.decide(router, text, options)
+
+    def rule_met(self, client: Client, note: Rule) -> None:
+        """A rule wants a statement logged."""
+        self._switchboard.rule_met(client, note)
+
+    def writes_begin(self, pool: Pool) -> None:
+        """A cluster is written to, for the first time since it was quiet."""
+        self._switchboard.writes_begin(pool)
+
+    def schema_changed(self, pool: Pool) -> None:
+        """A database's catalogue has changed."""
+        self._switchboard.schema_changed(pool)
+
     def bug(self, link: Link, error: Exception) -> None:
         """Handling a link raised."""
         self._bugs.log(logging.ERROR, "a bug closed a connection", {"addr": link.address}, error)
@@ -898,14 +952,14 @@ def ask_password(cluster: Cluster, user: str, passwords: Passwords) -> AskedPass
 
 
 def probe_login(
-    cluster: Cluster, whom: tuple[str, Secret | None], passwords: Passwords
+    cluster: Cluster, whom: tuple[str, Secret | None], dbname: str, passwords: Passwords
 ) -> ProbeLogin:
-    """How the monitor logs in to the nodes of a cluster. whom: user and password it asks as."""
+    """How the proxy's own questions log in to a database of a cluster. whom: user and password."""
     user, password = whom
     return ProbeLogin(
         user,
         str(password or "") or ask_password(cluster, user, passwords) or "",
-        cluster.monitor.dbname,
+        dbname,
         cluster.server.tls,
     )
 
@@ -914,10 +968,12 @@ def new_monitor(
     name: str,
     cluster: Cluster,
     login: ProbeLogin,
+    *,
     publish: Callable[[ClusterView], None],
+    observe: Callable[[ClusterView], None],
     known: ClusterView | None,
 ) -> Monitor:
-    """The monitor of one cluster. known: what the one before it saw last."""
+    """The monitor of one cluster. login: how it asks. known: what the one before it saw last."""
     nodes = [
         NodeAddress(
             node.name,
@@ -938,6 +994,7 @@ def new_monitor(
         interval_s=cluster.monitor.interval,
         timeout_s=cluster.monitor.timeout,
         publish=publish,
+        observe=observe,
         known=known,
     )
 

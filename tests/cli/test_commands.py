@@ -62,6 +62,7 @@ def test_check_says_what_a_statement_would_do() -> None:
         "hint: replica\n"
         "SELECT: reads orders; calls max\n"
         "key: select max ( id ) from orders where id < 1\n"
+        "fingerprint: 15e82b674743df44\n"
     )
 
 
@@ -76,6 +77,7 @@ def test_check_says_why_a_statement_is_for_the_primary() -> None:
         "SELECT: reads orders\n"
         "session: setting: a.b\n"
         "key: set a . b = '1' ; select 1 from orders for update\n"
+        "fingerprint: c1ee78f7eec85e0d\n"
     )
 
 

@@ -80,7 +80,19 @@ ONE_LINE = [
         "limits.min_pool_size: 6 is more than pool_size, 5; make it smaller",
     ),
     ("routes: {match: {user: a}}", "routes: expected a list, such as [one, two]"),
-    ("routes: [{match: {user: a}}]", "routes[0].to: required, but absent"),
+    (
+        "routes: [{match: {user: a}, to: primary, reject: true}]",
+        "routes[0]: both sends and rejects; keep to or reject",
+    ),
+    (
+        "routes: [{match: {address: here}, to: primary}]",
+        "routes[0].match.address: neither an address nor a network; write one such as "
+        "10.0.0.0/8, or unix",
+    ),
+    (
+        "routes: [{match: {user: a}}]",
+        "routes[0]: does nothing; write to: primary, replica or a role, or reject: true",
+    ),
     (
         "routes: [{match: {}, to: replica}]",
         "routes[0].match: matches nothing; give it a database, a user or both",

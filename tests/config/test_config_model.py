@@ -101,44 +101,31 @@ routes:
     node = config.clusters["main"].nodes[1]
     assert (node.weight, node.zone, node.roles) == (2, "us-east-1a", ("read", "analytics"))
     assert config.clusters["main"].replicas.max_lag_bytes == 16 << 20
-    nothing_yet = (
-        "without effect in this version: a node's weight, zone and lag decide nothing yet."
-    )
     # The files are there, but empty; that is warned of, too.
     warnings = tuple(each for each in config.warnings if ".tls." not in each)
-    assert warnings == (
-        f"f.yaml:25: clusters.main.replicas.max_lag: {nothing_yet}",
-        f"f.yaml:25: clusters.main.replicas.max_lag_bytes: {nothing_yet}",
-        f"f.yaml:25: clusters.main.replicas.balance: {nothing_yet}",
-        f"f.yaml:22: clusters.main.nodes[1].weight: {nothing_yet}",
-        f"f.yaml:22: clusters.main.nodes[1].zone: {nothing_yet}",
-        "f.yaml:26: clusters.main.consistency: session is not enforced in this version, so what "
-        "is routed to replicas may not see the newest writes.",
-        "f.yaml:29: databases.circle.read_write_split: without effect in this version: statements "
-        "go to replicas only by a route.",
-        "f.yaml:35: routes[0].match: this version does not look at statements, so this route "
-        "matches nothing.",
-    )
+    assert warnings == ()
 
 
 def test_sound_file_gives_no_warning(read: Callable[..., Config], sound: str) -> None:
     assert read(sound).warnings == ()
 
 
+def test_a_split_of_sessions_is_warned_of(read: Callable[..., Config]) -> None:
+    config = read(
+        "auth: {users: {a: {password: p}}}\n"
+        "clusters: {m: {nodes: [{host: h}], monitor: {user: u}}}\n"
+        "databases: {d: {cluster: m, pool_mode: session, read_write_split: true}}\n"
+    )
+    assert config.warnings == (
+        "f.yaml:3: databases.d.read_write_split: without effect with pool_mode: session, where a "
+        "client keeps one server connection.",
+    )
+
+
 # A line behind the three lines of a sound file -> the warning, without the place.
 WARNINGS = [
     ("workers: 4", "f.yaml:4: workers: this version always runs one process."),
     ("workers: 0", "f.yaml:4: workers: this version always runs one process."),
-    (
-        "routes: [{match: {database: d}, to: replica}]",
-        "f.yaml:2: clusters.main.consistency: session is not enforced in this version, so what is "
-        "routed to replicas may not see the newest writes.",
-    ),
-    (
-        "routes: [{match: {table: t}, to: replica}]",
-        "f.yaml:4: routes[0].match: this version does not look at statements, so this route "
-        "matches nothing.",
-    ),
 ]
 
 

@@ -1,0 +1,667 @@
+# Where a request goes: decided when a client without a server begins one, from what it says.
+#
+# The text's key finds a decision in a table; what is not there is asked of the control plane, once.
+# A request of the extended protocol is a unit up to its Sync: it is looked at as a whole, and goes
+# to a replica only if all of it reads. In doubt it is for the primary.
+#
+# On a replica a client has one request at a time, of which the messages are kept until something of
+# the reply is sent on: as long as nothing was, it can be run again, by the primary.
+
+cdef enum Reason:
+    TO_READ_ONLY = 0
+    TO_WRITE = 1
+    IN_TRANSACTION = 2
+    IN_READ_ONLY_TRANSACTION = 3
+    BY_HINT = 4
+    BY_SETTING = 5
+    BY_RULE = 6
+    NOT_FRESH = 7
+    NO_REPLICA = 8
+    UNFINISHED = 9
+    SECOND_TRY = 10
+    IN_SERIALIZABLE = 11
+    NO_SPLIT = 12
+
+REASONS = ('read', 'write', 'transaction', 'read_only_transaction', 'hint', 'setting', 'rule',
+           'not_fresh', 'no_replica', 'unfinished', 'second_try', 'serializable', 'no_split')
+
+cdef enum DecisionFlag:
+    READS = 1
+    # A BEGIN that says neither READ ONLY nor READ WRITE: what default_transaction_read_only makes it.
+    BEGINS = 2
+    # No read, and yet nothing that anybody could see afterwards: SET and its like.
+    OF_THE_SESSION = 4
+
+cdef enum Otherwise:
+    TO_THE_PRIMARY = 0
+    TO_NOBODY_YET = 1
+    REFUSED = 2
+
+cdef enum:
+    # More of one request than that is not waited for, to be seen as a whole.
+    MOST_AWAITED_BYTES = 65536
+    # Keys and decisions that are remembered, and how long a key may be.
+    MOST_DECISIONS = 10000
+    MOST_DECISION_BYTES = 33554432
+    MOST_KEY_BYTES = 8192
+    DECISION_BYTES = 256
+
+# Who says where to, waits this long at least for a node that is fresh enough.
+cdef double DIRECTED_WAIT_S = 1.0
+
+
+@cython.final
+cdef class Decision:
+    """What is known of a text.
+
+    reads_only: it may run on a replica. begins: it is a BEGIN that does not say whether it may
+    write. of_the_session: it writes nothing that a later read could see. target: where a rule sends
+    it. refusal: the ErrorResponse with which a rule rejects it. timeout_s: what a rule gives it. note: handed to the control plane each time it comes.
+    """
+
+    def __cinit__(self, *, bint reads_only=False, bint begins=False, bint of_the_session=False,
+                 str target=None, bytes refusal=None, double timeout_s=0.0, note=None):
+        self.flags = ((READS if reads_only else 0) | (BEGINS if begins else 0)
+                      | (OF_THE_SESSION if of_the_session else 0))
+        self.target = target
+        self.refusal = refusal
+        self.timeout_s = timeout_s
+        self.note = note
+
+
+@cython.final
+cdef class Decisions:
+    """Decisions by key, bounded; the first to come is the first to go.
+
+    owner: whatever the control plane keeps with it. by_text: keys are texts with their constants.
+    """
+
+    def __init__(self, owner, *, bint by_text=False):
+        self.known = {}
+        self.owner = owner
+        self.by_text = by_text
+
+    def __len__(self):
+        return len(self.known)
+
+
+@cython.final
+cdef class Router:
+    """What decides for the clients of one line to whom the same rules apply.
+
+    lines: by target; `primary` among them. The rest is set by whoever makes it.
+    """
+
+    def __init__(self, Decisions decisions not None, dict lines not None, Horizon horizon not None):
+        self.decisions = decisions
+        self.lines = lines
+        self.horizon = horizon
+
+
+@cython.final
+cdef class Wish:
+    """What the request at hand asks for."""
+
+
+cdef int wish_begin(Wish w) except -1:
+    w.reads = True
+    w.writes = False
+    w.contradicts = False
+    w.reason = TO_WRITE
+    w.target = None
+    w.key = None
+    w.statements = 0
+    w.is_half = False
+    return 0
+
+
+cdef Router client_router(Client c):
+    """Who decides for it; asked for anew when its settings are others."""
+    cdef Router r = c.router
+    if r is None or r.is_stale or c.settings is not c.routed_settings:
+        (r, c.lex_options, c.reads_by_default, c.is_serializable, c.usual_route, c.usual_key) = (
+            c.relay.control.routing_of(c))
+        c.router = r
+        c.routed_settings = c.settings
+    return r
+
+
+cdef inline object client_route(Client c):
+    return c.usual_route if c.route is None else c.route
+
+
+cdef inline object client_key(Client c):
+    return c.usual_key if c.consistency_key is None else c.consistency_key
+
+
+cdef Decision client_decides(Client c, Router r, const char *text, Py_ssize_t length):
+    """What is known of a text. The relay's `scan` has its hint then."""
+    cdef Relay relay = c.relay
+    cdef Scan *found = &relay.scan
+    cdef Decisions all = r.decisions
+    cdef bytes key
+    scan(text, length, c.lex_options, found)
+    if all.by_text or found.trouble != NO_TROUBLE:
+        # No key begins with a space.
+        key = b' ' + text[:length]
+    else:
+        key = found.key[:found.length]
+    known = all.known.get(key)
+    if known is not None:
+        return <Decision>known
+    return client_asks(c, r, text[:length], key)
+
+
+cdef Decision client_asks(Client c, Router r, bytes text, bytes key):
+    """Ask the control plane, and remember what it says."""
+    cdef Decisions all = r.decisions
+    cdef Py_ssize_t cost = len(key) + DECISION_BYTES
+    cdef Decision decision = c.relay.control.decide(r, text, c.lex_options)
+    if len(key) > MOST_KEY_BYTES:
+        return decision
+    while all.known and (len(all.known) >= MOST_DECISIONS
+                         or all.held_bytes + cost > MOST_DECISION_BYTES):
+        oldest = next(iter(all.known))
+        del all.known[oldest]
+        all.held_bytes -= len(<bytes>oldest) + DECISION_BYTES
+    all.known[key] = decision
+    all.held_bytes += cost
+    return decision
+
+
+cdef inline bint is_commented(const char *text, Py_ssize_t length) noexcept:
+    """Does it begin with what may be a hint?"""
+    while length and is_space(text[0]):
+        text += 1
+        length -= 1
+    return length > 1 and text[0] == 47 and text[1] == 42
+
+
+cdef int wish_add(Wish w, Client c, Router r, const char *text, Py_ssize_t length,
+                  Statement statement=None) except -1:
+    """One more statement of the request. statement: the known one that this is the text of."""
+    cdef Scan *found = &c.relay.scan
+    cdef Decision d
+    cdef object target = None
+    cdef uint8_t reason = TO_WRITE
+    cdef bint commented = is_commented(text, length)
+    w.statements += 1
+    if not r.splits and not r.looks and not commented:
+        w.reads = False
+        w.writes = True
+        target = r.session_target
+    else:
+        if statement is not None and not commented and not c.lex_options \
+                and statement.decisions is r.decisions:
+            d = statement.decision
+        else:
+            d = client_decides(c, r, text, length)
+            if statement is not None and not c.lex_options:
+                statement.decision = d
+                statement.decisions = r.decisions
+        if not (d.flags & READS or d.flags & BEGINS and c.reads_by_default):
+            w.reads = False
+        if not d.flags & (READS | OF_THE_SESSION):
+            w.writes = True
+        target = d.target
+    if target is not None:
+        reason = BY_RULE
+    route = client_route(c)
+    if route is not None:
+        target = route
+        reason = BY_SETTING
+    if commented and c.begin is None:
+        if found.consistency != NULL:
+            w.key = found.consistency[:found.consistency_length].decode('utf-8', 'replace')
+        if found.target != NO_TARGET:
+            target = ('primary' if found.target == TO_PRIMARY else
+                      'replica' if found.target == TO_REPLICA else
+                      found.role[:found.role_length].decode('utf-8', 'replace'))
+            reason = BY_HINT
+    if w.statements == 1:
+        w.target = target
+        w.reason = reason
+    elif target != w.target:
+        w.contradicts = True
+    return 0
+
+
+cdef int client_wishes(Client c, Router r, Wish w, char *p, Py_ssize_t n) except -1:
+    """Look at the request that begins here. Result: TAKEN, or STARVED when more of it must be seen."""
+    cdef Py_ssize_t size
+    cdef bint looks_far = r.splits or r.looks
+    if n < 5:
+        return TAKEN
+    if p[0] != kinds.QUERY:
+        return client_wishes_unit(c, r, w, p, n, looks_far)
+    size = int32_at(p + 1) + 1
+    if n < size:
+        if looks_far and size <= MOST_AWAITED_BYTES:
+            return STARVED
+        w.reads = False
+        w.reason = UNFINISHED
+    elif size < 6 or p[size - 1] != 0:
+        w.reads = False
+    else:
+        wish_add(w, c, r, p + 5, size - 6)
+    return TAKEN
+
+
+cdef int client_wishes_unit(Client c, Router r, Wish w, char *p, Py_ssize_t n,
+                            bint looks_far) except -1:
+    """As client_wishes, for the messages up to a Sync."""
+    cdef Py_ssize_t pos = 0, size
+    cdef char kind
+    cdef list parsed = []
+    cdef bint is_run = False
+    cdef const char *name
+    cdef const char *text
+    cdef const char *end
+    cdef Statement statement
+    cdef bytes key
+    while True:
+        if n - pos < 5:
+            break
+        kind = p[pos]
+        if kind == kinds.SYNC:
+            if not w.statements:
+                w.reads = False
+            return TAKEN
+        size = int32_at(p + pos + 1) + 1
+        if kind == kinds.FLUSH and w.statements and not is_run:
+            # What it prepares can be run elsewhere as well: see client_regroups.
+            w.is_half = True
+            return TAKEN
+        if size < 5 or size > MOST_AWAITED_BYTES or kind == kinds.FLUSH:
+            w.reads = False
+            w.reason = UNFINISHED
+            return TAKEN
+        if n - pos < size:
+            break
+        name = p + pos + 5
+        end = p + pos + size
+        if kind == kinds.PARSE:
+            text = <const char *>memchr(name, 0, end - name)
+            if text == NULL or not is_parse_tail(text + 1, end - text - 1):
+                w.reads = False
+                return TAKEN
+            parsed.append(<bytes>name[:text - name])
+            text += 1
+            wish_add(w, c, r, text, strlen(text))
+        elif kind == kinds.BIND:
+            is_run = True
+            name = <const char *>memchr(name, 0, end - name)
+            if name == NULL or memchr(name + 1, 0, end - name - 1) == NULL:
+                w.reads = False
+                return TAKEN
+            name += 1
+            if not parsed or <bytes>name not in parsed:
+                key = client_text_of(c, name)
+                if key is None:
+                    w.reads = False
+                    return TAKEN
+                statement = None
+                if name[0] == 0:
+                    statement = c.shared_unnamed
+                elif c.statements is not None:
+                    statement = <Statement>c.statements.get(<bytes>name)
+                wish_add(w, c, r, key, strlen(key), statement)
+        elif kind == kinds.EXECUTE:
+            if not w.statements:
+                w.reads = False
+                return TAKEN
+        elif kind != kinds.DESCRIBE and kind != kinds.CLOSE:
+            w.reads = False
+            return TAKEN
+        if w.statements and (not looks_far or not w.reads and w.target is None):
+            # Whatever follows, it is settled.
+            return TAKEN
+        pos += size
+    if looks_far and n < MOST_AWAITED_BYTES:
+        return STARVED
+    w.reads = False
+    w.reason = UNFINISHED
+    return TAKEN
+
+
+cdef int client_routes(Client c) except -1:
+    """Decide where the request at hand goes: `aim` and `least_lsn`.
+
+    Result: TAKEN; STOPPED when it waits for more of it, or for a replica to catch up.
+    """
+    cdef Relay relay = c.relay
+    cdef Router r = client_router(c)
+    cdef Wish w = relay.wish
+    cdef object target
+    cdef Line line
+    cdef bint begun = c.begin is not None, begins = False
+    cdef Decision d
+    wish_begin(w)
+    c.least_lsn = 0
+    c.aim = c.line
+    if c.line.held:
+        # It waits there with all the others, and decides when they go on.
+        return TAKEN
+    if c.expelled:
+        w.writes = True
+        c.reason = SECOND_TRY
+        return TAKEN
+    if relay.left == 0:
+        w.reads = False
+    elif client_wishes(c, r, w, <char *>relay.at, relay.left) == STARVED:
+        c.starved = True
+        return STOPPED
+    target = w.target
+    c.reason = w.reason
+    if begun:
+        # It is the transaction that goes somewhere. Only who sent it counts, not what begins it.
+        if client_route(c) is None:
+            target = r.session_target
+            c.reason = BY_RULE
+        if target is None:
+            c.reason = IN_TRANSACTION
+            d = client_decides(c, r, c.begin, len(c.begin))
+            begins = d.flags & READS or d.flags & BEGINS and c.reads_by_default
+    elif w.contradicts:
+        target = None
+        w.reads = False
+        c.reason = UNFINISHED
+    if target is None:
+        if not r.splits:
+            c.reason = NO_SPLIT
+            return TAKEN
+        if not w.reads or begun and not begins:
+            return TAKEN
+        if c.is_serializable:
+            c.reason = IN_SERIALIZABLE
+            return TAKEN
+        target = 'replica'
+        c.reason = IN_READ_ONLY_TRANSACTION if begun else TO_READ_ONLY
+    if target == 'primary':
+        return TAKEN
+    line = <Line>r.lines.get(target)
+    if line is None or not PyList_GET_SIZE(line.pools):
+        return client_lacks_replica(c, r, line)
+    return client_wants_fresh(c, r, w, line)
+
+
+cdef int client_lacks_replica(Client c, Router r, Line line) except -1:
+    """No node serves the target."""
+    if r.otherwise == TO_NOBODY_YET and line is not None:
+        c.aim = line
+    elif r.otherwise == REFUSED:
+        c.refusal = messages.error_response(
+            '08001', 'no replica is fit to serve this statement',
+            hint='replicas.otherwise is refuse; the proxy shows what its nodes lack under SHOW NODES.')
+        count_error(c.relay, c.line.database, '08001')
+        return STOPPED
+    else:
+        c.reason = NO_REPLICA
+    return TAKEN
+
+
+cdef int client_wants_fresh(Client c, Router r, Wish w, Line line) except -1:
+    """To a node of this line that has what its session wrote; else it waits, or to the primary."""
+    cdef Pool pool
+    cdef int fresh = 0, free = 0
+    cdef int64_t least = client_least(c, r, w.key)
+    cdef double wait_s
+    if not least:
+        c.aim = line
+        return TAKEN
+    for pool in line.pools:
+        if pool.replayed >= least:
+            fresh += 1
+            free += PyList_GET_SIZE(pool.idle) > 0
+    if fresh == PyList_GET_SIZE(line.pools) or free:
+        c.aim = line
+        c.least_lsn = least
+        return TAKEN
+    wait_s = r.wait_s
+    if c.reason != TO_READ_ONLY and c.reason != IN_READ_ONLY_TRANSACTION:
+        wait_s = max(wait_s, DIRECTED_WAIT_S)
+    if not c.patience_s:
+        c.patience_s = c.relay.now_s + wait_s
+    if c.relay.now_s < c.patience_s:
+        c.aim = line
+        c.waiting = c.parked = True
+        if not c.waits_since_s:
+            c.waits_since_s = c.relay.now_s
+        c.relay.parked[c] = True
+        return STOPPED
+    c.reason = NOT_FRESH
+    return TAKEN
+
+
+cdef int client_routed(Client c, Server s) except -1:
+    """It has a server for the request at hand."""
+    cdef Wish w = c.relay.wish
+    c.aim.routed[c.reason] += 1
+    c.patience_s = 0.0
+    c.said_key = w.key
+    c.on_replica = not s.pool.takes_writes and c.begin is None and not c.expelled
+    c.by_verdict = c.reason == TO_READ_ONLY
+    c.is_half = c.on_replica and w.is_half
+    c.has_flushed = False
+    # What was not all looked at may write.
+    c.dirty = s.pool.takes_writes and (w.writes or c.reason == UNFINISHED or not w.statements)
+    s.reached = False
+    return 0
+
+
+cdef int client_notes_write(Client c, Server s, const char *text, Py_ssize_t length,
+                            Statement statement=None) except -1:
+    """A statement goes to a primary that it has already: does it only read?"""
+    cdef Router r = client_router(c)
+    cdef Wish w = c.relay.wish
+    if not r.splits:
+        c.dirty = True
+        return 0
+    wish_begin(w)
+    wish_add(w, c, r, text, length, statement)
+    c.dirty = w.writes
+    if w.key is not None:
+        c.said_key = w.key
+    return 0
+
+
+cdef bint client_awaits_turn(Client c, char kind) except -1:
+    """Is this the beginning of another request, while one runs on a replica?"""
+    cdef Server s = c.server
+    if s is not None and c.is_half and s.open_unit and not c.passing and not c.skipping \
+            and c.has_flushed and kind != kinds.SYNC and kind != kinds.FLUSH \
+            and kind != kinds.TERMINATE:
+        return client_regroups(c, s)
+    if s is None or s.ledger.count == 0 or s.open_unit or c.passing or kind == kinds.SYNC \
+            or kind == kinds.FLUSH or kind == kinds.TERMINATE or kind == kinds.COPY_DATA \
+            or kind == kinds.COPY_DONE or kind == kinds.COPY_FAIL:
+        return False
+    c.awaits_replies = True
+    return True
+
+
+cdef bint client_regroups(Client c, Server s) except -1:
+    """A unit that was begun with Parse, Describe, Flush goes on, with what was not seen before.
+
+    Nothing has been run yet. So it ends here as far as the replica is concerned, and what follows is
+    routed for itself, up to its Sync; what it needs prepared is, wherever it goes.
+    """
+    if not s.ledger.count:
+        c.is_half = False
+        sink_write(&c.relay.to_server, SYNC_MESSAGE, 5)
+        ledger_push(&s.ledger, kinds.SYNC, SWALLOW)
+        s.open_unit = False
+        s.retain = RETAIN_NO
+        server_flush(s)
+    c.awaits_replies = True
+    return True
+
+
+# --- rules that look at every statement ---
+
+cdef bytes client_meets_rules(Client c, const char *text, Py_ssize_t length):
+    """The ErrorResponse with which a rule rejects a statement, or None."""
+    cdef Router r = client_router(c)
+    cdef Decision d
+    if not r.guards:
+        return None
+    d = client_decides(c, r, text, length)
+    c.limit_s = d.timeout_s
+    if c.limit_s:
+        c.relay.has_limits = True
+    if d.note is not None:
+        c.relay.control.rule_met(c, d.note)
+    if d.refusal is not None:
+        count_error(c.relay, c.line.database, '42501')
+    return d.refusal
+
+
+# --- a second try ---
+
+cdef bint server_may_rerun(Server s, Client c) noexcept:
+    """May what runs on this replica be run again by another node, unnoticed?"""
+    return (c is not None and c.on_replica and not s.pool.takes_writes
+            and s.retain == RETAIN_YES and not s.reached
+            and not c.retried and c.status == 73 and not c.passing
+            and (not s.open_unit or c.is_half and c.has_flushed)
+            and s.asked is None and s.unit.end > s.unit.start)
+
+
+cdef bint is_about_recovery(dict fields, bint by_verdict):
+    """Is it the replica that cannot run this, where the primary could?
+
+    40001 and 40P01 are raised on a replica only when recovery needs what a query holds. The others
+    are what a replica says of what it cannot do: we took something for a read that is none.
+    """
+    sqlstate = fields.get('C')
+    if sqlstate in ('40001', '40P01', '57P01', '57P03'):
+        return True
+    return by_verdict and sqlstate in ('25006', '55000', '0A000', 'XX000')
+
+
+cdef int client_reruns(Client c, Server s) except -1:
+    """Give the client's request back to it, as if it had come only now; the server is left.
+
+    It goes on at its next turn, and to the primary.
+    """
+    cdef Octets unit = s.unit
+    cdef Py_ssize_t pos = unit.start
+    memset(&s.unit, 0, sizeof(Octets))
+    sink_reset(&c.relay.to_client)
+    while pos < unit.end:
+        if unit.data[pos] == kinds.PARSE and unit.data[pos + 5] != 0:
+            # The name is given anew.
+            client_forgets_one(c, <bytes>(unit.data + pos + 5))
+        pos += int32_at(unit.data + pos + 1) + 1
+    if c.held.end > c.held.start:
+        octets_append(&unit, c.held.data + c.held.start, c.held.end - c.held.start)
+    octets_free(&c.held)
+    c.held = unit
+    c.server = None
+    s.client = None
+    s.orphaned = True
+    s.retain = RETAIN_NO
+    c.retried = c.expelled = True
+    c.on_replica = c.unsettled = c.starved = c.skipping = c.awaits_replies = False
+    c.is_half = False
+    c.waits_since_s = c.began_s
+    c.relay.reruns += 1
+    if s.open_unit:
+        # The server ignores everything until a Sync.
+        sink_write(&c.relay.to_server, SYNC_MESSAGE, 5)
+        ledger_push(&s.ledger, kinds.SYNC, SWALLOW)
+        s.open_unit = False
+        server_flush(s)
+    return relay_again(c.relay, c)
+
+
+# --- pgweir.route and pgweir.consistency_key ---
+
+_OWN = re.compile(
+    rb"""\s*(?:
+        SET\s+(?:(?:SESSION|LOCAL)\s+)?pgweir\.(?P<set>route|consistency_key)
+            \s*(?:=|\sTO\s)\s*(?P<value>'(?:[^']|'')*'|"[^"]*"|[\w:.-]+)
+        |RESET\s+pgweir\.(?P<reset>route|consistency_key)
+        |SHOW\s+pgweir\.(?P<show>route|consistency_key)
+    )\s*;?\s*""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_MOST_KEY_CHARS = 256
+
+
+cdef bint is_own_command(const char *text, Py_ssize_t length) noexcept nogil:
+    """May it be a SET, RESET or SHOW of a setting of ours? The pattern has the last word."""
+    cdef char second
+    while length and is_space(text[0]):
+        text += 1
+        length -= 1
+    if length < 12:
+        return False
+    second = text[1] | 32
+    if (text[0] | 32) == 115:
+        if not (second == 101 and (text[2] | 32) == 116 or second == 104):
+            return False
+    elif (text[0] | 32) != 114 or second != 101:
+        return False
+    return has_word(text, length, b'pgweir', 6, 2)
+
+
+cdef bint is_show(const char *text, Py_ssize_t length) noexcept:
+    while length and is_space(text[0]):
+        text += 1
+        length -= 1
+    return length > 1 and (text[1] | 32) == 104
+
+
+cdef int client_runs_own(Client c, bytes text, char described) except -1:
+    """Answer a SET, RESET or SHOW of ours, up to ReadyForQuery. described: 'S', 'P' or 0; with a
+    simple query 'P'. Result: 0 when it is none, and nothing was answered."""
+    match = _OWN.fullmatch(text)
+    if match is None:
+        return 0
+    name = (match['set'] or match['reset'] or match['show']).decode().lower()
+    if match['show']:
+        value = client_route(c) if name == 'route' else client_key(c)
+        if described:
+            text = name_of_column(b'pgweir.' + name.encode())
+            sink_write(&c.relay.to_client, text, len(text))
+        text = (value or '').encode()
+        text = b'\0\1' + len(text).to_bytes(4, 'big') + text
+        sink_write(&c.relay.to_client, message_head(kinds.DATA_ROW, len(text)), 5)
+        sink_write(&c.relay.to_client, text, len(text))
+        client_say_complete(c, b'SHOW')
+        return TAKEN
+    value = None
+    if match['set']:
+        value = match['value'].decode('utf-8', 'replace')
+        if value[0] == "'":
+            value = value[1:len(value) - 1].replace("''", "'")
+        elif value[0] == '"':
+            value = value[1:len(value) - 1]
+        elif value.lower() == 'default':
+            value = ''
+    if name == 'route':
+        if value and not client_knows_target(c, value):
+            client_refuse(c, '22023', 'invalid value for parameter "pgweir.route": "%s"' % value)
+            return TAKEN
+        c.route = value or None
+    else:
+        if value and len(value) > _MOST_KEY_CHARS:
+            client_refuse(c, '22023', 'pgweir.consistency_key is longer than 256 characters')
+            return TAKEN
+        c.consistency_key = value or None
+    client_say_complete(c, b'SET' if match['set'] else b'RESET')
+    return TAKEN
+
+
+cdef bint client_knows_target(Client c, str target) except -1:
+    if target == 'primary' or target == 'replica':
+        return True
+    return c.line.router is not None and target in client_router(c).lines
+
+
+cdef bytes name_of_column(bytes name):
+    """A RowDescription of one column of type text."""
+    cdef bytes body = (b'\0\1' + name + b'\0' + b'\0' * 6 + (25).to_bytes(4, 'big')
+                       + b'\xff\xff' + b'\xff\xff\xff\xff' + b'\0\0')
+    return message_head(kinds.ROW_DESCRIPTION, len(body)) + body

@@ -1,0 +1,170 @@
+"""A session never reads older than what it wrote, while replicas stop and go on at random."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import psycopg
+import pytest
+
+from tests.fixtures.pgweir import Pgweir, configuration, running
+from tests.fixtures.postgres import DATABASE, PostgresCluster
+
+SESSIONS = 12
+WRITES = 90
+
+
+@pytest.fixture(scope="module")
+def cluster(pg_replicated: PostgresCluster) -> Iterator[PostgresCluster]:
+    """Tables of our own in a shared cluster."""
+    pg_replicated.primary.execute(
+        "create table written (id int primary key, value int not null);"
+        "insert into written select n, 0 from generate_series(0, 999) n;"
+        "grant all on written to public"
+    )
+    pg_replicated.until_caught_up()
+    yield pg_replicated
+    pg_replicated.primary.execute("drop table written")
+    pg_replicated.until_caught_up()
+
+
+@contextlib.contextmanager
+def splitting(
+    cluster: PostgresCluster, folder: Any, consistency: str, **replicas: Any
+) -> Iterator[Pgweir]:
+    """A proxy that splits with this consistency, once reads go to replicas."""
+    config = configuration(
+        *cluster.nodes,
+        clusters={
+            "main": {
+                "consistency": consistency,
+                "replicas": {"max_lag": 0, "max_lag_bytes": 0, **replicas},
+            }
+        },
+        databases={DATABASE: {"read_write_split": True, "pool_size": 6}},
+    )
+    with running(config, folder) as weir:
+        weir.wait_until(lambda: weir.metric("pgweir_node_up") == 3)
+        with psycopg.connect(weir.dsn(), autocommit=True) as client:
+
+            def reads_from_replica() -> bool:
+                before = weir.metric("pgweir_queries_total", role="replica")
+                client.execute("select 1")
+                return weir.metric("pgweir_queries_total", role="replica") > before
+
+            weir.wait_until(reads_from_replica)
+        yield weir
+
+
+@contextlib.asynccontextmanager
+async def stop_and_go(cluster: PostgresCluster, chance: random.Random) -> AsyncIterator[None]:
+    """Replay on the replicas is paused and resumed at random meanwhile, sometimes on both."""
+
+    async def disturb() -> None:
+        connections = [await asyncpg.connect(node.superuser_dsn) for node in cluster.replicas]
+        try:
+            while True:
+                for connection in connections:
+                    verb = chance.choice(("pause", "resume"))
+                    await connection.execute(f"select pg_wal_replay_{verb}()")
+                await asyncio.sleep(chance.uniform(0.02, 0.25))
+        finally:
+            for connection in connections:
+                await connection.execute("select pg_wal_replay_resume()")
+                await connection.close()
+
+    task = asyncio.create_task(disturb())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _write(connection: Any, row: int, value: int, chance: random.Random) -> None:
+    """Write it in one of the ways there are."""
+    way = chance.randrange(4)
+    if way == 0:
+        await connection.execute("update written set value = $1 where id = $2", value, row)
+    elif way == 1:
+        await connection.execute(f"update written set value = {value} where id = {row}")
+    elif way == 2:
+        async with connection.transaction():
+            await connection.fetchval("select 1")
+            await connection.execute("update written set value = $1 where id = $2", value, row)
+    else:
+        await connection.fetchval(
+            f"with w as (update written set value = {value} where id = {row} returning 1)"
+            " select count(*) from w"
+        )
+
+
+async def _read(connection: Any, row: int, chance: random.Random) -> int:
+    """Read it in one of the ways there are."""
+    way = chance.randrange(3)
+    if way == 0:
+        value = await connection.fetchval("select value from written where id = $1", row)
+    elif way == 1:
+        await connection.execute(f"select value from written where id = {row}")
+        value = await connection.fetchval(f"select value from written where id = {row}")
+    else:
+        async with connection.transaction(readonly=True):
+            value = await connection.fetchval("select value from written where id = $1", row)
+    return int(value)
+
+
+async def _write_and_read_back(
+    weir: Pgweir, row: int, seed: int, writes: int = WRITES
+) -> list[tuple[int, int]]:
+    """One session writes its row and reads it back, again and again. Result: what was stale."""
+    chance = random.Random(seed)
+    stale = []
+    connection = await asyncpg.connect(weir.dsn())
+    try:
+        for value in range(1, writes + 1):
+            await _write(connection, row, value, chance)
+            for _ in range(chance.randrange(1, 4)):
+                seen = await _read(connection, row, chance)
+                if seen != value:
+                    stale.append((value, seen))
+                if chance.random() < 0.1:
+                    await asyncio.sleep(chance.uniform(0, 0.3))
+    finally:
+        await connection.close()
+    return stale
+
+
+async def _run(cluster: PostgresCluster, weir: Pgweir, seed: int) -> list[tuple[int, int]]:
+    async with stop_and_go(cluster, random.Random(seed)):
+        found = await asyncio.gather(
+            *(_write_and_read_back(weir, row, seed + row) for row in range(SESSIONS))
+        )
+    return [each for stale in found for each in stale]
+
+
+@pytest.mark.parametrize("consistency", ["session", "global"])
+async def test_no_session_reads_older_than_it_wrote(
+    cluster: PostgresCluster, tmp_path: Any, consistency: str
+) -> None:
+    with splitting(cluster, tmp_path, consistency) as weir:
+        reads = weir.metric("pgweir_queries_total", role="replica")
+        assert await _run(cluster, weir, seed=1) == []
+        # ... though replicas did read, and not only before anything was written.
+        weir.wait_until(lambda: _reads_at_last(weir, reads))
+
+
+def _reads_at_last(weir: Pgweir, before: float) -> bool:
+    with psycopg.connect(weir.dsn(), autocommit=True) as client:
+        client.execute("select value from written where id = 1")
+    return weir.metric("pgweir_queries_total", role="replica") > before
+
+
+async def test_without_consistency_reads_are_stale_when_replicas_are(
+    cluster: PostgresCluster, tmp_path: Any
+) -> None:
+    with splitting(cluster, tmp_path, "none") as weir:
+        assert await _run(cluster, weir, seed=2)

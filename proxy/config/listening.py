@@ -182,6 +182,15 @@ class Http(Section):
     )
 
 
+class Compat(Section):
+    """What is there for those who come from elsewhere."""
+
+    pgbouncer_metrics: bool = Field(
+        default=False,
+        description="Serve at `/metrics` also what pgbouncer_exporter would, under its names.",
+    )
+
+
 class Log(Section):
     """What is logged, and where to."""
 

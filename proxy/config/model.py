@@ -15,7 +15,7 @@ from proxy.config.access import Auth
 from proxy.config.audit import Audit
 from proxy.config.databases import Database, Route
 from proxy.config.limits import Limits
-from proxy.config.listening import Http, Listen, Log, Process
+from proxy.config.listening import Compat, Http, Listen, Log, Process
 from proxy.config.policy import (
     Policy,
     find_database,
@@ -92,6 +92,9 @@ class Config(Section):
     log: Log = Field(default_factory=Log, description="What is written, and where.")
     audit: Audit | None = Field(
         default=None, description="Who did what, in a file; nothing is written when this is absent."
+    )
+    compat: Compat = Field(
+        default_factory=Compat, description="What is there for those who come from elsewhere."
     )
     auth: Auth = Field(default_factory=Auth, description="Who may come in, and how they prove it.")
     clusters: Mapping[str, Cluster] = Field(

@@ -1,5 +1,6 @@
 """How does an operator see and steer it? The admin database; metrics, health, the status page."""
 
+from proxy.console.exporter import ExporterMetrics
 from proxy.console.http import HttpEndpoint
 from proxy.console.page import StatusPage
 from proxy.console.reception import Reception
@@ -8,6 +9,7 @@ from proxy.console.status import Picture, Pinned, render_status
 from proxy.console.steering import Levers, Shutdown, Steering
 
 __all__ = [
+    "ExporterMetrics",
     "HttpEndpoint",
     "Levers",
     "Picture",

@@ -45,7 +45,7 @@ class Reception:
         self._scene = scene
         self._config = config
         self.steering = Steering(scene, levers)
-        self._desk = Desk(scene, self.steering, Statistics(scene))
+        self.desk = Desk(scene, self.steering, Statistics(scene))
         self._tasks: set[asyncio.Task[None]] = set()
         self._lines = LimitedLog(_log, scene.clock)
         self.by_pid: dict[int, Conversation] = {}
@@ -76,7 +76,7 @@ class Reception:
 
     def receive(self, visitor: Visitor, pid: int, secret: bytes) -> None:
         """A visitor has been told that it is in: speak with it from now on."""
-        conversation = Conversation(visitor, self._desk, secret)
+        conversation = Conversation(visitor, self.desk, secret)
         self._scene.visitors.append(visitor)
         self.by_pid[pid] = conversation
         task = self._scene.relay.loop.create_task(self._speak(visitor, pid, conversation))
@@ -111,7 +111,7 @@ class Reception:
 
     def tick(self) -> None:
         """Once a second."""
-        self._desk.statistics.tick()
+        self.desk.statistics.tick()
         self._lines.report_ended()
 
     async def close(self) -> None:

@@ -45,11 +45,12 @@ class FiguresCollector(Collector):
             yield _family(row, row.read(figures))
 
 
-def build_registry(read: Callable[[], Figures]) -> CollectorRegistry:
-    """A registry of our own with our metrics and those of the process (`process_*`)."""
+def build_registry(read: Callable[[], Figures], *more: Collector) -> CollectorRegistry:
+    """A registry of our own with our metrics, those of the process (`process_*`) and `more`."""
     registry = CollectorRegistry()
     registry.register(FiguresCollector(read))
-    registry.register(ProcessCollector())
+    for collector in (ProcessCollector(), *more):
+        registry.register(collector)
     return registry
 
 

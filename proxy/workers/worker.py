@@ -53,6 +53,7 @@ from proxy.config import (
     source_of,
 )
 from proxy.console import (
+    ExporterMetrics,
     HttpEndpoint,
     Levers,
     Reception,
@@ -209,7 +210,12 @@ class Worker:
             self._http = HttpEndpoint(
                 http.host,
                 http.port,
-                build_registry(self.figures),
+                build_registry(
+                    self.figures,
+                    ExporterMetrics(
+                        self._reception.desk, lambda: self._config.compat.pgbouncer_metrics
+                    ),
+                ),
                 lambda: True,
                 self.why_not_ready,
                 page=StatusPage(self.status),

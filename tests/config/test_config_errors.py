@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from proxy.config import Config
+
 DURATION = "expected a duration such as 250ms, 5s, 10m, 1h or a number of seconds"
 SIZE = "expected a size such as 64KiB, 10MiB, 1GiB or a number of bytes"
 
@@ -12,13 +14,11 @@ ONE_LINE = [
     ("listen: {prot: 1}", "listen.prot: unknown key; did you mean 'port'?"),
     (
         "wibble: 1",
-        "wibble: unknown key; known are listen, http, workers, process, log, audit, auth, "
-        "clusters, databases, limits, routes",
+        "wibble: unknown key; known are " + ", ".join(Config.model_fields),
     ),
     (
         "wibble:",
-        "wibble: unknown key; known are listen, http, workers, process, log, audit, auth, "
-        "clusters, databases, limits, routes",
+        "wibble: unknown key; known are " + ", ".join(Config.model_fields),
     ),
     ("listen: {port: 65536}", "listen.port: expected 65535 or less, got '65536'"),
     ("listen: {port: -1}", "listen.port: expected 0 or more, got '-1'"),

@@ -4,7 +4,7 @@ from proxy.console.exporter import ExporterMetrics
 from proxy.console.http import HttpEndpoint
 from proxy.console.page import StatusPage
 from proxy.console.reception import Reception
-from proxy.console.scene import Scene
+from proxy.console.scene import Pin, Scene
 from proxy.console.status import Picture, Pinned, render_status
 from proxy.console.steering import Levers, Shutdown, Steering
 
@@ -13,6 +13,7 @@ __all__ = [
     "HttpEndpoint",
     "Levers",
     "Picture",
+    "Pin",
     "Pinned",
     "Reception",
     "Scene",

@@ -11,7 +11,14 @@ from typing import Literal
 from proxy import __version__
 from proxy.console.courtesies import find_courtesy, ignores_setting
 from proxy.console.grammar import HELP, Statement, Token, shortened
-from proxy.console.happenings import EVENT_COLUMNS, QUERY_COLUMNS, show_events, show_queries
+from proxy.console.happenings import (
+    EVENT_COLUMNS,
+    PIN_COLUMNS,
+    QUERY_COLUMNS,
+    show_events,
+    show_pins,
+    show_queries,
+)
 from proxy.console.nodes import NODE_COLUMNS, show_nodes
 from proxy.console.pools import (
     DATABASE_COLUMNS,
@@ -243,6 +250,12 @@ COMMANDS: tuple[Command, ...] = (
         rows=lambda desk: desk.statistics.show_totals(),
     ),
     _show("NODES", NODE_COLUMNS, show_nodes, "Nodes, with role, state, lag and timeline."),
+    _show(
+        "PINS",
+        PIN_COLUMNS,
+        show_pins,
+        "Clients that keep their server connection for what they left in the session, and why.",
+    ),
     _show("EVENTS", EVENT_COLUMNS, show_events, "What happened lately, the newest first."),
     _show(
         "QUERIES",

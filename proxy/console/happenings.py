@@ -1,4 +1,4 @@
-"""SHOW EVENTS and QUERIES: what happened lately, and which statements take the time."""
+"""SHOW EVENTS, QUERIES, PINS: what happened, what takes the time, who keeps a server for itself."""
 
 from collections.abc import Iterator
 
@@ -23,6 +23,23 @@ QUERY_COLUMNS = columns(
     "target",
     "query",
 )
+
+
+PIN_COLUMNS = columns(None, "database", "user", "addr", "node", "reason", "since", "statement")
+
+
+def show_pins(scene: Scene) -> Iterator[Row]:
+    """SHOW PINS, the oldest first."""
+    for pin in scene.pins():
+        yield [
+            pin.database,
+            pin.user,
+            pin.addr,
+            pin.node,
+            pin.reason,
+            scene.at(pin.since_s),
+            pin.statement,
+        ]
 
 
 def show_events(scene: Scene) -> Iterator[Row]:

@@ -28,11 +28,27 @@ class Visitor:
 
 
 @dataclass(frozen=True, slots=True)
+class Pin:
+    """One client that keeps its server connection: a row of SHOW PINS.
+
+    since_s: on the monotonic clock. statement: the beginning of the one that caused it.
+    """
+
+    database: str
+    user: str
+    addr: str
+    node: str
+    reason: str
+    since_s: float
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """What the console sees. config and views are asked anew each time.
 
-    strangers: how many are logging in. events: the newest first. queries: those that take most of
-    the time first. clock: the relay's monotonic seconds.
+    strangers: how many are logging in. pins: the oldest first. events: the newest first. queries:
+    those that take most of the time first. clock: the relay's monotonic seconds.
     """
 
     relay: Relay
@@ -40,6 +56,7 @@ class Scene:
     config: Callable[[], Config]
     views: Callable[[], Sequence[ClusterView]]
     strangers: Callable[[], int]
+    pins: Callable[[], Sequence[Pin]]
     events: Callable[[], Sequence[Event]]
     queries: Callable[[], Sequence[QueryRecord]]
     visitors: list[Visitor] = field(default_factory=list)

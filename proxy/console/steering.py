@@ -5,8 +5,9 @@ about; whoever waits for it may leave, and it is done all the same.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,6 +108,16 @@ class Steering:
         if self._scene.relay.suspended:
             self._scene.relay.resume(reservoir.servers())
         reservoir.release(scope)
+
+    async def pause_by_signal(self) -> None:
+        """PAUSE, asked for by SIGUSR1: what hinders it is logged."""
+        with _told_to_the_log():
+            await self.pause()
+
+    async def resume_by_signal(self) -> None:
+        """RESUME, asked for by SIGUSR2."""
+        with _told_to_the_log():
+            self.resume()
 
     async def wait_close(self, database: str | None = None) -> None:
         """Return when no server connection is left that was to be closed. Raises ClientError."""
@@ -219,6 +230,14 @@ CONSOLE_NAMES = ("pgweir", "pgbouncer")
 def _note(command: str, argument: str | None) -> None:
     facts = {"command": command} | ({} if argument is None else {"argument": argument})
     _log.info("console command", extra={"facts": facts})
+
+
+@contextlib.contextmanager
+def _told_to_the_log() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as refused:
+        _log.warning("%s", refused.message)
 
 
 async def _until(is_so: Callable[[], bool]) -> None:

@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from proxy.client.door import facts_of
 from proxy.config import Policy
+from proxy.console import Pin
 from proxy.relay import Client, Server
 from proxy.telemetry import Tally
 from proxy.wire import messages
@@ -16,22 +16,6 @@ _log = logging.getLogger("pgweir.client")
 _MOST_TEXT = 200
 
 _HINT = "What ends it: DROP, CLOSE, unlocking, DEALLOCATE or DISCARD ALL, whichever made it."
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """One client that keeps its server connection: a row of SHOW PINS.
-
-    since_s: on the monotonic clock. statement: the beginning of the one that caused it.
-    """
-
-    database: str
-    user: str
-    addr: str
-    node: str
-    reason: str
-    since_s: float
-    statement: str
 
 
 class Pinned:

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 
 from proxy.config import Config, ConfigError, needs_restart, reload
@@ -27,6 +27,12 @@ _TAKING_OVER_S = 10.0
 _TAKEN_S = 0.02
 # How often the configuration file is looked at.
 _LOOK_S = 1.0
+# What ends the process, and when.
+_ENDING: Mapping[signal.Signals, Shutdown] = {
+    signal.SIGTERM: "servers",
+    signal.SIGINT: "now",
+    signal.SIGQUIT: "now",
+}
 
 
 async def serve(
@@ -62,17 +68,21 @@ async def serve(
     notifier = Notifier(os.environ)
     worker.attend(lambda: _reload(worker, notifier), lambda when: end("SHUTDOWN", when))
     facts = await _start(worker, inherited, replaces)
-    loop.add_signal_handler(signal.SIGTERM, end, "SIGTERM", "servers")
-    loop.add_signal_handler(signal.SIGINT, end, "SIGINT", "now")
-    reloads: set[asyncio.Task[str | None]] = set()
+    for which, when in _ENDING.items():
+        loop.add_signal_handler(which, end, which.name, when)
+    tasks: set[asyncio.Task[object]] = set()
+
+    def begin(work: Callable[[], Coroutine[None, None, object]]) -> None:
+        task = loop.create_task(work())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     def begin_reload() -> None:
-        task = loop.create_task(_reload(worker, notifier))
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
+        begin(lambda: _reload(worker, notifier))
 
     loop.add_signal_handler(signal.SIGHUP, begin_reload)
-    loop.add_signal_handler(signal.SIGQUIT, end, "SIGQUIT", "now")
+    loop.add_signal_handler(signal.SIGUSR1, begin, worker.steering.pause_by_signal)
+    loop.add_signal_handler(signal.SIGUSR2, begin, worker.steering.resume_by_signal)
     # Objects made until now live as long as the process: no collection need look at them again.
     gc.collect()
     gc.freeze()
@@ -84,20 +94,17 @@ async def serve(
     if on_ready is not None:
         on_ready(" ".join(f"{name}={value}" for name, value in facts.items()))
     patience_s: float | None = 0.0
-    waits_for_clients = False
+    when = "now"
     try:
         why, when = await ended
         _log.info("stopping", extra={"facts": {"signal": why}})
-        if why == "SIGTERM":
-            patience_s = config.limits.shutdown_timeout or None
-        elif when != "now":
-            patience_s = None
-        waits_for_clients = when == "clients"
+        if when != "now":
+            patience_s = (config.limits.shutdown_timeout or None) if why == "SIGTERM" else None
     finally:
         notifier.stopping()
         watching.cancel()
-        await worker.stop(patience_s=patience_s, waits_for_clients=waits_for_clients)
-        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        await worker.stop(patience_s=patience_s, waits_for_clients=when == "clients")
+        for each in (*_ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             loop.remove_signal_handler(each)
         _log.info("stopped")
     return 0

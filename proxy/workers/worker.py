@@ -56,6 +56,7 @@ from proxy.console import (
     ExporterMetrics,
     HttpEndpoint,
     Levers,
+    Pin,
     Reception,
     Scene,
     Shutdown,
@@ -91,7 +92,7 @@ from proxy.watch import Watch
 from proxy.wire import messages
 from proxy.workers.encryption import Contexts, asked_of_nodes, read_contexts, read_offer
 from proxy.workers.observing import Observer
-from proxy.workers.pinned import Pin, Pinned
+from proxy.workers.pinned import Pinned
 from proxy.workers.reading import read_figures
 from proxy.workers.switchboard import Switchboard
 
@@ -157,6 +158,7 @@ class Worker:
             config=lambda: self._config,
             views=lambda: [monitor.view for monitor in self._monitors.values()],
             strangers=lambda: self._door.stranger_count,
+            pins=self.pins,
             events=self._observer.events.newest,
             queries=self._observer.queries.top,
         )

@@ -153,6 +153,22 @@ def test_top_queries_and_events_are_shown(manned: Pgweir, console: Console) -> N
     assert "RECONNECT" in events[0]["facts"]
 
 
+def test_who_keeps_a_server_connection_is_shown_with_the_reason(
+    manned: Pgweir, console: Console
+) -> None:
+    with psycopg.connect(manned.dsn(database="twin"), autocommit=True) as connection:
+        connection.execute("CREATE TEMP TABLE mine (id int)")
+        manned.wait_until(lambda: console.show("PINS") != [])
+        pin = console.one("PINS")
+        assert (pin["database"], pin["user"], pin["node"]) == ("twin", APP.name, "db1")
+        assert "temporary" in pin["reason"]
+        assert "CREATE TEMP TABLE mine" in pin["statement"]
+        assert pin["since"].endswith(" UTC")
+        assert console.one("CLIENTS", pinned="yes")["database"] == "twin"
+        connection.execute("DROP TABLE mine")
+        manned.wait_until(lambda: console.show("PINS") == [])
+
+
 def test_averages_follow_what_goes_on(manned: Pgweir, console: Console) -> None:
     with psycopg.connect(manned.dsn(database="twin"), autocommit=True) as connection:
         connection.execute("SELECT pg_sleep(0.05)")

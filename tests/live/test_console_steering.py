@@ -299,3 +299,14 @@ def test_a_second_signal_hurries_a_shutdown_from_the_console(
 def test_console_users_do_not_count_as_clients(manned: Pgweir, console: Console) -> None:
     assert manned.metric("pgweir_client_connections", user=ADMIN.name) == 0
     assert console.one("USERS", name=APP.name)["current_client_connections"] == 0
+
+
+def test_signals_pause_and_resume(manned: Pgweir, console: Console) -> None:
+    manned.send(signal.SIGUSR1)
+    manned.wait_until(lambda: console.one("STATE", key="paused")["value"] == "yes")
+    manned.send(signal.SIGUSR1)
+    manned.wait_for_log("WARNING.*already suspended/paused")
+    manned.send(signal.SIGUSR2)
+    manned.wait_until(lambda: console.one("STATE", key="active")["value"] == "yes")
+    with psycopg.connect(manned.dsn()) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)

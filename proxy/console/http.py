@@ -27,6 +27,8 @@ from proxy.telemetry import LimitedLog
 MAX_HEADER_BYTES = 4096
 """A request line or a header field; Prometheus sends a tenth of it."""
 
+MAX_DELAY_S = 3600
+
 _log = logging.getLogger("pgweir.http")
 
 _SILENT = logging.Logger("pgweir.http.aiohttp", logging.CRITICAL + 1)
@@ -42,7 +44,8 @@ class HttpEndpoint:
 
     port: 0 for any free one. is_serving: whether the process serves at all. is_ready: None when it
     accepts clients and a primary is reachable, else the reason why not, for the operator to read.
-    page: the status page. auth: asked at each request who may see more than the health.
+    page: the status page. drain: empties the proxy after so many seconds, and says how many clients
+    there are. auth: asked at each request who may see more than the health.
     limits: what visitors may cost.
     """
 
@@ -56,6 +59,7 @@ class HttpEndpoint:
         *,
         page: StatusPage | None = None,
         auth: Callable[[], HttpAuth | None] = lambda: None,
+        drain: Callable[[float], int] | None = None,
         limits: VisitLimits | None = None,
     ) -> None:
         self._host = host
@@ -65,6 +69,7 @@ class HttpEndpoint:
         self._is_ready = is_ready
         self._page = page
         self._auth = auth
+        self._drain = drain
         self._stopped = asyncio.Event()
         self._limits = limits or VisitLimits()
         self._one_scrape = asyncio.Lock()
@@ -141,6 +146,8 @@ class HttpEndpoint:
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
+        if self._drain is not None:
+            application.router.add_post("/drain", self._begin_drain)
         if (page := self._page) is not None:
             for path in page.paths:
                 application.router.add_get(path, self._file)
@@ -155,7 +162,11 @@ class HttpEndpoint:
         A connection for one request has one deadline and no pipeline; a scraper does not mind.
         """
         response: web.StreamResponse
-        if request.method not in {"GET", "HEAD"}:
+        is_drain = request.path == "/drain" and self._drain is not None
+        if is_drain and request.method != "POST":
+            response = _text(405, "only POST")
+            response.headers["Allow"] = "POST"
+        elif not is_drain and request.method not in {"GET", "HEAD"}:
             response = _text(405, "only GET and HEAD")
             response.headers["Allow"] = "GET, HEAD"
         elif (refusal := self._refusal(request)) is not None:
@@ -182,12 +193,35 @@ class HttpEndpoint:
         """The answer to who may not see this, or None."""
         if request.path in _FOR_EVERYBODY:
             return None
+        if request.path == "/drain" and self._drain is not None:
+            return self._drain_refusal(request)
         auth = self._auth()
         if auth is None or is_allowed(auth, request.headers.get("Authorization", "")):
             return None
         response = _text(401, "name and password, or a token, are needed; see http.auth")
         response.headers["WWW-Authenticate"] = challenge(auth)
         return response
+
+    def _drain_refusal(self, request: web.Request) -> web.Response | None:
+        """Who may drain: this machine, and who has shown the password or token."""
+        if "Origin" in request.headers or "Sec-Fetch-Site" in request.headers:
+            # Any page in a browser on this machine could send it here.
+            return _text(403, "not from a browser")
+        auth = self._auth()
+        authorization = request.headers.get("Authorization", "")
+        if _is_loopback(request.remote) or (auth is not None and is_allowed(auth, authorization)):
+            return None
+        return _text(403, "only from this machine, or with what http.auth asks for")
+
+    async def _begin_drain(self, request: web.Request) -> web.Response:
+        assert self._drain is not None  # noqa: S101 -- else there is no such route
+        try:
+            after_s = float(request.query.get("after", "0"))
+        except ValueError:
+            return _text(400, "after: write a number of seconds")
+        if not 0 <= after_s <= MAX_DELAY_S:
+            return _text(400, f"after: write 0 to {MAX_DELAY_S}")
+        return web.json_response({"draining": True, "clients": self._drain(after_s)}, status=202)
 
     async def _file(self, request: web.Request) -> web.Response:
         assert self._page is not None  # noqa: S101 -- else there is no such route
@@ -221,6 +255,13 @@ class HttpEndpoint:
     async def _readyz(self, _request: web.Request) -> web.Response:
         reason = self._is_ready()
         return _text(200, "ready") if reason is None else _text(503, reason)
+
+
+def _is_loopback(address: str | None) -> bool:
+    try:
+        return address is not None and ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _text(status: int, line: str) -> web.Response:

@@ -187,6 +187,7 @@ class Worker:
         self._adopting = asyncio.Lock()
         self._reading_secrets: asyncio.Task[None] | None = None
         self._late_http: asyncio.Task[None] | None = None
+        self._emptying: asyncio.Task[None] | None = None
         self._stopping = False
         self._hurried = False
 
@@ -221,6 +222,7 @@ class Worker:
                 lambda: True,
                 self.why_not_ready,
                 page=StatusPage(self.status),
+                drain=self.empty,
                 # A reload that drops the section does not stop the endpoint, nor open it.
                 auth=lambda: (self._config.http or http).auth,
             )
@@ -448,7 +450,8 @@ class Worker:
         tasks = [*self._watching.values(), *self._switchboard.close()]
         if self._clock_task is not None:
             tasks.append(self._clock_task)
-        tasks += [task for task in (self._reading_secrets, self._late_http) if task is not None]
+        started = (self._reading_secrets, self._late_http, self._emptying)
+        tasks += [task for task in started if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -465,6 +468,20 @@ class Worker:
         await self._observer.stop()
         self._loop.remove_reader(self._relay.fileno())
         self._relay.close()
+
+    def empty(self, after_s: float) -> int:
+        """Be not ready from now on; after a while accept nobody, and send clients away as their
+        transactions end. Result: how many there are still. Asked again, it only says that."""
+        if self._emptying is None and not self._stopping:
+            _log.info("draining", extra={"facts": {"after_s": after_s}})
+            self._emptying = self._loop.create_task(self._empty(after_s))
+        return len(self._relay.clients)
+
+    async def _empty(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        self._door.close()
+        await self._drain(None, dismisses=True)
+        _log.info("drained")
 
     def hurry(self) -> None:
         """Wait for transactions no longer: somebody asked a second time."""
@@ -643,6 +660,8 @@ class Worker:
 
     def why_not_ready(self) -> str | None:
         """None while it accepts clients and every cluster has a primary, else what is missing."""
+        if self._emptying is not None:
+            return "draining"
         if not self._door.is_open:
             return "shutting down"
         for name, monitor in self._monitors.items():
@@ -674,7 +693,7 @@ class Worker:
             figures=self.figures(),
             views=[monitor.view for monitor in self._monitors.values()],
             not_ready=self.why_not_ready(),
-            is_draining=self._stopping,
+            is_draining=self._stopping or self._emptying is not None,
             warnings=self.warnings,
         )
         return render_status(picture)

@@ -37,6 +37,7 @@ from proxy.console.pools import (
     show_pools,
     show_users,
 )
+from proxy.console.routes import ROUTE_COLUMNS, ROUTED_COLUMNS, show_routed, show_routes
 from proxy.console.scene import Scene
 from proxy.console.settings import CONFIG_COLUMNS, show_config
 from proxy.console.sockets import (
@@ -255,6 +256,13 @@ COMMANDS: tuple[Command, ...] = (
         PIN_COLUMNS,
         show_pins,
         "Clients that keep their server connection for what they left in the session, and why.",
+    ),
+    _show("ROUTES", ROUTE_COLUMNS, show_routes, "The rules that route statements, in their order."),
+    _show(
+        "ROUTED",
+        ROUTED_COLUMNS,
+        show_routed,
+        "Requests by where they were sent and why: see [routing](routing.md).",
     ),
     _show("EVENTS", EVENT_COLUMNS, show_events, "What happened lately, the newest first."),
     _show(

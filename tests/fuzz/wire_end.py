@@ -24,6 +24,8 @@ class NoControl:
 
     def link_lingers(self, link: Link) -> None: ...
 
+    def statement_ended(self, client: Client, server: Server, ended: object) -> None: ...
+
     def settings_reported(self, settings: Any, name: str, value: str) -> Any:
         return settings
 

@@ -169,6 +169,16 @@ CASES: tuple[Case, ...] = (
         (Target("KiB/client", 2.5), Target("errors", 0.0)),
         quick=True,
     ),
+    *(
+        Case(
+            f"split-{mode}-64",
+            STUB,
+            PgbenchLoad(64, mode),
+            ("pgweir", "pgweir-split"),
+            quick=mode == "simple",
+        )
+        for mode in _MODES
+    ),
     *_ladder("pg", POSTGRES, "@select-only"),
     Case("pg-tpcb-8", POSTGRES, PgbenchLoad(8, "simple", "@tpcb-like"), quick=True),
     Case(

@@ -74,11 +74,15 @@ def start_contestant(name: str, wanted: Wanted, stage: Stage) -> Contestant:
     raise BenchmarkError(f"{name} did not start: {complaint}\n{contestant.last_words()}")
 
 
-def _start_pgweir(wanted: Wanted, stage: Stage) -> Child:
+def _start_pgweir(wanted: Wanted, stage: Stage, *, splits: bool = False) -> Child:
     file = stage.folder / f"pgweir-{wanted.port}.yaml"
-    file.write_text(pgweir_yaml(wanted))
+    file.write_text(pgweir_yaml(wanted, splits=splits))
     argv: list[str | Path] = [sys.executable, "-m", "proxy", "run", "-c", file]
     return stage.children.start("pgweir", argv, cores=stage.cores.proxy, cwd=_REPOSITORY)
+
+
+def _start_splitting(wanted: Wanted, stage: Stage) -> Child:
+    return _start_pgweir(wanted, stage, splits=True)
 
 
 def _start_pgbouncer(wanted: Wanted, stage: Stage) -> Child:
@@ -101,6 +105,7 @@ def _start_haproxy(wanted: Wanted, stage: Stage) -> Child:
 
 _STARTERS: Mapping[str, Callable[[Wanted, Stage], Child]] = {
     "pgweir": _start_pgweir,
+    "pgweir-split": _start_splitting,
     "pgbouncer": _start_pgbouncer,
     "haproxy": _start_haproxy,
 }

@@ -15,7 +15,7 @@ HOST = "127.0.0.1"
 USER = "app"
 PASSWORD = "secret"
 DATABASE = "bench"
-PROXIES = ("pgweir", "pgbouncer", "haproxy")
+PROXIES = ("pgweir", "pgweir-split", "pgbouncer", "haproxy")
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Wanted:
     share_unnamed: bool = False
 
 
-def pgweir_yaml(wanted: Wanted) -> str:
-    """Write pgweir's configuration."""
+def pgweir_yaml(wanted: Wanted, *, splits: bool = False) -> str:
+    """Write pgweir's configuration. splits: statements are routed by what they do."""
     listen: dict[str, object] = {
         "host": HOST,
         "port": wanted.port,
@@ -55,6 +55,8 @@ def pgweir_yaml(wanted: Wanted) -> str:
         "pool_mode": "transaction",
         "pool_size": wanted.pool_size,
     }
+    if splits:
+        database["read_write_split"] = True
     if wanted.share_unnamed:
         database["share_unnamed"] = True
     configuration = {

@@ -136,6 +136,16 @@ def _shared(clients: int) -> Case:
 CASES: tuple[Case, ...] = (
     *_ladder("stub", STUB, "select.sql"),
     *(_full(mode) for mode in _MODES),
+    *(
+        Case(
+            f"split-{mode}-64",
+            STUB,
+            PgbenchLoad(64, mode),
+            ("pgweir", "pgweir-split"),
+            quick=mode == "simple",
+        )
+        for mode in _MODES
+    ),
     Case(
         "connect-trust",
         STUB,
@@ -168,16 +178,6 @@ CASES: tuple[Case, ...] = (
         ("pgweir", "pgbouncer"),
         (Target("KiB/client", 2.5), Target("errors", 0.0)),
         quick=True,
-    ),
-    *(
-        Case(
-            f"split-{mode}-64",
-            STUB,
-            PgbenchLoad(64, mode),
-            ("pgweir", "pgweir-split"),
-            quick=mode == "simple",
-        )
-        for mode in _MODES
     ),
     *_ladder("pg", POSTGRES, "@select-only"),
     Case("pg-tpcb-8", POSTGRES, PgbenchLoad(8, "simple", "@tpcb-like"), quick=True),

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import asyncpg
 
@@ -432,21 +431,3 @@ class Switchboard:
         for grounds in [key for key in self._decisions if key[0] is schema]:
             del self._decisions[grounds]
         # Their lines hold one as well, which says no more than whether there are rules.
-
-    # --- what operators see --------------------------------------------------------------------
-
-    def describe_rules(self) -> list[dict[str, Any]]:
-        """The configured rules, in their order."""
-        return [
-            {
-                "rule": rule.name,
-                "match": ", ".join(
-                    f"{key}={value}"
-                    for key, value in rule.route.match.model_dump(exclude_none=True).items()
-                ),
-                "to": rule.route.to or ("reject" if rule.route.reject else ""),
-                "timeout": rule.route.timeout,
-                "log": rule.route.log,
-            }
-            for rule in self._rules
-        ]

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.fixtures.console import AUTH, Console
 from tests.fixtures.pgweir import Pgweir, configuration, merged, running
 from tests.fixtures.postgres import APP, DATABASE, Postgres, PostgresCluster
 
@@ -49,6 +50,7 @@ def config_of(cluster: PostgresCluster, **changes: Any) -> dict[str, Any]:
     """Three nodes of which the second has a role, and rules."""
     config = configuration(
         *cluster.nodes,
+        auth=AUTH,
         clusters={"main": {"consistency": "session", "replicas": {"max_lag": "2s"}}},
         databases={DATABASE: {"read_write_split": True}},
         routes=[
@@ -264,6 +266,16 @@ def test_a_rule_limits_how_long_a_statement_takes(client: Any) -> None:
     assert client.execute("select 1").fetchone() == (1,)
 
 
+def test_the_console_shows_where_requests_went_and_the_rules(weir: Pgweir, client: Any) -> None:
+    client.execute("select 1")
+    console = Console(weir)
+    shown = console.one("ROUTED", database=DATABASE, target="replica", reason="read")
+    assert shown["requests"] == routed(weir, "replica", "read")
+    rule = console.one("ROUTES", name="no-truncate")
+    assert (rule["match"], rule["settings"]) == ("query=^truncate", "reject=True")
+    console.close()
+
+
 # --- freshness ---------------------------------------------------------------------------------
 
 
@@ -309,6 +321,29 @@ def test_a_statement_s_own_key_marks_what_it_writes(
         assert other.execute(f"/* pgweir: key=user:7 */ {read}").fetchone() == ("new",)
         assert other.execute(read).fetchone() == ("as it was",)
     client.execute("update kept set value = 'as it was' where id = 2")
+
+
+def test_a_read_can_wait_for_a_replica_that_has_what_it_wrote(
+    cluster: PostgresCluster, tmp_path: Any
+) -> None:
+    config = config_of(cluster)
+    config["routes"] = []
+    config["clusters"]["main"]["replicas"]["wait"] = "20s"
+    with running(config, tmp_path) as weir:
+        wait_for_reads(weir)
+        with psycopg.connect(weir.dsn(), autocommit=True) as client:
+            with paused(cluster):
+                client.execute("update kept set value = 'newer' where id = 4")
+                before = counts(weir)
+                thread, found = in_background(
+                    lambda: client.execute("select value from kept where id = 4").fetchone()
+                )
+                thread.join(0.5)
+                assert thread.is_alive()
+            thread.join(DEADLINE_S)
+            assert found == [("newer",)]
+            after = counts(weir)
+            assert after["db1 primary"] == before["db1 primary"]
 
 
 def test_replicas_that_lag_leave_and_come_back(
@@ -382,9 +417,7 @@ def test_without_a_replica_reads_do_what_is_configured(
     cluster: PostgresCluster, tmp_path: Any, otherwise: str
 ) -> None:
     config = config_of(cluster)
-    config["clusters"]["main"]["nodes"] = config["clusters"]["main"]["nodes"][:1] + [
-        {"name": "gone", "host": "127.0.0.1", "port": 1}
-    ]
+    config["clusters"]["main"]["nodes"][1:] = [{"name": "gone", "host": "127.0.0.1", "port": 1}]
     config["clusters"]["main"]["replicas"] |= {"otherwise": otherwise}
     config["routes"] = []
     config["limits"] = {"query_wait_timeout": "1s"}

@@ -22,6 +22,7 @@ _COMMANDS = {
     "convert": ("proxy.cli.convert", "Print a pgbouncer.ini as YAML."),
     "demo": ("proxy.cli.demonstrate", "Serve a temporary PostgreSQL with streaming replicas."),
     "schema": ("proxy.cli.schema", "Print the JSON Schema of the configuration."),
+    "top": ("proxy.cli.top", "Show what a proxy does, in the terminal."),
     "drain": ("proxy.cli.drain", "Empty a proxy before it is stopped."),
     "ctl": ("proxy.cli.ctl", "Send an admin command to a proxy that runs."),
 }

@@ -7,7 +7,7 @@ Only `load` touches the disk.
 """
 
 from proxy.config.access import DEFAULT_QUERY, Auth, User
-from proxy.config.audit import Audit, AuditClass, AuditRule
+from proxy.config.audit import Audit, AuditClass, AuditRule, Traces
 from proxy.config.availability import missing_part
 from proxy.config.change import Change, changes_between, needs_restart
 from proxy.config.databases import Database, Match, Route
@@ -82,6 +82,7 @@ __all__ = [
     "ServerLogin",
     "ServerTls",
     "TlsMode",
+    "Traces",
     "User",
     "changes_between",
     "convert",

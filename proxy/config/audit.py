@@ -1,10 +1,12 @@
-"""What is written down of who did what."""
+"""What is written down of who did what, and where traces of statements go."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
 
 from proxy.config.quantities import Size
+from proxy.config.secret import Secret
 from proxy.config.section import Count, FilePath, Section
 
 AuditClass = Literal["read", "write", "ddl", "transaction", "session", "unknown"]
@@ -57,3 +59,16 @@ class Audit(Section):
     def may_log(self, database: str, user: str) -> bool:
         """Whether anything of this user in this database could be written down."""
         return any(rule.log and rule.may_match(database, user) for rule in self.rules)
+
+
+class Traces(Section):
+    """Spans of statements that belong to a recorded trace; needs the extra `otel`."""
+
+    endpoint: str = Field(
+        pattern=r"^https?://[^\s]+$",
+        description="Where a collector takes OTLP over HTTP, such as "
+        "`http://127.0.0.1:4318/v1/traces`.",
+    )
+    headers: Mapping[str, Secret] = Field(
+        default_factory=dict, description="Headers to send with it, for a collector that asks."
+    )

@@ -5,6 +5,7 @@ leaves the program correct without it. Each line goes when the thing arrives.
 """
 
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 
 from proxy.config.contradictions import Contradiction
@@ -24,12 +25,24 @@ def missing_part(method: str) -> str | None:
     return f"{method} needs a part that is not installed; pip install 'pgweir[{method}]'"
 
 
+def _has_otel() -> bool:
+    try:
+        distribution("opentelemetry-exporter-otlp-proto-http")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def find_unavailable(config: Config) -> Iterator[Contradiction]:
     """Values that cannot be obeyed, and with which the program does not start."""
     auth = config.auth
     missing = missing_part(auth.method)
     if missing is not None:
         yield Contradiction(("auth", "method"), missing)
+    if config.traces is not None and not _has_otel():
+        yield Contradiction(
+            ("traces",), "needs a part that is not installed; pip install 'pgweir[otel]'"
+        )
 
 
 def find_warnings(config: Config) -> Iterator[tuple[KeyPath, str]]:

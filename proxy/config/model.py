@@ -12,7 +12,7 @@ from typing import TypedDict
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from proxy.config.access import Auth
-from proxy.config.audit import Audit
+from proxy.config.audit import Audit, Traces
 from proxy.config.databases import Database, Route
 from proxy.config.limits import Limits
 from proxy.config.listening import Compat, Http, Listen, Log, Process
@@ -92,6 +92,9 @@ class Config(Section):
     log: Log = Field(default_factory=Log, description="What is written, and where.")
     audit: Audit | None = Field(
         default=None, description="Who did what, in a file; nothing is written when this is absent."
+    )
+    traces: Traces | None = Field(
+        default=None, description="Where spans of traced statements go; nowhere when absent."
     )
     compat: Compat = Field(
         default_factory=Compat, description="What is there for those who come from elsewhere."
@@ -180,6 +183,7 @@ class Config(Section):
             read_write_split=entry.read_write_split,
             looks_at_statements=looks_at_statements(self.routes, database, user),
             share_unnamed=entry.share_unnamed,
+            traced=self.traces is not None,
             audited=self.audit is not None and self.audit.may_log(database, user),
             server_user=login[0],
             server_password=login[1],

@@ -36,6 +36,7 @@ class Policy:
     database, user: as the client asked. dbname: the database's name on the nodes.
     target: `primary`, `replica`, or a role some node has: where all goes that nothing else routes.
     looks_at_statements: some route may hold for single statements.
+    traced: whether statements that name a trace are to become spans of it.
     audited: whether the audit log may want any of its statements.
     server_user, server_password: log in to the node as them; None means as the client's user,
     with what the client proved. server_settings, connect_query: what such a connection begins with.
@@ -52,6 +53,7 @@ class Policy:
     looks_at_statements: bool
     share_unnamed: bool
     audited: bool
+    traced: bool
     server_user: str | None
     server_password: Secret | None
     server_password_source: PasswordSource | None

@@ -1101,6 +1101,7 @@ def apply_policy(line: Line, policy: Policy) -> None:
     line.max_client_statements = policy.max_client_statements
     line.slow_s = min(ALWAYS_TOLD_S, policy.log_min_duration or math.inf)
     line.tells_all = policy.audited
+    line.tells_traced = policy.traced
     line.refuses_pins = policy.pins == "refuse"
     line.session_functions = calls_pattern(policy.session_functions)
     line.wait_timeout_s = policy.query_wait_timeout

@@ -352,6 +352,7 @@ cdef class Line:
     cdef public double client_idle_timeout_s
     cdef public double slow_s       # statements that take so long are all told of
     cdef public bint tells_all      # ... and so are all others
+    cdef public bint tells_traced   # ... or those that name a trace
     cdef Client first, last
     cdef readonly bint held         # nobody is given a server connection
     cdef readonly int waiting

@@ -182,6 +182,7 @@ class Line:
     client_idle_timeout_s: float
     slow_s: float
     tells_all: bool
+    tells_traced: bool
     held: bool
     waiting: int
     clients: int

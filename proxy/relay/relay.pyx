@@ -31,6 +31,7 @@ cdef extern from "strings.h" nogil:
 
 cdef extern from "string.h" nogil:
     size_t strnlen(const char *text, size_t most)
+    void *memmem(const void *text, size_t length, const void *sought, size_t sought_length)
 
 cdef extern from "sys/epoll.h" nogil:
     ctypedef union epoll_data_t:

@@ -75,11 +75,19 @@ cdef inline int relay_samples(Relay relay) noexcept:
     return <int>stride
 
 
+cdef bint server_is_traced(Server s) noexcept:
+    """Does what runs name a trace? See proxy.telemetry.traceparent for who reads it."""
+    if s.ran is not None:
+        return memmem(<const char *>s.ran, len(s.ran), b'traceparent', 11) != NULL
+    return s.said.end > 0 and memmem(s.said.data, s.said.end, b'traceparent', 11) != NULL
+
+
 cdef inline int server_told(Server s, Client c, double spent_s) except -1:
     """What was noted has ended: tell it, if it is to be told, and forget it."""
     cdef int stands_for = 1
     if s.noted:
-        if spent_s < c.line.slow_s and not c.line.tells_all:
+        if spent_s < c.line.slow_s and not c.line.tells_all \
+                and not (c.line.tells_traced and server_is_traced(s)):
             stands_for = relay_samples(s.relay)
         if stands_for:
             server_tells(s, c, spent_s, stands_for)

@@ -155,6 +155,7 @@ class Figures:
     pins: reason, how often a client began to keep its server connection. pinned_clients: database,
         those that keep theirs now.
     replans: statements prepared and run again after "cached plan must not change result type".
+    spans: result, see `SPAN_RESULTS`.
     audit_lines: result, lines of the audit log, see `AUDIT_RESULTS`.
     loop_lag: how late the event loop came to a timer.
     failovers: (cluster, result), see `FAILOVER_RESULTS`. failover_duration_s: cluster, of the last
@@ -188,6 +189,7 @@ class Figures:
     replans: int = 0
     loop_lag: Histogram = EMPTY_HISTOGRAM
     audit_lines: Mapping[str, int] = field(default_factory=dict)
+    spans: Mapping[str, int] = field(default_factory=dict)
     failovers: Mapping[tuple[str, str], int] = field(default_factory=dict)
     failover_duration_s: Mapping[str, float] = field(default_factory=dict)
     split_brain: Mapping[str, int] = field(default_factory=dict)
@@ -214,6 +216,9 @@ REFUSAL_REASONS = (
 
 AUDIT_RESULTS = ("written", "dropped", "failed")
 """dropped: the queue was full. failed: the file could not be written."""
+
+SPAN_RESULTS = ("sent", "dropped", "failed")
+"""dropped: too many waited to be sent. failed: nobody took them."""
 
 PEERS = ("client", "server")
 

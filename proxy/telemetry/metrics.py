@@ -15,6 +15,7 @@ from proxy.telemetry.figures import (
     PEERS,
     PREPARED_EVENTS,
     REFUSAL_REASONS,
+    SPAN_RESULTS,
     Figures,
     Histogram,
 )
@@ -329,6 +330,14 @@ METRICS: tuple[MetricRow, ...] = (
         "",
         "Lines of the audit log: written, dropped (too many waited) or failed (to be written).",
         lambda figures: _single(figures.audit_lines, AUDIT_RESULTS),
+    ),
+    MetricRow(
+        "pgweir_spans_total",
+        "counter",
+        ("result",),
+        "",
+        "Spans of traced statements: sent, dropped (too many waited) or failed (not taken).",
+        lambda figures: _single(figures.spans, SPAN_RESULTS),
     ),
     MetricRow(
         "pgweir_event_loop_lag_seconds",

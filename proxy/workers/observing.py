@@ -6,10 +6,13 @@ The worker hands over what the relay tells; what is shown is put together only w
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
 
+import proxy
 from proxy.client.door import facts_of
 from proxy.cluster import ClusterView
-from proxy.config import Config
+from proxy.config import Config, Traces
 from proxy.console import Picture, Pinned
 from proxy.pool import Reservoir
 from proxy.relay import Client, Ended, Relay, Server
@@ -22,11 +25,15 @@ from proxy.telemetry import (
     History,
     RecentEvents,
     SlowLog,
+    Tally,
     TopQueries,
     Totals,
     traceparent_of,
 )
 from proxy.workers.reading import read_histogram
+
+if TYPE_CHECKING:
+    from proxy.telemetry.spans import SpanExport
 
 SHOWN_QUERIES = 50
 SHOWN_EVENTS = 50
@@ -66,6 +73,10 @@ class Observer:
         self._fingerprints = Fingerprints()
         self._slow = SlowLog(clock)
         self._pins: dict[int, _Pin] = {}
+        self._traces: Traces | None = None
+        self._spans: SpanExport | None = None
+        self.span_counts: Tally[str] = Tally("failed")
+        self._adopt_traces(config().traces)
 
     def start(self) -> None:
         """Begin to keep events."""
@@ -75,6 +86,8 @@ class Observer:
         """Keep them no longer, and write what is still to be written."""
         self.events.detach()
         await self.audit.close(self._config().audit)
+        if self._spans is not None:
+            await self._spans.close()
 
     # --- what the relay tells ------------------------------------------------------------------
 
@@ -87,7 +100,7 @@ class Observer:
         policy = pool.owner.policy
         is_slow = 0 < policy.log_min_duration <= ended.spent_s
         audit = self._config().audit if policy.audited else None
-        if not is_slow and audit is None:
+        if not is_slow and audit is None and not policy.traced:
             return
         trace = traceparent_of(ended.text)
         traceparent = None if trace is None else trace.text
@@ -100,6 +113,8 @@ class Observer:
             self._slow.write(ended, whose, fingerprint, text, traceparent)
         if audit is not None:
             self.audit.add(audit, whose, fingerprint, ended, traceparent)
+        if trace is not None and self._spans is not None:
+            self._spans.add(trace, whose, fingerprint, ended)
 
     def client_pinned(self, client: Client, reasons: tuple[str, ...]) -> None:
         """A client keeps its server connection for these reasons; for none, no longer."""
@@ -120,6 +135,9 @@ class Observer:
         """Once a second: note how far the counters are. Costs a microsecond for each pool."""
         self._slow.tick()
         self.audit.tick(self._config().audit)
+        self._adopt_traces(self._config().traces)
+        if self._spans is not None:
+            self._spans.tick()
         relay = self._relay
         durations = waits = read_histogram(relay.waits)
         durations = Histogram(waits.bounds_s, (0,) * len(waits.counts), 0.0)
@@ -150,6 +168,24 @@ class Observer:
                 },
             )
         )
+
+    def _adopt_traces(self, traces: Traces | None) -> None:
+        """Export to where the configuration says now; what is queued for elsewhere is lost."""
+        if traces == self._traces:
+            return
+        self._traces = traces
+        self._spans = None
+        if traces is not None:
+            headers = {name: str(value) for name, value in traces.headers.items()}
+            # An optional part: the configuration has looked whether it is there.
+            spans = import_module("proxy.telemetry.spans")
+            self._spans = spans.SpanExport(
+                traces.endpoint,
+                headers,
+                in_thread,
+                version=proxy.__version__,
+                counts=self.span_counts,
+            )
 
     # --- what is shown -------------------------------------------------------------------------
 

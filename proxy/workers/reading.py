@@ -24,6 +24,7 @@ def read_figures(
     pins: Mapping[str, int],
     loop_lag: Histogram,
     audit_lines: Mapping[str, int],
+    spans: Mapping[str, int],
     failovers: Sequence[Failover],
 ) -> Figures:
     """Fill one `Figures`. Costs microseconds per pool and per client."""
@@ -100,6 +101,7 @@ def read_figures(
         replans=statements["replanned"],
         loop_lag=loop_lag,
         audit_lines=audit_lines,
+        spans=spans,
         failovers={
             (each.cluster, result): each.counts[result]
             for each in failovers

@@ -684,6 +684,7 @@ class Worker:
             pins=self._pinned.counts(),
             loop_lag=self._loop_lag.read(),
             audit_lines=self._observer.audit.lines.read(),
+            spans=self._observer.span_counts.read(),
             failovers=list(self._failovers.values()),
         )
 

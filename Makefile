@@ -2,6 +2,7 @@
 # make test    the whole suite          make lint    format, style, types, layers, stubs
 # make bench   beside PgBouncer         make fuzz    atheris on all that reads a peer's bytes
 # make docs    pages that are written by the program
+# make failover-table    kills many primaries, and writes down what clients saw (15 minutes)
 # make clean   as if freshly cloned
 #
 # Everything is installed into .venv, once; again when what it is made from has changed.
@@ -14,6 +15,7 @@
 PYTHON ?= python3
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+RUNS ?= 10
 BENCH_ARGS ?=
 FUZZ_ARGS ?= --seconds 300
 
@@ -31,7 +33,7 @@ FUZZ := $(VENV)/.fuzz-$(BUILD)
 export PGWEIR_DEBUG
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench fuzz docs clean packages
+.PHONY: demo test lint bench fuzz docs failover-table clean packages
 .DEFAULT_GOAL := demo
 
 demo: $(DEMO)
@@ -101,6 +103,9 @@ docs: $(DEV)
 	@$(RUN) -m proxy.config.reference > docs/configuration.md.new
 	@mv docs/configuration.md.new docs/configuration.md
 	@PYTHONPATH=. $(RUN) tests/telemetry/test_metrics_page.py
+
+failover-table: $(DEV)
+	@$(RUN) -m tests.live.failover_table --runs $(RUNS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \

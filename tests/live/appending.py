@@ -46,8 +46,13 @@ class Notes:
         return statistics.median(self.longest_pauses())
 
     def first_after(self, moment: float) -> float:
-        """Seconds from a moment until the next acknowledgement of whichever client."""
-        return min(at for each in self.times.values() for at in each if at > moment) - moment
+        """Seconds from a moment until writes went on: the end of the longest silence after it.
+
+        What was on its way at that moment is acknowledged right after it.
+        """
+        times = sorted(at for each in self.times.values() for at in each if at >= moment)
+        silences = ((after - before, after) for before, after in pairwise([moment, *times]))
+        return max(silences)[1] - moment
 
 
 class Appender:

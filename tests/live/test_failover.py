@@ -7,9 +7,8 @@ rebuilt as a replica of whoever is primary then.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import asyncpg
 import psycopg
@@ -17,7 +16,7 @@ import pytest
 import yaml
 
 from proxy.config import parse
-from proxy.embedded import StopMode, programs
+from proxy.embedded import programs
 from proxy.embedded.account import give
 from proxy.errors import ClientError
 from proxy.workers.worker import Worker
@@ -32,81 +31,19 @@ from tests.fixtures.postgres import (
     PostgresCluster,
     start_replicated,
 )
-from tests.live.appending import TABLE, Notes, appending, check
+from tests.live.appending import TABLE, appending, check
+from tests.live.arena import (
+    CLIENTS,
+    FAULTS,
+    READ_ONLY,
+    SYNCHRONOUS,
+    Arena,
+    Setting,
+    promoting,
+    wired,
+)
 
 ROOT = Path(__file__).parents[2]
-CLIENTS = 32
-READ_ONLY = "demo_ro"
-# Whoever is primary waits for one of the other two.
-SYNCHRONOUS = "ANY 1 (db1, db2, db3)"
-
-Setting = dict[str, Any]
-
-
-def promoting(**changes: Any) -> Setting:
-    """Settings of a proxy that promotes, and may do so again at once."""
-    failover = {"mode": "promote", "min_interval": 0, **changes}
-    return {
-        "clusters": {"main": {"failover": failover}},
-        "log": {"level": "info"},
-        "databases": {
-            DATABASE: {"cluster": "main", "pool_size": 8},
-            READ_ONLY: {"cluster": "main", "dbname": DATABASE, "pool_size": 4},
-        },
-        "routes": [{"match": {"database": READ_ONLY}, "to": "replica"}],
-    }
-
-
-@dataclass
-class Arena:
-    """A cluster, and a proxy that promotes its replicas. told: what its hooks learnt."""
-
-    cluster: PostgresCluster
-    weir: Pgweir
-    told: Path
-
-    @property
-    def primary(self) -> Postgres:
-        """Whoever takes writes, as the nodes themselves say."""
-        return self.primary_among(
-            [node for node in self.cluster.nodes if node.node.pid is not None]
-        )
-
-    @staticmethod
-    def primary_among(nodes: list[Postgres]) -> Postgres:
-        return next(node for node in nodes if not node.value("SELECT pg_is_in_recovery()"))
-
-    def until_settled(self) -> None:
-        """Wait until the proxy sees a primary and two replicas that stream from it."""
-
-        def settled() -> bool:
-            nodes = [node for node in self.cluster.nodes if node.node.pid is not None]
-            streams = self.primary.value(
-                "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
-            )
-            replicas = self.weir.metric("pgweir_node_role", role="replica")
-            up = self.weir.metric("pgweir_node_up")
-            return (len(nodes), streams, replicas, up) == (3, 2, 2, 3)
-
-        self.weir.wait_until(settled, 30.0)
-
-    def rebuild(self, *nodes: Postgres) -> None:
-        """Make replicas of nodes that were left behind."""
-        for node in nodes:
-            self.cluster.rebuild(node)
-        self.until_settled()
-
-    def promoted(self) -> float:
-        return self.weir.metric("pgweir_failovers_total", result="promoted")
-
-    async def load_through(self, fault: Callable[[], None]) -> Notes:
-        """Let clients append, do something to the cluster, and wait until all can append again."""
-        self.primary.execute(f"DROP TABLE IF EXISTS appended; {TABLE}")
-        async with appending(self.weir.dsn(), CLIENTS) as appender:
-            await appender.until_acknowledged(3)
-            await asyncio.to_thread(fault)
-            await appender.until_acknowledged(3, limit_s=60.0)
-        return appender.notes
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +61,6 @@ def arena(replicated: PostgresCluster, tmp_path_factory: pytest.TempPathFactory)
     changes = promoting(fence=True, on_promote=hook, on_demote=hook)
     with running(configuration(*replicated.nodes, **changes), folder) as weir:
         yield Arena(replicated, weir, told)
-
-
-FAULTS: dict[str, Callable[[Postgres], None]] = {
-    "kill -9": lambda node: node.kill(),
-    "immediate shutdown": lambda node: node.stop(StopMode.IMMEDIATE),
-    "fast shutdown": lambda node: node.stop(StopMode.FAST),
-}
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
@@ -230,6 +160,33 @@ async def test_a_proxy_that_is_cut_off_from_a_healthy_primary_promotes_nobody(
             await client.close()
             assert weir.metric("pgweir_failovers_total") == 0
     assert arena.primary == nodes[0]
+
+
+async def test_a_primary_that_is_cut_off_from_everybody_is_replaced(
+    arena: Arena, tmp_path: Path
+) -> None:
+    """It is alive, and nobody hears from it: neither the proxy nor the replicas."""
+    arena.until_settled()
+    old = arena.primary
+    others = [node for node in arena.cluster.nodes if node is not old]
+    config = configuration(*arena.cluster.nodes, **promoting())
+    with wired(arena.cluster) as wires:
+        config["clusters"]["main"]["nodes"] = wires.settings()
+        with running(config, tmp_path) as weir:
+            beyond = Arena(arena.cluster, weir, arena.told)
+            wires.lead(*others, primary=old)
+            beyond.until_settled()
+            notes = await beyond.load_through(lambda: wires.silence(old))
+            new = arena.primary_among(others)
+            assert notes.disconnected == 0
+            history = check(notes, new)
+            assert history.is_clean, history
+            old.kill()
+            # They have been led through wires that are about to go.
+            for node in (old, *others):
+                if node is not new:
+                    arena.cluster.rebuild(node)
+    arena.until_settled()
 
 
 async def test_a_dry_run_says_what_it_would_do_and_does_nothing(

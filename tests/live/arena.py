@@ -1,0 +1,140 @@
+"""A replicated cluster, a proxy that promotes, and clients that append: where faults are tried out.
+
+Used by the tests of failover, and by `failover_table`, which measures it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proxy.embedded import StopMode
+from tests.faults.wire import Wire, wire_to
+from tests.fixtures.pgweir import Pgweir
+from tests.fixtures.postgres import DATABASE, Postgres, PostgresCluster
+from tests.live.appending import TABLE, Notes, appending
+
+CLIENTS = 32
+READ_ONLY = "demo_ro"
+# Whoever is primary waits for one of the other two.
+SYNCHRONOUS = "ANY 1 (db1, db2, db3)"
+
+Setting = dict[str, Any]
+
+
+def promoting(**changes: Any) -> Setting:
+    """Settings of a proxy that promotes, and may do so again at once."""
+    failover = {"mode": "promote", "min_interval": 0, **changes}
+    return {
+        "clusters": {"main": {"failover": failover}},
+        "log": {"level": "info"},
+        "databases": {
+            DATABASE: {"cluster": "main", "pool_size": 8},
+            READ_ONLY: {"cluster": "main", "dbname": DATABASE, "pool_size": 4},
+        },
+        "routes": [{"match": {"database": READ_ONLY}, "to": "replica"}],
+    }
+
+
+@dataclass
+class Arena:
+    """A cluster, and a proxy that promotes its replicas. told: what its hooks learnt."""
+
+    cluster: PostgresCluster
+    weir: Pgweir
+    told: Path
+
+    @property
+    def primary(self) -> Postgres:
+        """Whoever takes writes, as the nodes themselves say."""
+        return self.primary_among(
+            [node for node in self.cluster.nodes if node.node.pid is not None]
+        )
+
+    @staticmethod
+    def primary_among(nodes: list[Postgres]) -> Postgres:
+        return next(node for node in nodes if not node.value("SELECT pg_is_in_recovery()"))
+
+    def until_settled(self) -> None:
+        """Wait until the proxy sees a primary and two replicas that stream from it."""
+
+        def settled() -> bool:
+            nodes = [node for node in self.cluster.nodes if node.node.pid is not None]
+            streams = self.primary.value(
+                "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+            )
+            replicas = self.weir.metric("pgweir_node_role", role="replica")
+            up = self.weir.metric("pgweir_node_up")
+            return (len(nodes), streams, replicas, up) == (3, 2, 2, 3)
+
+        self.weir.wait_until(settled, 30.0)
+
+    def rebuild(self, *nodes: Postgres) -> None:
+        """Make replicas of nodes that were left behind."""
+        for node in nodes:
+            self.cluster.rebuild(node)
+        self.until_settled()
+
+    def promoted(self) -> float:
+        return self.weir.metric("pgweir_failovers_total", result="promoted")
+
+    async def load_through(self, fault: Callable[[], None]) -> Notes:
+        """Let clients append, do something to the cluster, and wait until all can append again."""
+        self.primary.execute(f"DROP TABLE IF EXISTS appended; {TABLE}")
+        async with appending(self.weir.dsn(), CLIENTS) as appender:
+            await appender.until_acknowledged(3)
+            await asyncio.to_thread(fault)
+            await appender.until_acknowledged(3, limit_s=60.0)
+        return appender.notes
+
+
+FAULTS: dict[str, Callable[[Postgres], None]] = {
+    "kill -9": lambda node: node.kill(),
+    "immediate shutdown": lambda node: node.stop(StopMode.IMMEDIATE),
+    "fast shutdown": lambda node: node.stop(StopMode.FAST),
+}
+
+
+@dataclass
+class Wires:
+    """Wires to all nodes, for the proxy and between the nodes; each can be cut for everybody."""
+
+    cluster: PostgresCluster
+    by_name: dict[str, Wire]
+
+    def settings(self) -> list[dict[str, Any]]:
+        """The nodes of a configuration."""
+        return [
+            {"name": name, "host": wire.host, "port": wire.port}
+            for name, wire in self.by_name.items()
+        ]
+
+    def lead(self, *replicas: Postgres, primary: Postgres) -> None:
+        """Let replicas stream through the wire to the primary."""
+        for each in replicas:
+            direct = each.value("SHOW primary_conninfo")
+            wire = self.by_name[primary.name]
+            led = direct.replace(f"port={primary.port} ", f"port={wire.port} ")
+            each.execute(f"ALTER SYSTEM SET primary_conninfo = '{led}'")
+            each.execute("SELECT pg_reload_conf()")
+
+    def silence(self, node: Postgres) -> None:
+        """From now on nobody hears from a node; connections stand."""
+        self.by_name[node.name].is_held.set()
+
+    def restore(self, node: Postgres) -> None:
+        self.by_name[node.name].restore()
+
+
+@contextlib.contextmanager
+def wired(cluster: PostgresCluster) -> Iterator[Wires]:
+    """Wires for the length of a block."""
+    with contextlib.ExitStack() as stack:
+        wires = {
+            # Nobody is called this: the connections of the monitor are not spared.
+            node.name: stack.enter_context(wire_to((node.host, node.port), "nobody"))
+            for node in cluster.nodes
+        }
+        yield Wires(cluster, wires)

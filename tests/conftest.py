@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.fixtures.node",
     "tests.fixtures.issuer",
     "tests.fixtures.slapd",
+    "tests.fixtures.etcd",
     "tests.fixtures.browser",
 ]
 

@@ -253,12 +253,18 @@ def _in_failover(path: KeyPath, cluster: Cluster) -> Iterator[Contradiction]:
     failover = cluster.failover
     if failover.mode != "promote":
         return
-    if failover.proxies > 1:
+    coordinator = failover.coordinator
+    if failover.proxies > 1 and coordinator.etcd is None:
         yield Contradiction(
             (*path, "mode"),
-            f"{failover.proxies} proxies would each promote on their own; write follow in all but "
-            "one of them, and proxies: 1 in that one",
-            ((*path, "proxies"),),
+            f"{failover.proxies} proxies would each promote on their own; say under coordinator "
+            "where they agree, or write follow in all but one of them and proxies: 1 in that one",
+            ((*path, "proxies"), (*path, "coordinator")),
+        )
+    if coordinator.etcd is not None and not coordinator.etcd.endpoints:
+        yield Contradiction(
+            (*path, "coordinator", "etcd", "endpoints"),
+            "no endpoints; list one at least: [http://10.0.0.1:2379]",
         )
     if len(cluster.nodes) > 1 and not any(node.priority for node in cluster.nodes):
         yield Contradiction(

@@ -208,6 +208,37 @@ class Replicas(Section):
     )
 
 
+class Etcd(Section):
+    """etcd, where several proxies agree on who promotes."""
+
+    endpoints: tuple[str, ...] = Field(
+        default=(), description="Its URLs, such as `http://10.0.0.1:2379`, tried in turn."
+    )
+    user: str | None = Field(default=None, description="User to log in as, where it asks for one.")
+    password: Secret | None = Field(default=None, description="The user's password.")
+    password_file: FilePath | None = Field(
+        default=None, description="A file that holds the password, in place of `password`."
+    )
+    ca: FilePath | None = Field(
+        default=None,
+        description="Authorities that sign its certificates; the system's when absent.",
+    )
+    cert: FilePath | None = Field(default=None, description="A certificate to show, a PEM file.")
+    key: FilePath | None = Field(default=None, description="The private key of `cert`.")
+    prefix: str = Field(default="/pgweir/", description="What all keys of pgweir begin with.")
+
+
+class Coordinator(Section):
+    """Where several proxies agree on who promotes."""
+
+    etcd: Etcd | None = Field(default=None, description="In etcd, by its v3 API.")
+    ttl: PositiveDuration = Field(
+        default=10.0,
+        description="How long a proxy that has stopped in the middle of a promotion keeps the "
+        "others from it.",
+    )
+
+
 class Failover(Section):
     """What happens when the primary is gone."""
 
@@ -258,6 +289,9 @@ class Failover(Section):
         default=1,
         description="How many proxies watch this cluster. With more than one, they must agree on "
         "who promotes.",
+    )
+    coordinator: Coordinator = Field(
+        default_factory=Coordinator, description="Where several proxies agree on who promotes."
     )
     hook_timeout: PositiveDuration = Field(
         default=60.0, description="How long such a command may run; then it is ended."

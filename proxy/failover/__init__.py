@@ -9,14 +9,20 @@ proxies may promote.
 
 from proxy.failover.decision import Decision, Rules, decide
 from proxy.failover.driver import Failover, Hands, Terms
+from proxy.failover.etcd import EtcdLease, EtcdTerms
 from proxy.failover.events import Event, EventLog
+from proxy.failover.lease import Lease, OnlyProxy
 
 __all__ = [
     "Decision",
+    "EtcdLease",
+    "EtcdTerms",
     "Event",
     "EventLog",
     "Failover",
     "Hands",
+    "Lease",
+    "OnlyProxy",
     "Rules",
     "Terms",
     "decide",

@@ -11,10 +11,10 @@ command may be called off; from then on it is finished, or reported.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from proxy.failover.decision import (
 )
 from proxy.failover.events import EventLog, Kind
 from proxy.failover.hooks import run_hook
+from proxy.failover.lease import CoordinatorUnavailable, Grant, Lease
 
 _log = logging.getLogger("pgweir.failover")
 
@@ -46,6 +47,7 @@ _SEEN_S = 10.0
 _FOLLOW_S = 60.0
 _FENCE_AGAIN_S = 5.0
 _DRAIN_LOOK_S = 0.01
+_LEASE_AGAIN_S = 0.5
 _SEE_LOG = "The proxy's log has the reason."
 
 # What goes wrong with a node that is told something.
@@ -95,6 +97,7 @@ class Failover:
         login: ProbeLogin,
         hands: Hands,
         *,
+        lease: Lease,
         events: EventLog,
         clock: Callable[[], float],
     ) -> None:
@@ -102,6 +105,7 @@ class Failover:
         self._terms = terms
         self._login = login
         self._hands = hands
+        self._lease = lease
         self._events = events
         self._clock = clock
         self._monitor: Monitor | None = None
@@ -113,6 +117,8 @@ class Failover:
         self._orders: set[asyncio.Task[None]] = set()
         self._ordered: set[asyncio.Task[str]] = set()
         self._changing_roles = asyncio.Lock()
+        self._lease_again_at = 0.0
+        self._lease_refusal = ""
         self._fenced_at: dict[str, float] = {}
         self._split: frozenset[str] = frozenset()
         # By result: promoted, switched_over, failed, dry_run.
@@ -123,9 +129,9 @@ class Failover:
         """Act on this monitor's picture."""
         self._monitor = monitor
 
-    def adopt(self, terms: Terms, login: ProbeLogin) -> None:
+    def adopt(self, terms: Terms, login: ProbeLogin, lease: Lease) -> None:
         """The configuration has changed."""
-        self._terms, self._login = terms, login
+        self._terms, self._login, self._lease = terms, login, lease
         self._news.set()
 
     @property
@@ -205,12 +211,15 @@ class Failover:
             await self._until_news(self._clock() + _FENCE_AGAIN_S)
             return
         decision = decide(view, self._clock(), self._terms.rules, self._last_promotion_at)
+        if decision.verb == "promote" and not self._terms.dry_run:
+            async with self._changing_roles:
+                why_not = await self._replace(decision)
+            if why_not is None:
+                return
+            decision = Decision("wait", why_not, lost=decision.lost)
         self._say(decision)
         if decision.verb == "rest":
             await self._until_news(self._clock() + _FENCE_AGAIN_S)
-        elif decision.verb == "promote" and not self._terms.dry_run:
-            async with self._changing_roles:
-                await self._replace(decision)
         else:
             self._ask_replicas(view)
             await self._until_news(self._clock() + _LOOK_AGAIN_S)
@@ -254,25 +263,86 @@ class Failover:
 
     # --- a promotion ---------------------------------------------------------------------------
 
-    async def _replace(self, decision: Decision) -> bool:
-        """Let a replica take the place of the dead primary. Result: whether it did."""
+    async def _replace(self, decision: Decision, *, is_ordered: bool = False) -> str | None:
+        """Let a replica take the place of the dead primary. Result: why it did not.
+
+        is_ordered: an operator has named it.
+        """
+        assert decision.node is not None  # noqa: S101 -- a promotion
+        if self._clock() < self._lease_again_at:
+            return self._lease_refusal
+        why_not: str | None = (
+            f"{decision.lost} is gone, and another proxy promotes or has just promoted"
+        )
+        grant = None
+        try:
+            grant = await self._lease.take(decision.node)
+            if grant is not None:
+                why_not = await self._confirm(grant, decision, is_ordered=is_ordered)
+        except CoordinatorUnavailable as failed:
+            why_not = f"{decision.lost} is gone, but who may promote is unknown: {failed}"
+            if grant is not None:
+                grant.drop()
+        except BaseException:
+            if grant is not None:
+                grant.drop()
+            raise
+        if grant is not None and why_not is None:
+            self._say(decision)
+            return await self._replace_under(grant, decision)
+        self._lease_again_at, self._lease_refusal = self._clock() + _LEASE_AGAIN_S, why_not or ""
+        return why_not
+
+    async def _confirm(self, grant: Grant, decision: Decision, *, is_ordered: bool) -> str | None:
+        """The lease is ours: is the decision still right, and ours to make? Else give it back."""
+        if not self._lease.is_shared:
+            return None
+        # Who had it until now may have promoted already: everybody is asked once more.
+        asked_at = self._clock()
+        others = [node.name for node in self.view.nodes if node.state == "up"]
+        try:
+            for name in others:
+                await self._until_seen(name, lambda node: (node.sampled_at or 0.0) >= asked_at)
+        except TimeoutError:
+            await grant.abandon(began=False)
+            return f"{decision.lost} is gone, but not every replica could be asked again"
+        wanted = decision.node or ""
+        if grant.node not in (wanted, decision.lost) and not is_ordered:
+            # Somebody has begun, and was stopped in the middle: that one, or none.
+            wanted = grant.node
+        again = decide_by_order(self.view, self._clock(), self._terms.rules, wanted)
+        if again.verb != "promote":
+            await grant.abandon(began=wanted != decision.node)
+            if wanted == decision.node:
+                return again.reason
+            return f"another proxy has begun to promote {wanted}: {again.reason}"
+        await grant.aim_at(wanted)
+        return None
+
+    async def _replace_under(self, grant: Grant, decision: Decision) -> str | None:
         view = self.view
-        assert decision.node is not None and decision.lost is not None  # noqa: S101 -- it is what `promote` means
-        node, lost = view.node(decision.node), view.node(decision.lost)
+        node, lost = view.node(grant.node), view.node(decision.lost or "")
         began = lost.failing_since or self._clock()
         self._last_promotion_at = self._clock()
         try:
             async with self._holding(f"{node.name} is being promoted"):
                 self._hands.cut(self.cluster, lost.name, f"{lost.name} is gone")
-                timeline = await self._promote(node, lost.timeline or 0)
+                timeline = await self._promote(node, lost.timeline or 0, grant)
                 await self._until_primary(node.name)
         except (*_FAILURES, TimeoutError) as failed:
-            self._failed(f"promoting {node.name} failed: {_told(failed)}", node.name)
-            return False
+            reason = f"promoting {node.name} failed: {_told(failed)}"
+            self._failed(reason, node.name)
+            # It may have been told: whoever takes the lease next goes on with the same node.
+            await grant.abandon(began=True)
+            return reason
+        except BaseException:
+            grant.drop()
+            raise
+        self._spawn(grant.finish(self._terms.rules.min_interval_s))
         self._promoted(
             node, lost, timeline=timeline, began=began, result="promoted", reason=decision.reason
         )
-        return True
+        return None
 
     def _promoted(
         self,
@@ -340,8 +410,9 @@ class Failover:
                 raise ClientError("55000", decision.reason)
             if self._terms.dry_run:
                 return f"would promote {decision.node}: {decision.reason}"
-            if not await self._replace(decision):
-                raise ClientError("55000", f"promoting {decision.node} failed", hint=_SEE_LOG)
+            why_not = await self._replace(decision, is_ordered=name is not None)
+            if why_not is not None:
+                raise ClientError("55000", why_not, hint=_SEE_LOG)
             return f"{decision.node} is the primary of cluster {self.cluster}"
 
     async def _hand_over(self, old: NodeView, name: str | None) -> str:
@@ -351,18 +422,22 @@ class Failover:
             raise ClientError("55000", successor)
         if self._terms.dry_run:
             return f"would hand over from {old.name} to {successor.name}"
+        grant = await self._take_for(successor)
         began = self._clock()
         why = f"{old.name} hands over to {successor.name}"
         self._note("switchover", successor.name, why)
-        async with self._holding(why):
-            await self._drain(old)
-            timeline = await self._succeed(old, successor)
-            try:
-                await self._until_primary(successor.name)
-            except TimeoutError:
-                raise ClientError(
-                    "55000", f"{successor.name} was promoted, but is not seen", hint=_SEE_LOG
-                ) from None
+        try:
+            async with self._holding(why):
+                await self._drain(old)
+                await self._prepare(old, successor)
+                timeline = await self._succeed(old, successor, grant)
+        except ClientError:
+            await grant.abandon(began=self.view.node(successor.name).in_recovery is not True)
+            raise
+        except BaseException:
+            grant.drop()
+            raise
+        self._spawn(grant.finish(self._terms.rules.min_interval_s))
         held_s = self._clock() - began
         self._last_promotion_at = self._clock()
         self._promoted(
@@ -372,6 +447,18 @@ class Failover:
             f"{successor.name} is the primary of cluster {self.cluster} on timeline {timeline};"
             f" clients waited {held_s:.2f} s"
         )
+
+    async def _take_for(self, successor: NodeView) -> Grant:
+        """The lease for a switchover. Raises ClientError."""
+        try:
+            grant = await self._lease.take(successor.name)
+        except CoordinatorUnavailable as failed:
+            raise ClientError("55000", f"who may change roles is unknown: {failed}") from None
+        if grant is not None and grant.node == successor.name:
+            return grant
+        if grant is not None:
+            await grant.abandon(began=True)
+        raise ClientError("55006", "another proxy is changing roles, or has just changed them")
 
     async def _drain(self, old: NodeView) -> None:
         """Wait until no client uses the old primary any more. Raises ClientError."""
@@ -388,30 +475,77 @@ class Failover:
                 )
             await asyncio.sleep(_DRAIN_LOOK_S)
 
-    async def _succeed(self, old: NodeView, successor: NodeView) -> int:
-        """Stop the old primary, give the successor what it lacks, promote it; else take it back."""
+    async def _prepare(self, old: NodeView, successor: NodeView) -> None:
+        """Stop the old primary and give the successor what it lacks. Raises ClientError.
+
+        The old primary is alive and goes on writing WAL of its own (checkpoints, snapshots for
+        standbys). So the other replicas are led behind the successor first: one that had received
+        more than the successor when that was promoted could not follow it.
+        """
         limit_s = self._terms.drain_timeout_s or _DIAL_S
         try:
             async with self._connection(old) as at_old:
-                try:
-                    await orders.forbid_writes(at_old)
-                    position = await orders.end_of_wal(at_old, limit_s)
-                    await self._until_seen(old.name, lambda node: node.read_only)
-                    async with self._connection(successor) as at_successor:
-                        await orders.until_received(at_successor, position, limit_s)
-                except BaseException:
-                    await orders.allow_writes(at_old)
-                    raise
-            return await self._promote(successor, old.timeline or 0)
+                await orders.forbid_writes(at_old)
+                position = await orders.end_of_wal(at_old, limit_s)
+            await self._until_seen(old.name, lambda node: node.read_only)
+            await self._lead_all(old, successor, limit_s)
+            async with self._connection(successor) as at_successor:
+                await orders.until_received(at_successor, position, limit_s)
         except (*_FAILURES, TimeoutError) as failed:
-            reason = f"{old.name} could not hand over to {successor.name}: {_told(failed)}"
-            self._failed(reason, successor.name)
-            raise ClientError("55000", reason, hint=_SEE_LOG) from None
+            await self._take_back(old, successor)
+            raise self._refusal(old, successor, failed) from None
+        except BaseException:
+            await self._take_back(old, successor)
+            raise
 
-    async def _promote(self, node: NodeView, timeline: int) -> int:
+    async def _succeed(self, old: NodeView, successor: NodeView, grant: Grant) -> int:
+        """Promote a successor that has everything. Result: its timeline. Raises ClientError."""
+        try:
+            timeline = await self._promote(successor, old.timeline or 0, grant)
+            await self._until_primary(successor.name)
+        except (*_FAILURES, TimeoutError) as failed:
+            now = self._clock()
+            with contextlib.suppress(TimeoutError):
+                await self._until_seen(successor.name, lambda node: (node.sampled_at or 0) >= now)
+                if self.view.node(successor.name).in_recovery:
+                    await self._take_back(old, successor)
+            raise self._refusal(old, successor, failed) from None
+        return timeline
+
+    async def _lead_all(self, old: NodeView, upstream: NodeView, limit_s: float) -> None:
+        """Lead every replica of the old primary behind another node. Raises as the first failed."""
+        others = [
+            node
+            for node in self.view.replicas
+            if node.name != upstream.name and node.state == "up" and not node.stale
+        ]
+        await asyncio.gather(
+            *(self._lead_to(each, upstream, old.timeline or 0, limit_s) for each in others)
+        )
+
+    async def _take_back(self, old: NodeView, successor: NodeView) -> None:
+        """Let the old primary go on as if nothing had been."""
+        try:
+            async with self._connection(old) as at_old:
+                await orders.allow_writes(at_old)
+        except (*_FAILURES, TimeoutError) as failed:
+            reason = f"{old.name} is still told to take no writes: {_told(failed)}"
+            self._note("switchover", old.name, reason, level=logging.ERROR)
+        for node in self.view.replicas:
+            if node.name != successor.name and node.state == "up":
+                self._spawn(self._lead(node, old, old.timeline or 0))
+
+    def _refusal(self, old: NodeView, successor: NodeView, failed: BaseException) -> ClientError:
+        reason = f"{old.name} could not hand over to {successor.name}: {_told(failed)}"
+        self._failed(reason, successor.name)
+        return ClientError("55000", reason, hint=_SEE_LOG)
+
+    async def _promote(self, node: NodeView, timeline: int, grant: Grant) -> int:
         """Promote a node, and begin to lead the others to it. Result: its timeline."""
         async with self._connection(node) as connection:
             await orders.allow_writes(connection)
+            if not grant.is_valid:
+                raise orders.OrderFailed("the lease to promote was lost")
             promoted = await orders.promote(connection, timeline, _PROMOTE_S)
         for other in self.view.nodes:
             if other.name != node.name and other.in_recovery and other.state == "up":
@@ -430,7 +564,7 @@ class Failover:
                 self._poke(name)
                 await self._until_news(self._clock() + _LOOK_AGAIN_S)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _holding(self, why: str) -> AsyncIterator[None]:
         """For a block: nobody is served by a primary; who waits goes on waiting."""
         self._held = f"roles are being changed: {why}"
@@ -448,16 +582,9 @@ class Failover:
     # --- the other nodes -----------------------------------------------------------------------
 
     async def _lead(self, replica: NodeView, primary: NodeView, timeline: int) -> None:
-        """Task: let a replica stream from the new primary, and see that it does."""
-        host, port = primary.address.replication
+        """Task: let a replica stream from the new primary, or report that it does not."""
         try:
-            async with self._connection(replica) as connection:
-                upstream = await orders.read_upstream(connection)
-                if upstream.slot:
-                    async with self._connection(primary) as at_primary:
-                        await orders.make_slot(at_primary, upstream.slot)
-                await orders.follow(connection, upstream, host, port)
-                await orders.until_streaming(connection, timeline, _FOLLOW_S)
+            await self._lead_to(replica, primary, timeline, _FOLLOW_S)
         except TimeoutError:
             reason = f"{replica.name} does not stream from {primary.name}: it is left out"
         except _FAILURES as failed:
@@ -467,6 +594,19 @@ class Failover:
             self._poke(replica.name)
             return
         self._note("replica", replica.name, reason, level=logging.WARNING)
+
+    async def _lead_to(
+        self, replica: NodeView, upstream: NodeView, timeline: int, limit_s: float
+    ) -> None:
+        """Let a replica stream from another node, and wait until it does so on a timeline."""
+        address = upstream.address.replication
+        async with self._connection(replica) as connection:
+            before = await orders.read_upstream(connection)
+            if before.slot:
+                async with self._connection(upstream) as at_upstream:
+                    await orders.make_slot(at_upstream, before.slot)
+            await orders.follow(connection, before, address)
+            await orders.until_streaming(connection, before, address, timeline, limit_s)
 
     def _fence(self, view: ClusterView) -> None:
         """Keep a former primary from taking writes, where that is wanted."""
@@ -496,7 +636,7 @@ class Failover:
 
     # --- small things --------------------------------------------------------------------------
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _connection(self, node: NodeView) -> AsyncIterator[Any]:
         async with asyncio.timeout(_DIAL_S):
             connection = await dial(node.address, self._login)

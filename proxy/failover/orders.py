@@ -26,7 +26,7 @@ SELECT pg_catalog.pg_is_in_recovery() AS in_recovery,
        END AS timeline
 """
 _RECEIVER = """
-SELECT w.status, w.received_tli AS timeline FROM pg_catalog.pg_stat_wal_receiver w
+SELECT w.status, w.received_tli AS timeline, w.conninfo FROM pg_catalog.pg_stat_wal_receiver w
 """
 _UPSTREAM = """
 SELECT pg_catalog.current_setting('primary_conninfo') AS conninfo,
@@ -90,12 +90,12 @@ async def read_upstream(connection: Any) -> Upstream:
     return Upstream(row["conninfo"], row["slot"])
 
 
-async def follow(connection: Any, upstream: Upstream, host: str, port: int) -> None:
+async def follow(connection: Any, upstream: Upstream, address: tuple[str, int]) -> None:
     """Let a replica stream from another address, by everything else it has been told.
 
     Raises OrderFailed where its connection string cannot be understood.
     """
-    conninfo = lead_to(upstream.conninfo, host, port)
+    conninfo = lead_to(upstream.conninfo, *address)
     if conninfo is None and not has_many_hosts(parse_conninfo(upstream.conninfo)):
         raise OrderFailed("its primary_conninfo is not of the form key=value")
     if conninfo is not None and conninfo != upstream.conninfo:
@@ -103,15 +103,24 @@ async def follow(connection: Any, upstream: Upstream, host: str, port: int) -> N
     await reload(connection)
 
 
-async def until_streaming(connection: Any, timeline: int, limit_s: float) -> None:
-    """Wait until a replica streams this timeline. Raises TimeoutError."""
+async def until_streaming(
+    connection: Any, upstream: Upstream, address: tuple[str, int], timeline: int, limit_s: float
+) -> None:
+    """Wait until a replica streams this timeline from this address. Raises TimeoutError.
+
+    upstream: what it was told before. If that lists several hosts, it has chosen one itself.
+    """
+    is_led = lead_to(upstream.conninfo, *address) is not None
+    wanted = (address[0], str(address[1])) if is_led else None
     clock = asyncio.get_running_loop().time
     wake_at = clock() + _WAKE_S
     async with asyncio.timeout(limit_s):
         while True:
             row = await connection.fetchrow(_RECEIVER)
             if row is not None and (row["status"], row["timeline"]) == ("streaming", timeline):
-                return
+                words = parse_conninfo(row["conninfo"] or "")
+                if wanted in (None, (words.get("host"), words.get("port"))):
+                    return
             if clock() >= wake_at:
                 wake_at = clock() + _WAKE_S
                 await reload(connection)

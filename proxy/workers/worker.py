@@ -65,7 +65,16 @@ from proxy.console import (
     render_status,
 )
 from proxy.errors import ClientError
-from proxy.failover import Event, EventLog, Failover, Hands
+from proxy.failover import (
+    EtcdLease,
+    EtcdTerms,
+    Event,
+    EventLog,
+    Failover,
+    Hands,
+    Lease,
+    OnlyProxy,
+)
 from proxy.failover import Rules as FailoverRules
 from proxy.failover import Terms as FailoverTerms
 from proxy.pool import NodePlace, Reservoir
@@ -388,7 +397,7 @@ class Worker:
         before = self._monitors.get(name)
         login = self._login_of(name, cluster.monitor.dbname)
         if name in self._failovers:
-            self._failovers[name].adopt(read_failover(cluster), login)
+            self._failovers[name].adopt(read_failover(cluster), login, read_lease(name, cluster))
         else:
             hands = Hands(self._publish, self._cut, self._count_servers)
             self._failovers[name] = Failover(
@@ -396,6 +405,7 @@ class Worker:
                 read_failover(cluster),
                 login,
                 hands,
+                lease=read_lease(name, cluster),
                 events=self._events,
                 clock=time.monotonic,
             )
@@ -1025,6 +1035,25 @@ def new_monitor(
         observe=observe,
         known=known,
     )
+
+
+def read_lease(name: str, cluster: Cluster) -> Lease:
+    """Where this proxy and others agree on who promotes in a cluster."""
+    coordinator = cluster.failover.coordinator
+    etcd = coordinator.etcd
+    if etcd is None:
+        return OnlyProxy()
+    terms = EtcdTerms(
+        endpoints=etcd.endpoints,
+        prefix=etcd.prefix,
+        user=etcd.user,
+        password=None if etcd.password is None else str(etcd.password),
+        ca=etcd.ca,
+        cert=etcd.cert,
+        key=etcd.key,
+        ttl_s=coordinator.ttl,
+    )
+    return EtcdLease(terms, name, f"{socket.gethostname()}:{os.getpid()}")
 
 
 def read_failover(cluster: Cluster) -> FailoverTerms:

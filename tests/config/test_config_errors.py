@@ -213,7 +213,8 @@ WHOLE = {
         "      proxies: 2\ndatabases: {d: {cluster: main}}\n",
         [
             "f.yaml:5: clusters.main.failover.mode: 2 proxies would each promote on their own; "
-            "write follow in all but one of them, and proxies: 1 in that one"
+            "say under coordinator where they agree, or write follow in all but one of them and "
+            "proxies: 1 in that one"
         ],
     ),
     "a database without a cluster": (

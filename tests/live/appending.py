@@ -77,7 +77,8 @@ class Appender:
 
     async def stop(self) -> Notes:
         self._stop.set()
-        await asyncio.gather(*self._tasks)
+        _, hanging = await asyncio.wait(self._tasks, timeout=60.0)
+        assert not hanging, f"{len(hanging)} clients hang"
         return self.notes
 
     async def until_acknowledged(self, count: int = 1, limit_s: float = 30.0) -> None:

@@ -6,7 +6,9 @@ rebuilt as a replica of whoever is primary then.
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +21,7 @@ from proxy.config import parse
 from proxy.embedded import programs
 from proxy.embedded.account import give
 from proxy.errors import ClientError
+from proxy.failover import EtcdLease, EtcdTerms
 from proxy.workers.worker import Worker
 from tests.faults.wire import wire_to
 from tests.fixtures.console import ADMIN, AUTH
@@ -204,6 +207,59 @@ async def test_a_dry_run_says_what_it_would_do_and_does_nothing(
         assert weir.metric("pgweir_failovers_total", result="promoted") == 0
     arena.weir.wait_until(lambda: arena.promoted() == before + 1, 30.0)
     arena.rebuild(old)
+
+
+@dataclass
+class Pair:
+    """Two proxies that agree in etcd. lease: the one they take."""
+
+    one: Pgweir
+    other: Pgweir
+    lease: EtcdLease
+
+    def promoted(self) -> float:
+        sample = "pgweir_failovers_total"
+        return sum(weir.metric(sample, result="promoted") for weir in (self.one, self.other))
+
+
+@pytest.fixture
+def pair(arena: Arena, etcd: str, tmp_path: Path) -> Iterator[Pair]:
+    """While they are there, the arena's own proxy does not promote: it is stopped."""
+    arena.until_settled()
+    coordinator = {"etcd": {"endpoints": [etcd]}, "ttl": "3s"}
+    changes = promoting(proxies=2, coordinator=coordinator)
+    config = configuration(*arena.cluster.nodes, **changes)
+    arena.weir.send(signal.SIGSTOP)
+    try:
+        with running(config, tmp_path) as one, running(config, tmp_path) as other:
+            for weir in (one, other):
+                weir.wait_until(lambda w=weir: w.metric("pgweir_node_role", role="replica") == 2)
+            yield Pair(one, other, EtcdLease(EtcdTerms((etcd,), ttl_s=3.0), "main", "a third"))
+    finally:
+        arena.weir.send(signal.SIGCONT)
+
+
+async def test_of_two_proxies_exactly_one_promotes_and_both_go_on(arena: Arena, pair: Pair) -> None:
+    old = arena.primary
+    clients = [await asyncpg.connect(weir.dsn(), ssl=False) for weir in (pair.one, pair.other)]
+    await asyncio.to_thread(old.kill)
+    for client in clients:
+        assert not await client.fetchval("SELECT pg_is_in_recovery()", timeout=60)
+        await client.close()
+    new = arena.primary
+    assert pair.promoted() == 1
+    arena.cluster.rebuild(old)
+    # One of them is stopped in the middle: the other goes on with what it had begun.
+    others = [node for node in arena.cluster.nodes if node is not new]
+    pair.one.wait_until(lambda: pair.one.metric("pgweir_node_role", role="replica") == 2, 30.0)
+    pair.other.wait_until(lambda: pair.other.metric("pgweir_node_role", role="replica") == 2, 30.0)
+    stopped = await pair.lease.take(others[1].name)
+    assert stopped is not None
+    stopped.drop()
+    await asyncio.to_thread(new.kill)
+    await asyncio.to_thread(pair.one.wait_until, lambda: pair.promoted() == 2, 60.0)
+    assert arena.primary == others[1]
+    arena.cluster.rebuild(new)
 
 
 @contextlib.asynccontextmanager

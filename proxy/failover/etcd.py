@@ -1,0 +1,300 @@
+"""Leases in etcd, over the JSON gateway of its v3 API.
+
+Per cluster three keys: `promoting` is there while somebody has the lease and goes with it; `node`
+is the word that stays; `rest` goes by itself after the time in which nobody is to promote again.
+Every write compares the revision at which `promoting` was made, so that a holder that has lost the
+lease can change nothing any more.
+
+Source: etcd documentation, "gRPC gateway" and "API reference" (v3.4): keys and values are base64,
+64-bit numbers are strings.
+"""
+
+import asyncio
+import base64
+import contextlib
+import json
+import logging
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from proxy.failover.lease import CoordinatorUnavailable, Grant, Validity, boot_clock
+
+_log = logging.getLogger("pgweir.failover")
+
+_ASK_S = 2.0
+_MOST_BYTES = 1 << 16
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdTerms:
+    """How etcd is reached.
+
+    endpoints: URLs, tried in turn. prefix: of all our keys. password: with user, or None.
+    """
+
+    endpoints: tuple[str, ...]
+    prefix: str = "/pgweir/"
+    user: str | None = None
+    password: str | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    ttl_s: float = 10.0
+
+
+class EtcdLease:
+    """The lease of one cluster. name: of this proxy, shown to whoever looks at the keys."""
+
+    is_shared = True
+
+    def __init__(
+        self,
+        terms: EtcdTerms,
+        cluster: str,
+        name: str,
+        clock: Callable[[], float] = boot_clock,
+    ) -> None:
+        self._terms = terms
+        self._name = name
+        self._clock = clock
+        folder = f"{terms.prefix}{cluster}/"
+        self.promoting, self.node, self.rest = (
+            folder + word for word in ("promoting", "node", "rest")
+        )
+
+    async def take(self, node: str) -> Grant | None:
+        """Take the lease, unless somebody has it or rests. Raises CoordinatorUnavailable."""
+        session = await EtcdSession.open(self._terms)
+        try:
+            asked_at = self._clock()
+            granted = await session.ask("lease/grant", {"TTL": str(max(1, int(self._terms.ttl_s)))})
+            lease, ttl_s = str(granted["ID"]), float(granted["TTL"])
+            answer = await session.ask(
+                "kv/txn",
+                {
+                    "compare": [_is_absent(self.promoting), _is_absent(self.rest)],
+                    "success": [
+                        _put(self.promoting, self._name, lease),
+                        {"requestRange": {"key": _encode(self.node)}},
+                    ],
+                },
+            )
+            if not answer.get("succeeded"):
+                await session.ask("lease/revoke", {"ID": lease})
+                await session.close()
+                return None
+            revision = str(answer["header"]["revision"])
+            found = answer["responses"][1].get("response_range", {}).get("kvs", [])
+            before = _decode(found[0]["value"]) if found else None
+            grant = EtcdGrant(self, session, lease, revision, before or node)
+            grant.validity.extend(asked_at, ttl_s)
+            if before is None:
+                await grant.write([_put(self.node, node)])
+        except BaseException:
+            await session.close()
+            raise
+        grant.keep_alive(ttl_s / 3)
+        return grant
+
+    def validity(self) -> Validity:
+        """A new one."""
+        return Validity(self._clock, min(1.0, self._terms.ttl_s / 5))
+
+    def now(self) -> float:
+        """On the clock of the lease."""
+        return self._clock()
+
+
+class EtcdGrant:
+    """The lease while it is ours."""
+
+    def __init__(
+        self, lease: EtcdLease, session: "EtcdSession", key: str, revision: str, node: str
+    ) -> None:
+        self.node = node
+        self.validity = lease.validity()
+        self._lease = lease
+        self._session = session
+        self._id = key
+        self._revision = revision
+        self._keeping: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether it is certainly still ours."""
+        return self.validity.is_certain
+
+    def keep_alive(self, every_s: float) -> None:
+        """Extend it from now on, until it is given back or lost."""
+        self._keeping = asyncio.get_running_loop().create_task(self._keep(every_s))
+
+    async def _keep(self, every_s: float) -> None:
+        """Task: extend the lease; what fails is tried again, as long as it is worth it."""
+        while True:
+            await asyncio.sleep(every_s)
+            asked_at = self._lease.now()
+            try:
+                answer = await self._session.ask("lease/keepalive", {"ID": self._id})
+            except CoordinatorUnavailable as failed:
+                _log.warning("the lease could not be extended: %s", failed)
+                continue
+            ttl_s = float(answer.get("result", {}).get("TTL", 0))
+            if ttl_s <= 0:
+                self.validity.end()
+                _log.error("the lease to promote was lost")
+                return
+            self.validity.extend(asked_at, ttl_s)
+
+    async def write(self, changes: Sequence[Json]) -> None:
+        """Change keys, if the lease is still ours. Raises CoordinatorUnavailable when it is not."""
+        ours = {
+            "key": _encode(self._lease.promoting),
+            "target": "CREATE",
+            "result": "EQUAL",
+            "createRevision": self._revision,
+        }
+        answer = await self._session.ask("kv/txn", {"compare": [ours], "success": list(changes)})
+        if not answer.get("succeeded"):
+            self.validity.end()
+            raise CoordinatorUnavailable("the lease to promote was lost")
+
+    async def aim_at(self, node: str) -> None:
+        """Promote another node than whoever began. Raises CoordinatorUnavailable."""
+        await self.write([_put(self._lease.node, node)])
+        self.node = node
+
+    async def finish(self, rest_s: float) -> None:
+        """Give the lease back, and let nobody take it for so long."""
+        changes = [_delete(self._lease.promoting), _delete(self._lease.node)]
+        with contextlib.suppress(CoordinatorUnavailable):
+            if rest_s > 0:
+                ttl = {"TTL": str(max(1, round(rest_s)))}
+                rest = await self._session.ask("lease/grant", ttl)
+                changes.append(_put(self._lease.rest, self.node, str(rest["ID"])))
+            await self.write(changes)
+        await self._end()
+
+    async def abandon(self, *, began: bool) -> None:
+        """Give the lease back; the word stays where the node may have been told."""
+        changes = [_delete(self._lease.promoting)]
+        if not began:
+            changes.append(_delete(self._lease.node))
+        with contextlib.suppress(CoordinatorUnavailable):
+            await self.write(changes)
+        await self._end()
+
+    def drop(self) -> None:
+        """Extend it no more; it ends by itself."""
+        self.validity.end()
+        if self._keeping is not None:
+            self._keeping.cancel()
+        self._closing = asyncio.get_running_loop().create_task(self._session.close())
+
+    async def _end(self) -> None:
+        self.validity.end()
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait({self._keeping})
+        with contextlib.suppress(CoordinatorUnavailable):
+            await self._session.ask("lease/revoke", {"ID": self._id})
+        await self._session.close()
+
+
+class EtcdSession:
+    """A few questions to whichever endpoint answers; close it."""
+
+    def __init__(self, http: aiohttp.ClientSession, endpoints: Sequence[str]) -> None:
+        self._http = http
+        self._endpoints = list(endpoints)
+        self._headers: dict[str, str] = {}
+
+    @classmethod
+    async def open(cls, terms: EtcdTerms) -> "EtcdSession":
+        """Connect, and log in where there is a user. Raises CoordinatorUnavailable."""
+        context: ssl.SSLContext | bool = True
+        if any(each.startswith("https") for each in terms.endpoints):
+            try:
+                context = ssl.create_default_context(cafile=terms.ca)
+                if terms.cert is not None:
+                    context.load_cert_chain(terms.cert, terms.key)
+            except OSError as wrong:
+                raise CoordinatorUnavailable(f"etcd's TLS files: {wrong}") from None
+        http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context),
+            timeout=aiohttp.ClientTimeout(total=_ASK_S),
+        )
+        session = cls(http, terms.endpoints)
+        if terms.user is not None:
+            try:
+                who = {"name": terms.user, "password": terms.password or ""}
+                token = str((await session.ask("auth/authenticate", who))["token"])
+            except BaseException:
+                await session.close()
+                raise
+            session._headers["Authorization"] = token
+        return session
+
+    async def ask(self, path: str, question: Mapping[str, Any]) -> Json:
+        """One request. Raises CoordinatorUnavailable when no endpoint answers it."""
+        reasons = []
+        for endpoint in list(self._endpoints):
+            url = f"{endpoint.rstrip('/')}/v3/{path}"
+            try:
+                async with self._http.post(url, json=question, headers=self._headers) as answer:
+                    body = await answer.content.read(_MOST_BYTES)
+                    if answer.status == 200:
+                        return _read_json(body)
+                    reasons.append(f"{endpoint} answered {answer.status}: {_shorten(body)}")
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as failed:
+                reasons.append(f"{endpoint}: {failed or type(failed).__name__}")
+            # The next question begins with another one.
+            self._endpoints.append(self._endpoints.pop(0))
+        raise CoordinatorUnavailable(f"etcd does not answer: {'; '.join(reasons)}")
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._http.close()
+
+
+def _read_json(body: bytes) -> Json:
+    answer = json.loads(body)
+    if not isinstance(answer, dict):
+        raise ValueError("no object")
+    return answer
+
+
+def _shorten(body: bytes) -> str:
+    return " ".join(body.decode("utf-8", "replace").split())[:200]
+
+
+def _encode(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _decode(text: str) -> str:
+    return base64.b64decode(text).decode("utf-8", "replace")
+
+
+def _is_absent(key: str) -> Json:
+    return {
+        "key": _encode(key),
+        "target": "CREATE",
+        "result": "EQUAL",
+        "createRevision": "0",
+    }
+
+
+def _put(key: str, value: str, lease: str = "0") -> Json:
+    return {"requestPut": {"key": _encode(key), "value": _encode(value), "lease": lease}}
+
+
+def _delete(key: str) -> Json:
+    return {"requestDeleteRange": {"key": _encode(key)}}

@@ -1,0 +1,143 @@
+"""Leases in a real etcd: one at a time, lost when they end, and a word that outlives its holder."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from proxy.failover import EtcdLease, EtcdTerms
+from proxy.failover.etcd import EtcdSession
+from proxy.failover.lease import CoordinatorUnavailable, Grant
+
+_clusters = itertools.count()
+
+
+@pytest.fixture
+def leases(etcd: str) -> Callable[[], EtcdLease]:
+    """Makes leases of one cluster, that of this test, for one proxy after the other."""
+    cluster = f"cluster{next(_clusters)}"
+    proxies = itertools.count()
+
+    def make(ttl_s: float = 5.0) -> EtcdLease:
+        return EtcdLease(EtcdTerms((etcd,), ttl_s=ttl_s), cluster, f"proxy{next(proxies)}")
+
+    return make
+
+
+@pytest.fixture
+async def session(etcd: str) -> AsyncIterator[EtcdSession]:
+    session = await EtcdSession.open(EtcdTerms((etcd,)))
+    yield session
+    await session.close()
+
+
+async def taken_in_time(lease: EtcdLease, node: str) -> Grant:
+    """The lease, as soon as it is free."""
+    async with asyncio.timeout(20):
+        while True:
+            if (grant := await lease.take(node)) is not None:
+                return grant
+            await asyncio.sleep(0.1)
+
+
+async def test_one_proxy_has_it_and_the_other_does_not(leases: Callable[[], EtcdLease]) -> None:
+    one, other = leases(), leases()
+    grant = await one.take("db2")
+    assert grant is not None
+    assert (grant.node, grant.is_valid) == ("db2", True)
+    assert await other.take("db3") is None
+    await grant.abandon(began=False)
+    assert not grant.is_valid
+    later = await other.take("db3")
+    assert later is not None
+    assert later.node == "db3"
+    await later.abandon(began=False)
+
+
+async def test_of_many_at_once_one_has_it(leases: Callable[[], EtcdLease]) -> None:
+    grants = await asyncio.gather(*(leases().take("db2") for _ in range(8)))
+    (winner,) = [grant for grant in grants if grant is not None]
+    await winner.abandon(began=False)
+
+
+async def test_after_a_promotion_nobody_promotes_for_a_while(
+    leases: Callable[[], EtcdLease],
+) -> None:
+    grant = await leases().take("db2")
+    assert grant is not None
+    await grant.finish(rest_s=2.0)
+    assert await leases().take("db3") is None
+    later = await taken_in_time(leases(), "db3")
+    assert later.node == "db3"
+    await later.finish(rest_s=0.0)
+    at_once = await leases().take("db1")
+    assert at_once is not None
+    await at_once.abandon(began=False)
+
+
+async def test_a_lease_is_extended_while_it_is_held(leases: Callable[..., EtcdLease]) -> None:
+    grant = await leases(ttl_s=3.0).take("db2")
+    assert grant is not None
+    validity = grant.validity  # type: ignore[attr-defined]
+    first = validity._until
+    async with asyncio.timeout(20):
+        while True:
+            if validity._until > first + 3.0:
+                break
+            await asyncio.sleep(0.05)
+    assert grant.is_valid
+    assert await leases().take("db3") is None
+    await grant.abandon(began=False)
+
+
+async def test_who_takes_over_goes_on_with_the_same_node(leases: Callable[..., EtcdLease]) -> None:
+    stopped = await leases(ttl_s=2.0).take("db2")
+    assert stopped is not None
+    stopped.drop()
+    heir = await taken_in_time(leases(), "db3")
+    assert heir.node == "db2"
+    await heir.abandon(began=False)
+
+
+async def test_a_holder_that_has_lost_the_lease_can_change_nothing(
+    leases: Callable[..., EtcdLease], session: EtcdSession
+) -> None:
+    lease = leases(ttl_s=2.0)
+    grant = await lease.take("db2")
+    assert grant is not None
+    await session.ask("lease/revoke", {"ID": grant._id})  # type: ignore[attr-defined]
+    heir = await leases().take("db2")
+    assert heir is not None
+    with pytest.raises(CoordinatorUnavailable, match="lost"):
+        await grant.write([])  # type: ignore[attr-defined]
+    assert not grant.is_valid
+    await grant.abandon(began=True)
+    assert heir.is_valid
+    assert await leases().take("db3") is None
+    await heir.abandon(began=False)
+
+
+async def test_the_clock_alone_ends_a_lease_that_cannot_be_extended(etcd: str) -> None:
+    now = [100.0]
+    lease = EtcdLease(EtcdTerms((etcd,), ttl_s=5.0), "clocked", "one", clock=lambda: now[0])
+    grant = await lease.take("db2")
+    assert grant is not None
+    now[0] += 3.9
+    assert grant.is_valid
+    now[0] += 0.2
+    assert not grant.is_valid
+    await grant.abandon(began=False)
+
+
+async def test_the_next_endpoint_is_asked_when_one_does_not_answer(etcd: str) -> None:
+    lease = EtcdLease(EtcdTerms(("http://127.0.0.1:1", etcd)), "second", "one")
+    grant = await lease.take("db2")
+    assert grant is not None
+    await grant.abandon(began=False)
+
+
+async def test_an_etcd_that_does_not_answer_is_told_as_such() -> None:
+    lease = EtcdLease(EtcdTerms(("http://127.0.0.1:1",)), "main", "one")
+    with pytest.raises(CoordinatorUnavailable, match="etcd does not answer"):
+        await lease.take("db2")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -84,20 +85,38 @@ def _serve(config: Config, source: Path | None, *, daemon: bool, reboot: bool) -
     # Only now, so that a mistake in the file is told before the compiled rooms are loaded.
     import uvloop  # noqa: PLC0415
 
-    from proxy.workers import become, claimed, detach, handed_over, running_pid, serve  # noqa: PLC0415
+    from proxy.workers import (  # noqa: PLC0415
+        Share,
+        Supervisor,
+        become,
+        claimed,
+        detach,
+        handed_over,
+        running_pid,
+        serve,
+    )
 
     process = config.process
     if process.user is not None:
         become(process.user)
     replaces = running_pid(process.pidfile) if reboot and process.pidfile is not None else None
     serves = detach() if daemon else None
+    inherited = handed_over(os.environ)
+    count = config.workers or len(os.sched_getaffinity(0))
+
+    def run_one(config: Config, share: Share, serves: Callable[[], None]) -> int:
+        return uvloop.run(serve(config, on_ready=lambda _line: serves(), share=share))
+
     with claimed(process.pidfile, replaces=replaces):
+        if count > 1:
+            supervisor = Supervisor(config, count, source=source, run=run_one)
+            return supervisor.serve(on_ready=serves, replaces=replaces, inherited=inherited)
         return uvloop.run(
             serve(
                 config,
                 source=source,
                 on_ready=None if serves is None else lambda _line: serves(),
                 replaces=replaces,
-                inherited=handed_over(os.environ),
+                inherited=inherited,
             )
         )

@@ -1,6 +1,7 @@
 """How many clients are inside, and whether one more may come in."""
 
 from collections import Counter
+from collections.abc import Callable
 
 from proxy.errors import ClientError
 
@@ -8,17 +9,24 @@ from proxy.errors import ClientError
 class Census:
     """Counts clients from their proof of who they are until they are gone.
 
-    total: all of them.
+    total: all of them. beside: how many there are in other processes, which count for the total.
+    note: is told each new total.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        beside: Callable[[], int] = lambda: 0,
+        note: Callable[[int], None] = lambda _total: None,
+    ) -> None:
         self.total = 0
+        self._beside = beside
+        self._note = note
         self._by_database: Counter[str] = Counter()
         self._by_user: Counter[str] = Counter()
 
     def check_total(self, most: int) -> None:
         """Raise ClientError (53300) when `most` are inside."""
-        if self.total >= most:
+        if self.total + self._beside() >= most:
             raise _full("max_client_conn", "Raise listen.max_client_conn")
 
     def enter(self, database: str, user: str, *, most_of_database: int, most_of_user: int) -> None:
@@ -36,12 +44,14 @@ class Census:
                 "max_user_client_connections", f'Raise it for user "{user}" or under limits'
             )
         self.total += 1
+        self._note(self.total)
         self._by_database[database] += 1
         self._by_user[user] += 1
 
     def leave(self, database: str, user: str) -> None:
         """A client that was counted is gone."""
         self.total -= 1
+        self._note(self.total)
         _take_one(self._by_database, database)
         _take_one(self._by_user, user)
 

@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import errno
 import logging
-import shutil
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from proxy.client.failures import FailedLogins
 from proxy.client.greeting import greet
 from proxy.client.judged import Proved
 from proxy.client.keys import Cancellable, Keys
+from proxy.client.listening import open_listeners, open_unix_listener
 from proxy.client.proving import prove
 from proxy.client.proxy_header import learn_address
 from proxy.client.startup import Startup
@@ -66,10 +67,26 @@ class Console(Protocol):
         """A visitor has been told that it is in. visitor: as of `welcome`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The other processes, as far as a door has to do with them; none by default.
+
+    index, count: which of how many this one is. clients: how many they have inside. note_clients:
+    is told how many are in here. forward_cancel: takes process, process id and secret of a key.
+    """
+
+    index: int = 0
+    count: int = 1
+    clients: Callable[[], int] = lambda: 0
+    note_clients: Callable[[int], None] = lambda _number: None
+    forward_cancel: Callable[[int, int, bytes], None] = lambda _owner, _pid, _secret: None
+
+
 class Door:
     """Lets clients in.
 
-    console: who wants that goes there, as soon as it is proved who it is.
+    console: who wants that goes there, as soon as it is proved who it is. beside: the other
+    processes.
     terms: asked for at each login, so that a reload holds for the next one.
     verifiers: kept between logins. clock: monotonic seconds.
     """
@@ -83,13 +100,17 @@ class Door:
         terms: Callable[[], DoorTerms],
         verifiers: Verifiers,
         clock: Callable[[], float],
+        beside: Beside | None = None,
     ) -> None:
         self._relay = relay
+        self._beside = beside or Beside()
         self._reservoir = reservoir
         self._console = console
         self._terms = terms
         self._verifiers = verifiers
-        self._keys = Keys(relay.clients, console.by_pid)
+        self._keys = Keys(
+            relay.clients, console.by_pid, index=self._beside.index, count=self._beside.count
+        )
         self._listeners: list[socket.socket] = []
         # With their inodes: who takes our place makes a new one under the same name.
         self._socket_paths: dict[Path, int] = {}
@@ -101,7 +122,7 @@ class Door:
         self.cancels: Tally[str] = Tally("other")
         self._strangers: set[Client] = set()
         self._declined: set[asyncio.Task[None]] = set()
-        self._census = Census()
+        self._census = Census(self._beside.clients, self._beside.note_clients)
         self._failures = FailedLogins(clock)
         self.is_open = False
 
@@ -110,55 +131,16 @@ class Door:
     def listen(
         self, host: str, port: int, backlog: int, tcp: TcpOptions, *, is_shared: bool = False
     ) -> int:
-        """Listen on TCP; port 0 takes a free one. Result: the port. Raises OSError.
-
-        host: addresses, separated by commas; `*` is all of them, nothing is none.
-        is_shared: let other processes listen there, too.
-        """
-        addresses = [None if each == "*" else each for each in split_addresses(host)]
-        found = [
-            each
-            for address in addresses
-            for each in socket.getaddrinfo(
-                address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-        ]
-        for family, kind, _, _, place in found:
-            sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if is_shared:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                # What is accepted inherits them.
-                tcp.apply(sock)
-                if family == socket.AF_INET6:
-                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                bound = (place[0], port, *place[2:])
-                sock.bind(bound)
-                sock.listen(backlog)
-            except BaseException:
-                sock.close()
-                raise
-            port = sock.getsockname()[1]
-            self._listeners.append(sock)
+        """Listen on TCP, as `open_listeners`. Result: the port. Raises OSError."""
+        sockets, port = open_listeners(host, port, backlog, tcp, is_shared=is_shared)
+        self._listeners += sockets
         return port
 
     def listen_unix(
         self, folder: Path, port: int, backlog: int, mode: int = 0o777, group: str | None = None
     ) -> Path:
-        """Listen on a Unix socket, named as PostgreSQL names it. Raises OSError."""
-        path = folder / f".s.PGSQL.{port}"
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            _remove_stale(path)
-            sock.bind(str(path))
-            if group is not None:
-                shutil.chown(path, group=group)
-            path.chmod(mode)
-            sock.listen(backlog)
-        except BaseException:
-            sock.close()
-            raise
+        """Listen on a Unix socket, as `open_unix_listener`. Raises OSError."""
+        sock, path = open_unix_listener(folder, port, backlog, mode, group)
         self._listeners.append(sock)
         self._socket_paths[path] = path.stat().st_ino
         return path
@@ -331,13 +313,21 @@ class Door:
             await learn_address(client)
         return await greet(client, terms, self._cancel)
 
-    def _cancel(self, client: Client, packet: bytes) -> None:
-        pid, secret = messages.read_cancel_request(packet)
+    def cancel(self, pid: int, secret: bytes) -> None:
+        """Another process has been sent a cancel request that is for a client of ours."""
         target = self._keys.find(pid, secret)
         if target is None:
             self.cancels.add("unknown_key")
         else:
             self.cancels.add("sent" if target.cancel() else "nothing_running")
+
+    def _cancel(self, client: Client, packet: bytes) -> None:
+        pid, secret = messages.read_cancel_request(packet)
+        owner = self._keys.owner_of(pid)
+        if owner is None:
+            self.cancel(pid, secret)
+        else:
+            self._beside.forward_cancel(owner, pid, secret)
         client.close()
 
     async def _log_in(self, client: Client, startup: Startup, terms: DoorTerms) -> None:
@@ -495,21 +485,3 @@ def _reason_of(refused: ClientError) -> str:
     if isinstance(refused, NotAllowedError):
         return "not_allowed"
     return _REASONS.get(refused.sqlstate, "login_failed")
-
-
-def split_addresses(host: str) -> list[str]:
-    """The addresses of a list; one that stands twice is one."""
-    return list(dict.fromkeys(each.strip() for each in host.split(",") if each.strip()))
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove a socket that nobody listens on; one that is in use is left, and bind fails."""
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-        except OSError:
-            pass

@@ -24,18 +24,28 @@ class Keys:
     """Gives out keys and finds whom a key belongs to.
 
     everybody: those logged in, by the process id in their key.
+    index, count: of several processes, which one this is. A key says whose it is: the remainder.
     """
 
-    def __init__(self, *everybody: Mapping[int, Cancellable]) -> None:
+    def __init__(
+        self, *everybody: Mapping[int, Cancellable], index: int = 0, count: int = 1
+    ) -> None:
         self._everybody = everybody
+        self._index = index
+        self._count = count
 
     def new(self, minor: int) -> tuple[int, bytes]:
         """Make a key: a process id that no client has, and a secret for protocol 3.`minor`."""
         while True:
             # Random, so that a key says nothing of how many clients there are.
-            pid = secrets.randbelow(0x7FFFFFFF) + 1
-            if self._with_pid(pid) is None:
+            pid = secrets.randbelow(0x7FFFFFFF // self._count) * self._count + self._index
+            if pid and self._with_pid(pid) is None:
                 return pid, secrets.token_bytes(_SECRET_BYTES.get(minor, 4))
+
+    def owner_of(self, pid: int) -> int | None:
+        """The process that has given out a key, None when that is this one."""
+        owner = pid % self._count
+        return None if owner == self._index else owner
 
     def find(self, pid: int, secret: bytes) -> Cancellable | None:
         """Who has this key, or None: an unknown one, or a wrong secret."""

@@ -32,6 +32,7 @@ from proxy.config.schema import json_schema
 from proxy.config.secret import Secret
 from proxy.config.section import KeyPath, PoolMode, Section, TlsMode
 from proxy.config.setting import is_changeable, with_value
+from proxy.config.share import divide, part_of
 from proxy.config.topology import (
     Cluster,
     Failover,
@@ -86,6 +87,7 @@ __all__ = [
     "User",
     "changes_between",
     "convert",
+    "divide",
     "format_duration",
     "format_size",
     "from_environment",
@@ -99,6 +101,7 @@ __all__ = [
     "parse",
     "parse_duration",
     "parse_size",
+    "part_of",
     "reload",
     "reload_secrets",
     "secret_files",

@@ -47,8 +47,6 @@ def find_unavailable(config: Config) -> Iterator[Contradiction]:
 
 def find_warnings(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Values that are accepted and have no effect yet, with a sentence each."""
-    if config.workers != 1:
-        yield ("workers",), "this version always runs one process."
     auth = config.auth
     is_open = auth.method in ("any", "trust") or auth.is_judged_elsewhere
     if not (auth.users or is_open or config.has_query):

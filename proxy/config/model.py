@@ -86,7 +86,8 @@ class Config(Section):
     )
     workers: Count = Field(
         default=1,
-        description="Processes; 0 is one per core. This version always runs one.",
+        description="Processes that serve together; 0 is one per core. Limits on server "
+        "connections are divided between them.",
     )
     process: Process = Field(default_factory=Process, description="The process itself.")
     log: Log = Field(default_factory=Log, description="What is written, and where.")

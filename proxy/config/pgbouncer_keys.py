@@ -203,7 +203,7 @@ _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full
 _AUTH_TYPES = ("any", "trust", "plain", "md5", "scram-sha-256", "cert", "hba", "ldap", "pam")
 _IS_RESOLVED = "names are resolved for every new connection, by the system"
 _NO_SYSLOG = "the log goes to standard error and to logfile; systemd's journal has the first"
-_NO_PEERS = "there are no peers: a cancel request reaches the process it is sent to"
+_NO_PEERS = "there are no peers; the workers of one pgweir pass cancel requests on"
 _INTERNAL = "this has no counterpart in how pgweir reads and writes"
 
 PGBOUNCER: Mapping[str, Key] = {
@@ -348,7 +348,9 @@ PGBOUNCER: Mapping[str, Key] = {
     "idle_transaction_timeout": _limit("idle_transaction_timeout", seconds, "0"),
     "transaction_timeout": _limit("transaction_timeout", seconds, "0"),
     "suspend_timeout": Key(
-        seconds, "10", lost=unless("10", "nothing is flushed before a SUSPEND or -R")
+        seconds,
+        "10",
+        lost=unless("10", "SUSPEND waits for 10 seconds; -R hands no connection over"),
     ),
     # Low-level network settings
     "pkt_buf": Key(number, "4096", lost=unless("4096", _INTERNAL)),

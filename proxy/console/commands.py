@@ -125,23 +125,23 @@ def _show_version(_scene: Scene) -> Iterable[Row]:
 
 
 async def _pause(desk: Desk, database: str | None) -> None:
-    await desk.steering.pause(database)
+    await desk.steering.everywhere("PAUSE", database)
 
 
 async def _resume(desk: Desk, database: str | None) -> None:
-    desk.steering.resume(database)
+    await desk.steering.everywhere("RESUME", database)
 
 
 async def _disable(desk: Desk, database: str | None) -> None:
-    desk.steering.disable(database or "")
+    await desk.steering.everywhere("DISABLE", database)
 
 
 async def _enable(desk: Desk, database: str | None) -> None:
-    desk.steering.enable(database or "")
+    await desk.steering.everywhere("ENABLE", database)
 
 
 async def _kill(desk: Desk, database: str | None) -> None:
-    desk.steering.kill(database)
+    await desk.steering.everywhere("KILL", database)
 
 
 async def _kill_client(desk: Desk, number: str | None) -> None:
@@ -149,11 +149,11 @@ async def _kill_client(desk: Desk, number: str | None) -> None:
 
 
 async def _reconnect(desk: Desk, database: str | None) -> None:
-    desk.steering.reconnect(database)
+    await desk.steering.everywhere("RECONNECT", database)
 
 
 async def _wait_close(desk: Desk, database: str | None) -> None:
-    await desk.steering.wait_close(database)
+    await desk.steering.everywhere("WAIT_CLOSE", database)
 
 
 async def _reload(desk: Desk, _argument: str | None) -> None:
@@ -161,7 +161,7 @@ async def _reload(desk: Desk, _argument: str | None) -> None:
 
 
 async def _suspend(desk: Desk, _argument: str | None) -> None:
-    await desk.steering.suspend()
+    await desk.steering.everywhere("SUSPEND", None)
 
 
 _SHUTDOWNS: Mapping[str, Shutdown] = {

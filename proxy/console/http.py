@@ -46,7 +46,8 @@ class HttpEndpoint:
     accepts clients and a primary is reachable, else the reason why not, for the operator to read.
     page: the status page. drain: empties the proxy after so many seconds, and says how many clients
     there are. auth: asked at each request who may see more than the health.
-    limits: what visitors may cost.
+    limits: what visitors may cost. prepare: is waited for before each scrape.
+    sock: listens already, in place of host and port.
     """
 
     def __init__(
@@ -61,7 +62,11 @@ class HttpEndpoint:
         auth: Callable[[], HttpAuth | None] = lambda: None,
         drain: Callable[[float], int] | None = None,
         limits: VisitLimits | None = None,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+        sock: socket.socket | None = None,
     ) -> None:
+        self._prepare = prepare
+        self._sock = sock
         self._host = host
         self._port = port
         self._registry = registry
@@ -119,6 +124,8 @@ class HttpEndpoint:
 
     async def _listen(self, visits: Visits) -> asyncio.Server:
         loop = asyncio.get_running_loop()
+        if self._sock is not None:
+            return await loop.create_server(visits, sock=self._sock)
         try:
             address = ipaddress.ip_address(self._host)
         except ValueError:
@@ -241,6 +248,8 @@ class HttpEndpoint:
         accept = ",".join(request.headers.getall("Accept", []))
         compress = gzip_accepted(",".join(request.headers.getall("Accept-Encoding", [])))
         async with self._one_scrape:  # many scrapers at once get no more of the loop than one
+            if self._prepare is not None:
+                await self._prepare()
             exposition = await render(self._registry, accept, compress=compress)
         response = web.Response(body=exposition.body)
         response.headers["Content-Type"] = exposition.content_type

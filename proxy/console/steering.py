@@ -7,7 +7,7 @@ about; whoever waits for it may leave, and it is done all the same.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,19 +29,29 @@ Shutdown = Literal["now", "servers", "clients"]
 """When the process ends: at once; when transactions are over; when all clients have left."""
 
 
+Others = Callable[[str, str | None], Awaitable[None]]
+"""Has the other processes of this proxy do a command with an argument, and waits for them."""
+
+
+async def _nobody(_command: str, _argument: str | None) -> None:
+    """There are no other processes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Levers:
     """What the console has done by others.
 
     reload: read the configuration again; raises ClientError when it is wrong. adopt: go over to
     another one. shut_down: begin to end the process. fail_over: make another node the primary of a
-    cluster, one of its replicas for None; its result says what was done.
+    cluster, one of its replicas for None; its result says what was done. others: have other
+    processes do the same.
     """
 
     reload: Callable[[], Awaitable[None]]
     adopt: Callable[[Config], Awaitable[object]]
     shut_down: Callable[[Shutdown], None]
     fail_over: Callable[[str, str | None], Awaitable[str]]
+    others: Others = _nobody
 
 
 class Steering:
@@ -52,6 +62,16 @@ class Steering:
         self._levers = levers
         self._changed: dict[str, str] = {}
         self.mode: Mode = "active"
+
+    async def everywhere(self, command: str, database: str | None) -> None:
+        """Do a command here and in all other processes, and wait for all. Raises ClientError."""
+        await asyncio.gather(self.obey(command, database), self._levers.others(command, database))
+
+    async def obey(self, command: str, database: str | None) -> None:
+        """Do a command in this process alone. Raises ClientError."""
+        done = _COMMANDS[command](self, database)
+        if done is not None:
+            await done
 
     # --- holding back ----------------------------------------------------------------------------
 
@@ -222,6 +242,18 @@ class Steering:
             raise ClientError("3D000", f"no such database: {database}")
         return Scope(database=database)
 
+
+_COMMANDS: Mapping[str, Callable[[Steering, str | None], Awaitable[None] | None]] = {
+    "PAUSE": Steering.pause,
+    "RESUME": Steering.resume,
+    "SUSPEND": lambda steering, _database: steering.suspend(),
+    "RECONNECT": Steering.reconnect,
+    "WAIT_CLOSE": Steering.wait_close,
+    "KILL": Steering.kill,
+    "DISABLE": lambda steering, database: steering.disable(database or ""),
+    "ENABLE": lambda steering, database: steering.enable(database or ""),
+}
+"""What is done in all processes of a proxy."""
 
 CONSOLE_NAMES = ("pgweir", "pgbouncer")
 """The databases that are the console."""

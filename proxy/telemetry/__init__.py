@@ -25,6 +25,7 @@ from proxy.telemetry.log import configure
 from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.queries import ALWAYS_TOLD_S, QueryRecord, TopQueries
 from proxy.telemetry.slow import SlowLog
+from proxy.telemetry.together import together
 from proxy.telemetry.traceparent import Traceparent, traceparent_of
 
 __all__ = [
@@ -55,5 +56,6 @@ __all__ = [
     "Traceparent",
     "build_registry",
     "configure",
+    "together",
     "traceparent_of",
 ]

@@ -12,11 +12,13 @@ import ssl
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 
-from proxy.config import Config, ConfigError, needs_restart, reload
+from proxy.config import Change, Config, ConfigError, needs_restart, reload
 from proxy.console import Shutdown
+from proxy.errors import ClientError
 from proxy.tasks import in_thread
 from proxy.watch import Watch
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
+from proxy.workers.share import Share
 from proxy.workers.systemd import Notifier
 from proxy.workers.worker import Worker, open_log
 
@@ -25,6 +27,7 @@ _log = logging.getLogger("pgweir")
 # How long another process may take to let go of its sockets, and how often we look.
 _TAKING_OVER_S = 10.0
 _TAKEN_S = 0.02
+_STATUS = "accepting clients"
 # How often the configuration file is looked at.
 _LOOK_S = 1.0
 # What ends the process, and when.
@@ -42,72 +45,170 @@ async def serve(
     on_ready: Callable[[str], None] | None = None,
     replaces: int | None = None,
     inherited: Sequence[socket.socket] = (),
+    share: Share | None = None,
 ) -> int:
     """Serve until SIGTERM (transactions finish first) or SIGINT (at once), or until cancelled.
 
     source: the file the configuration came from, for the log.
     on_ready: called with a line of the addresses once clients are accepted.
     replaces: the process whose place this one takes. inherited: sockets that are listened on
-    already, in place of those of the configuration.
+    already, in place of those of the configuration. share: this is one process of several; what is
+    the same for all of them is said by the one that looks after them.
     Result: the exit code. Raises OSError when an address cannot be bound.
     """
     open_log(config.log)
-    _look_at_descriptors(config)
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[tuple[str, Shutdown]] = loop.create_future()
-
-    def end(why: str, when: Shutdown) -> None:
-        if ended.done():
-            worker.hurry()
-        else:
-            ended.set_result((why, when))
-
-    worker = Worker(config)
-    for warning in worker.warnings:
-        _log.warning("%s", warning)
-    notifier = Notifier(os.environ)
-    worker.attend(lambda: _reload(worker, notifier), lambda when: end("SHUTDOWN", when))
-    facts = await _start(worker, inherited, replaces)
-    for which, when in _ENDING.items():
-        loop.add_signal_handler(which, end, which.name, when)
-    tasks: set[asyncio.Task[object]] = set()
-
-    def begin(work: Callable[[], Coroutine[None, None, object]]) -> None:
-        task = loop.create_task(work())
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    def begin_reload() -> None:
-        begin(lambda: _reload(worker, notifier))
-
-    loop.add_signal_handler(signal.SIGHUP, begin_reload)
-    loop.add_signal_handler(signal.SIGUSR1, begin, worker.steering.pause_by_signal)
-    loop.add_signal_handler(signal.SIGUSR2, begin, worker.steering.resume_by_signal)
+    service = _Service(config, share)
+    facts = await _start(service.worker, inherited if share is None else share.sockets, replaces)
+    service.hear_signals()
     # Objects made until now live as long as the process: no collection need look at them again.
     gc.collect()
     gc.freeze()
     if source is not None:
         facts["config"] = str(source)
-    _log.info("ready", extra={"facts": facts})
-    notifier.ready("accepting clients")
-    watching = loop.create_task(_watch(worker, source, begin_reload))
+    service.say("ready", facts)
+    service.notifier.ready(_STATUS)
+    if share is None and source is not None:
+        service.spawn(_watch(service.worker, source, service.reload_soon))
     if on_ready is not None:
         on_ready(" ".join(f"{name}={value}" for name, value in facts.items()))
-    patience_s: float | None = 0.0
-    when = "now"
-    try:
-        why, when = await ended
-        _log.info("stopping", extra={"facts": {"signal": why}})
-        if when != "now":
-            patience_s = (config.limits.shutdown_timeout or None) if why == "SIGTERM" else None
-    finally:
-        notifier.stopping()
-        watching.cancel()
-        await worker.stop(patience_s=patience_s, waits_for_clients=when == "clients")
-        for each in (*_ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            loop.remove_signal_handler(each)
-        _log.info("stopped")
-    return 0
+    return await service.last()
+
+
+class _Service:
+    """One process that serves: its worker, and who may tell it what."""
+
+    def __init__(self, config: Config, share: Share | None) -> None:
+        self._config = config
+        self._share = share
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[tuple[str, Shutdown]] = self._loop.create_future()
+        self._tasks: set[asyncio.Task[object]] = set()
+        self.notifier = Notifier(os.environ)
+        self.worker = Worker(config, share)
+        self.worker.attend(self._reload_for_console, self._end_for_console)
+        if share is None:
+            _look_at_descriptors(config)
+            for warning in self.worker.warnings:
+                _log.warning("%s", warning)
+        elif share.index > 0:
+            # All of them probe, and see the same: one says it.
+            logging.getLogger("pgweir.cluster").setLevel(logging.ERROR)
+
+    def say(self, what: str, facts: Mapping[str, object] | None = None) -> None:
+        """Log what the one in charge says for all, where there is one."""
+        level = logging.INFO if self._share is None else logging.DEBUG
+        _log.log(level, what, extra={"facts": facts or {}})
+
+    def spawn(self, work: Coroutine[object, object, object]) -> None:
+        """Do something that ends with the process at the latest."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def hear_signals(self) -> None:
+        """Do what signals say from now on."""
+        hear, steering = self._loop.add_signal_handler, self.worker.steering
+        for which, when in _ENDING.items():
+            hear(which, self._end, which.name, when)
+        hear(signal.SIGHUP, self.reload_soon)
+        hear(signal.SIGUSR1, lambda: self.spawn(steering.pause_by_signal()))
+        hear(signal.SIGUSR2, lambda: self.spawn(steering.resume_by_signal()))
+
+    def reload_soon(self) -> None:
+        """Read the configuration again."""
+        self.spawn(self._reload())
+
+    async def last(self) -> int:
+        """Serve until the end has been said. Result: the exit code."""
+        patience_s: float | None = 0.0
+        waits_for_clients = False
+        try:
+            why, when = await self._ended
+            self.say("stopping", {"signal": why})
+            if why == "SIGTERM":
+                patience_s = self._config.limits.shutdown_timeout or None
+            elif when != "now":
+                patience_s = None
+            waits_for_clients = when == "clients"
+        finally:
+            self.notifier.stopping()
+            for task in self._tasks:
+                task.cancel()
+            await self.worker.stop(patience_s=patience_s, waits_for_clients=waits_for_clients)
+            for which in (*_ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                self._loop.remove_signal_handler(which)
+            self.say("stopped")
+        return 0
+
+    def _end(self, why: str, when: Shutdown) -> None:
+        if self._ended.done():
+            self.worker.hurry()
+        else:
+            self._ended.set_result((why, when))
+
+    # --- for the console -----------------------------------------------------------------------
+
+    def _end_for_console(self, when: Shutdown) -> None:
+        if self._share is None:
+            self._end("SHUTDOWN", when)
+        elif when == "clients":
+            raise ClientError(
+                "0A000", "several processes do not wait for clients", hint="Use WAIT_FOR_SERVERS."
+            )
+        else:
+            which = signal.SIGINT if when == "now" else signal.SIGTERM
+            os.kill(self._share.supervisor, which)
+
+    async def _reload_for_console(self) -> str | None:
+        """Reload, or have the one in charge do so. Result: why not."""
+        if self._share is None:
+            return await self._reload()
+        try:
+            await in_thread(reload, self.worker.config, os.environ)
+        except ConfigError as wrong:
+            return str(wrong)
+        os.kill(self._share.supervisor, signal.SIGHUP)
+        return None
+
+    # --- reload --------------------------------------------------------------------------------
+
+    async def _reload(self) -> str | None:
+        """Read the configuration again and go over to it, or say why not and stay.
+
+        Result: why not, for who asked.
+        """
+        self.notifier.reloading()
+        try:
+            return await self._adopt_anew()
+        finally:
+            self.notifier.ready(_STATUS)
+
+    async def _adopt_anew(self) -> str | None:
+        worker = self.worker
+        try:
+            config = await in_thread(reload, worker.config, os.environ)
+            changes = await worker.adopt(worker.part(config))
+        except (ConfigError, OSError, ssl.SSLError) as wrong:
+            for line in str(wrong).splitlines():
+                _log.error("not reloaded: %s", line)
+            return str(wrong)
+        except Exception:  # noqa: BLE001 -- top of a task
+            _log.exception("the reload failed")
+            return "an error of the proxy; its log says more"
+        if self._share is None:
+            for warning in worker.warnings:
+                _log.warning("%s", warning)
+            _look_at_descriptors(config)
+            log_changes(changes)
+        return None
+
+
+def log_changes(changes: Sequence[Change]) -> None:
+    """Say what a reload has changed, and when it holds."""
+    for change in changes:
+        _log.info("changed", extra={"facts": {"what": str(change)}})
+    later = ",".join(needs_restart(changes)) or "nothing"
+    _log.info("reloaded", extra={"facts": {"changes": len(changes), "needs_restart": later}})
 
 
 def _look_at_descriptors(config: Config) -> None:
@@ -145,10 +246,8 @@ async def _start(
         await asyncio.sleep(_TAKEN_S)
 
 
-async def _watch(worker: Worker, source: Path | None, changed: Callable[[], None]) -> None:
+async def _watch(worker: Worker, source: Path, changed: Callable[[], None]) -> None:
     """Task: look at the configuration file now and then."""
-    if source is None:
-        return
     watch = Watch([source])
     while True:
         await asyncio.sleep(_LOOK_S)
@@ -157,36 +256,3 @@ async def _watch(worker: Worker, source: Path | None, changed: Callable[[], None
             if worker.config.process.watch:
                 _log.info("the configuration file has changed")
                 changed()
-
-
-async def _reload(worker: Worker, notifier: Notifier) -> str | None:
-    """Read the configuration again and go over to it, or say why not and stay.
-
-    Result: why not, for who asked.
-    """
-    notifier.reloading()
-    try:
-        return await _adopt_anew(worker)
-    finally:
-        notifier.ready("accepting clients")
-
-
-async def _adopt_anew(worker: Worker) -> str | None:
-    try:
-        config = await in_thread(reload, worker.config, os.environ)
-        changes = await worker.adopt(config)
-    except (ConfigError, OSError, ssl.SSLError) as wrong:
-        for line in str(wrong).splitlines():
-            _log.error("not reloaded: %s", line)
-        return str(wrong)
-    except Exception:  # noqa: BLE001 -- top of a task
-        _log.exception("the reload failed")
-        return "an error of the proxy; its log says more"
-    for warning in worker.warnings:
-        _log.warning("%s", warning)
-    _look_at_descriptors(config)
-    for change in changes:
-        _log.info("changed", extra={"facts": {"what": str(change)}})
-    later = ",".join(needs_restart(changes)) or "nothing"
-    _log.info("reloaded", extra={"facts": {"changes": len(changes), "needs_restart": later}})
-    return None

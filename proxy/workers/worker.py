@@ -99,10 +99,12 @@ from proxy.telemetry import (
 )
 from proxy.watch import Watch
 from proxy.wire import messages
+from proxy.workers.company import Company
 from proxy.workers.encryption import Contexts, asked_of_nodes, read_contexts, read_offer
 from proxy.workers.observing import Observer
 from proxy.workers.pinned import Pinned
 from proxy.workers.reading import read_figures
+from proxy.workers.share import Share
 from proxy.workers.switchboard import Switchboard
 
 _log = logging.getLogger("pgweir")
@@ -115,13 +117,22 @@ _TIDY_S = 1.0
 _LINGER_S = 5.0
 # How often we look whether the process before us has closed its HTTP endpoint.
 _LATE_S = 0.2
+# What processes tell each other when one of them is asked to /drain.
+_DRAIN = "DRAIN"
 
 
 class Worker:
     """One process. `start` it, then `stop` it once; `reached` tells whether a primary is there."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, share: Share | None = None) -> None:
+        self._share = share
+        self._company = Company(
+            share,
+            figures=self.figures,
+            cancel=self._cancel_by_key,
+            obey=self._obey,
+        )
+        self._config = config = self._company.part(config)
         loop = asyncio.get_running_loop()
         self._loop = loop
         clock = time.monotonic
@@ -129,7 +140,7 @@ class Worker:
         self._passwords = Passwords(clock)
         self._relay = Relay(loop, self, BUCKET_BOUNDS_S)
         self._roster = read_roster(config)
-        self._verifiers = Verifiers(os.urandom(32))
+        self._verifiers = Verifiers(os.urandom(32)) if share is None else share.verifiers
         admission = read_admission(config)
         self._contexts = read_contexts(config, {})
         self._places = read_places(config, self._contexts)
@@ -172,7 +183,11 @@ class Worker:
             queries=self._observer.queries.top,
         )
         levers = Levers(
-            self._reload_for_console, self.adopt, self._shut_down_for_console, self.failover
+            self._reload_for_console,
+            self.adopt,
+            self._shut_down_for_console,
+            self.failover,
+            self._company.have_others_obey,
         )
         self._reception = Reception(scene, levers, lambda: self._config)
         self._door = Door(
@@ -182,6 +197,7 @@ class Worker:
             terms=lambda: self._terms,
             verifiers=self._verifiers,
             clock=clock,
+            beside=self._company.beside,
         )
         for name, cluster in config.clusters.items():
             self._watch_over(name, cluster)
@@ -196,6 +212,7 @@ class Worker:
         self._adopting = asyncio.Lock()
         self._reading_secrets: asyncio.Task[None] | None = None
         self._late_http: asyncio.Task[None] | None = None
+        self._telling_others: asyncio.Task[None] | None = None
         self._emptying: asyncio.Task[None] | None = None
         self._stopping = False
         self._hurried = False
@@ -218,12 +235,13 @@ class Worker:
         except OSError:
             self._door.close()
             raise
+        await self._company.start()
         if (http := config.http) is not None:
             self._http = HttpEndpoint(
                 http.host,
                 http.port,
                 build_registry(
-                    self.figures,
+                    lambda: self._company.together(self.figures()),
                     ExporterMetrics(
                         self._reception.desk, lambda: self._config.compat.pgbouncer_metrics
                     ),
@@ -231,9 +249,11 @@ class Worker:
                 lambda: True,
                 self.why_not_ready,
                 page=StatusPage(self.status),
-                drain=self.empty,
+                drain=self._empty_all,
                 # A reload that drops the section does not stop the endpoint, nor open it.
                 auth=lambda: (self._config.http or http).auth,
+                prepare=self._company.listen_to_others,
+                sock=None if self._share is None else self._share.http,
             )
             try:
                 await self._http.start()
@@ -324,6 +344,10 @@ class Worker:
     def warnings(self) -> tuple[str, ...]:
         """What in it was accepted and does nothing, one line each."""
         return (*self._config.warnings, *self._terms.admission.warnings)
+
+    def part(self, config: Config) -> Config:
+        """What of a configuration this process has, of several."""
+        return self._company.part(config)
 
     async def adopt(self, config: Config) -> tuple[Change, ...]:
         """Go over to another configuration, as `_go_over`; one at a time."""
@@ -472,6 +496,7 @@ class Worker:
         self._passwords.close()
         await self._reception.close()
         await self._reservoir.close()
+        await self._company.stop()
         if self._http is not None:
             await self._http.stop()
         self._loop_lag.stop()
@@ -490,6 +515,7 @@ class Worker:
     async def _empty(self, after_s: float) -> None:
         await asyncio.sleep(after_s)
         self._door.close()
+        self._company.close_door()
         await self._drain(None, dismisses=True)
         _log.info("drained")
 
@@ -555,6 +581,7 @@ class Worker:
             async with self._adopting:
                 watch = self._secrets
                 config = await in_thread(reload_secrets, self._config, os.environ)
+                config = self._company.part(config)
                 watch.settle()
                 config = self._reception.steering.with_changes(config)
                 if config == self._config:
@@ -633,7 +660,7 @@ class Worker:
                     lets_stale_read
                     or (not node.stale and self._switchboard.why_out(view.name, node.name) is None)
                 ),
-                room_of(node, cluster),
+                self._company.room(room_of(node, cluster)),
                 node.state == "up",
                 node.address.weight,
                 node.address.zone is not None and node.address.zone == cluster.replicas.zone,
@@ -681,6 +708,23 @@ class Worker:
             elif monitor.view.primary is None:
                 return f"cluster {name} has no primary: {monitor.view.reason}"
         return None
+
+    async def _obey(self, command: str, argument: str | None) -> None:
+        """A command that another process was given, for all of them."""
+        if command == _DRAIN:
+            self.empty(float(argument or 0))
+        else:
+            await self.steering.obey(command, argument)
+
+    def _empty_all(self, after_s: float) -> int:
+        """As `empty`, and in all other processes."""
+        others = self._company.have_others_obey(_DRAIN, str(after_s))
+        self._telling_others = self._loop.create_task(others)
+        return self.empty(after_s)
+
+    def _cancel_by_key(self, pid: int, secret: bytes) -> None:
+        """Another process has been shown a cancel key of ours."""
+        self._door.cancel(pid, secret)
 
     def figures(self) -> Figures:
         """Read all counters."""

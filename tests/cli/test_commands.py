@@ -44,11 +44,12 @@ def test_check_says_ok_and_what_the_file_comes_to(file: Path) -> None:
 
 
 def test_check_prints_warnings_beside_the_result(file: Path) -> None:
-    file.write_text(SOUND + "workers: 2\n")
+    file.write_text(SOUND.replace(", monitor: {user: m}", ""))
     result = invoke("check", "-c", file)
     assert (result.exit_code, result.stderr) == (
         0,
-        f"warning: {file}:4: workers: this version always runs one process.\n",
+        f"warning: {file}:2: clusters.main.monitor.user: no user to probe the nodes as is given "
+        "here or under server, so they are probed as postgres.\n",
     )
 
 

@@ -122,20 +122,6 @@ def test_a_split_of_sessions_is_warned_of(read: Callable[..., Config]) -> None:
     )
 
 
-# A line behind the three lines of a sound file -> the warning, without the place.
-WARNINGS = [
-    ("workers: 4", "f.yaml:4: workers: this version always runs one process."),
-    ("workers: 0", "f.yaml:4: workers: this version always runs one process."),
-]
-
-
-@pytest.mark.parametrize(("line", "warning"), WARNINGS)
-def test_what_has_no_effect_yet_is_warned_of(
-    line: str, warning: str, read: Callable[..., Config], sound: str
-) -> None:
-    assert read(f"{sound}{line}\n").warnings == (warning,)
-
-
 def test_users_and_probes_that_cannot_log_in_are_warned_of(read: Callable[..., Config]) -> None:
     text = "clusters: {m: {nodes: [{host: h}]}}\ndatabases: {d: {cluster: m}}\n"
     assert read(text).warnings == (

@@ -181,6 +181,20 @@ def test_a_log_that_was_rotated_is_opened_anew_without_lines_that_are_not_wanted
     assert "login attempt" not in served.log.read_text()
 
 
+def test_signals_pause_and_resume(served: Site) -> None:
+    served.ask()
+    os.kill(served.pid, signal.SIGUSR1)
+    wait_until(lambda: "command=PAUSE" in served.log.read_text())
+    with psycopg.connect(served.door.dsn(APP.name, APP.password, DATABASE)) as client:
+        asked = threading.Thread(target=client.execute, args=["SELECT 1"])
+        asked.start()
+        asked.join(0.5)
+        assert asked.is_alive()
+        os.kill(served.pid, signal.SIGUSR2)
+        asked.join(20)
+        assert not asked.is_alive()
+
+
 def test_what_is_wrong_is_said_before_it_is_in_the_background(site: Site) -> None:
     site.write("max_client_con = 5")
     done = site.run("-d")

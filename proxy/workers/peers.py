@@ -1,0 +1,89 @@
+"""How processes of one proxy talk to each other: a question, an answer, and the end.
+
+Each listens on a Unix socket in a folder that only their account may enter. There are few
+questions, and none of them is asked for a statement.
+"""
+
+import asyncio
+import json
+import logging
+import pickle
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from proxy.workers.share import Share
+
+_log = logging.getLogger("pgweir")
+
+# A process that is busy for longer is left out.
+_ANSWER_S = 2.0
+_MOST_BYTES = 64 << 20
+
+Answer = Callable[[dict[str, Any]], Awaitable[object]]
+"""Gives the answer to a question."""
+
+
+class Peers:
+    """The other processes.
+
+    answer: what this one says when it is asked.
+    """
+
+    def __init__(self, share: Share, answer: Answer) -> None:
+        self._share = share
+        self._answer = answer
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Begin to answer. Raises OSError."""
+        path = self._share.address_of(self._share.index)
+        # What a process that has died has left.
+        path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, str(path))
+
+    async def stop(self) -> None:
+        """Answer no more."""
+        if self._server is not None:
+            self._server.close()
+            self._share.address_of(self._share.index).unlink(missing_ok=True)
+
+    async def ask_all(self, question: dict[str, Any], *, is_patient: bool = False) -> list[Any]:
+        """Ask every other process; those that do not answer are left out.
+
+        is_patient: wait for as long as it takes.
+        """
+        others = [each for each in range(self._share.count) if each != self._share.index]
+        answers = await asyncio.gather(
+            *(self.ask(each, question, is_patient=is_patient) for each in others)
+        )
+        return [each for each in answers if each is not None]
+
+    async def ask(self, index: int, question: dict[str, Any], *, is_patient: bool = False) -> Any:
+        """Ask one process. Result: its answer, None when there is none."""
+        try:
+            async with asyncio.timeout(None if is_patient else _ANSWER_S):
+                address = str(self._share.address_of(index))
+                reader, writer = await asyncio.open_unix_connection(address, limit=_MOST_BYTES)
+                try:
+                    writer.write(json.dumps(question).encode() + b"\n")
+                    answer = await reader.read()
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return None
+        # From our own account, through a folder that nobody else may enter.
+        return pickle.loads(answer) if answer else None  # noqa: S301
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                question = json.loads(await reader.readline())
+            writer.write(pickle.dumps(await self._answer(question)))
+            async with asyncio.timeout(_ANSWER_S):
+                await writer.drain()
+        except (OSError, TimeoutError, ValueError):
+            pass  # who asked has gone
+        except Exception:  # noqa: BLE001 -- top of a task
+            _log.exception("a question of another process was not answered")
+        finally:
+            writer.close()

@@ -20,6 +20,15 @@ ONE_LINE = [
         "wibble:",
         "wibble: unknown key; known are " + ", ".join(Config.model_fields),
     ),
+    (
+        "http: {auth: {user: ops}}",
+        "http.auth.user: a user without a password; write one under password or password_file",
+    ),
+    (
+        "http: {auth: {password: x}}",
+        "http.auth.password: a password without a user; write one under user",
+    ),
+    ("http: {auth: {}}", "http.auth: lets nobody in; write user and password, or token"),
     ("listen: {port: 65536}", "listen.port: expected 65535 or less, got '65536'"),
     ("listen: {port: -1}", "listen.port: expected 0 or more, got '-1'"),
     ("listen: {port: five}", "listen.port: expected a whole number, got 'five'"),

@@ -18,6 +18,7 @@ CONTRACT = {
     "pgweir_node_role": ("cluster", "node", "role"),
     "pgweir_replication_lag_seconds": ("cluster", "node"),
     "pgweir_replication_lag_bytes": ("cluster", "node"),
+    "pgweir_routed_total": ("database", "target", "reason"),
     "pgweir_pins_total": ("reason",),
     "pgweir_failovers_total": ("cluster", "result"),
     "pgweir_failover_duration_seconds": ("cluster",),

@@ -18,6 +18,8 @@ _log = logging.getLogger("pgweir.channels")
 
 # How long a LISTEN waits for the proxy's own.
 _PATIENCE_S = 10.0
+_DEFERRED_S = 0.002
+_DEFERRED_AT_MOST_S = 0.1
 
 _GAP = messages.notice_response(
     "01000",
@@ -58,21 +60,26 @@ class _Room:
 class Hub:
     """All that is listened to for the clients of one process.
 
-    address_of: a cluster's primary. login_of: as whom to listen in a database.
+    address_of: a cluster's primary. login_of: as whom to listen in a database. notifier_of: which
+    client said NOTIFY last on the server connection of that process id, 0 if that is not known.
     """
 
     def __init__(
         self,
         address_of: Callable[[str], NodeAddress | None],
         login_of: Callable[[Place], ProbeLogin],
+        notifier_of: Callable[[Place, int], int],
     ) -> None:
         self._address_of = address_of
+        self._notifier_of = notifier_of
         self._login_of = login_of
         self._rooms: dict[Place, _Room] = {}
         self._places: dict[Client, Place] = {}
         # What clients wait for that are about to listen; why they will not.
         self._awaited: dict[Client, frozenset[str]] = {}
         self._refusals: dict[Client, bytes] = {}
+        # What waits until a client has had the answer of its own server.
+        self._deferred: dict[Client, list[Notification]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def may_listen(self, client: Client, place: Place, channels: frozenset[str]) -> bytes | None:
@@ -122,7 +129,12 @@ class Hub:
             return False
         codec = _codec_of(client)
         what = Notification(pid, channel.decode(codec, "replace"), payload.decode(codec, "replace"))
-        return room.subscriptions.passes_own(client, what)
+        deferred = self._deferred.get(client, [])
+        if what in deferred:
+            deferred.remove(what)
+        else:
+            room.subscriptions.passes_own(client, what)
+        return True
 
     def forget(self, client: Client) -> None:
         """A client has left."""
@@ -196,13 +208,30 @@ class Hub:
         client.go_on()
 
     def _bring(self, room: _Room, what: Notification) -> None:
-        for client in room.subscriptions.heard(what, lambda who: who.server_pid):
+        for client in room.subscriptions.heard(what):
+            if client in self._deferred:
+                self._deferred[client].append(what)
+            elif client.server_pid == what.pid and not client.is_idle:
+                # It may be the client's own, and then comes with the answer that it waits for.
+                self._deferred[client] = [what]
+                self._tell_deferred(client, _DEFERRED_S)
+            else:
+                self._tell(client, what)
+
+    def _tell_deferred(self, client: Client, after_s: float) -> None:
+        """Tell what was deferred when the client is idle; look for that less often with time."""
+        if not client.is_idle and not client.is_closed:
+            later_s = min(2 * after_s, _DEFERRED_AT_MOST_S)
+            asyncio.get_running_loop().call_later(after_s, self._tell_deferred, client, later_s)
+            return
+        for what in self._deferred.pop(client, []):
             self._tell(client, what)
 
     def _tell(self, client: Client, what: Notification) -> None:
         codec = _codec_of(client)
-        # A client knows its own notifications by the process id that it was told at its login.
-        pid = client.pid if what.pid == client.server_pid else what.pid
+        # Clients know each other by the process ids that they were told at their logins.
+        place = self._places.get(client)
+        pid = (0 if place is None else self._notifier_of(place, what.pid)) or what.pid
         message = messages.notification_response(
             pid, what.channel.encode(codec, "replace"), what.payload.encode(codec, "replace")
         )

@@ -6,9 +6,9 @@ itself, whether there was one: what is heard in between is kept until then.
 
 What a client notifies itself is in its own server's answer, in front of the ReadyForQuery, as on a
 direct connection; and then we hear it once more. `echoes` counts these, so that each comes once.
+(When we hear it first, the `Hub` waits for that answer.)
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -32,7 +32,7 @@ class _Listener:
     expected: set[str] = field(default_factory=set)
     has_committed: bool = False
     kept: list[Notification] = field(default_factory=list)
-    # Above 0: passed on by its server, not yet heard by us; below 0 the other way round.
+    # Passed on by its server, not yet heard by us.
     echoes: dict[Notification, int] = field(default_factory=dict)
 
 
@@ -99,8 +99,8 @@ class Subscriptions(Generic[Who]):
         for listener in self._listeners.values():
             listener.echoes.clear()
 
-    def heard(self, what: Notification, server_pid: Callable[[Who], int]) -> list[Who]:
-        """Say who is to be told now. server_pid: of the server connection that a client has."""
+    def heard(self, what: Notification) -> list[Who]:
+        """Say who is to be told now."""
         told = []
         for who, listener in self._listeners.items():
             count = listener.echoes.get(what, 0)
@@ -111,18 +111,12 @@ class Subscriptions(Generic[Who]):
                     listener.kept.append(what)
             elif what.channel in listener.channels:
                 told.append(who)
-                if server_pid(who) == what.pid:
-                    _count(listener, what, count - 1)
         return told
 
-    def passes_own(self, who: Who, what: Notification) -> bool:
-        """Say whether a client is to be told by its own server of what it notified itself."""
-        listener = self._listeners.get(who)
-        if listener is None:
-            return False
-        count = listener.echoes.get(what, 0)
-        _count(listener, what, count + 1)
-        return count >= 0
+    def passes_own(self, who: Who, what: Notification) -> None:
+        """Note that a client is told by its own server of what it notified itself."""
+        if (listener := self._listeners.get(who)) is not None:
+            _count(listener, what, listener.echoes.get(what, 0) + 1)
 
 
 def _count(listener: _Listener, what: Notification, count: int) -> None:

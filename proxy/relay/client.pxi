@@ -356,6 +356,7 @@ cdef int client_attach(Client c) except -1:
     s.open_unit = False
     if c.line.router is not None:
         client_routed(c, s)
+    s.notifier = 0
     if s.settings is not c.settings:
         client_bring_settings(c, s)
     if s.keeper is not c and (s.keeper is not None or c.line.tells_sequences):

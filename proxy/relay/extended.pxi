@@ -73,7 +73,8 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         # PostgreSQL answers it better than we could: its text or its counts are malformed.
         return client_passes_extended(c, kinds.PARSE, p, have, size)
     command = command_of(tail, strlen(tail))
-    if sequences_effect_of(tail, strlen(tail)) & TELLS_SEQUENCE:
+    effect = effect_of(tail, strlen(tail)) if nul == p + 5 else sequences_effect_of(tail, strlen(tail))
+    if effect & TELLS_SEQUENCE:
         c.line.tells_sequences = True
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.PARSE, have, size)
@@ -88,8 +89,6 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         return STOPPED
     s = c.server
     key = tail[:length]
-    if nul == p + 5:
-        effect = effect_of(tail, strlen(tail))
     if nul == p + 5 and (not c.line.share_unnamed or s.exposed
                          or effect & (NAMES_STATEMENTS | SHOWS_STATEMENTS)):
         client_begin_unit(c, s, p, have, size, False)
@@ -169,6 +168,9 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name) ex
     if c.status == 69 and not statement.effect & LEAVES_ABORTED and statement in s.prepared:
         # The server refuses it, if the transaction is still aborted then.
         server_drops(s, statement)
+    if statement in s.prepared and s.prepared[statement] is not s.relay.schema_age:
+        # The types of its parameters may be others by now: those are found once, by Parse.
+        server_drops(s, statement)
     if statement in s.prepared:
         server_uses(s, statement)
         ledger_push(&s.ledger, kinds.PARSE, FORGE, statement.effect, None, name)
@@ -209,8 +211,7 @@ cdef inline int server_uses(Server s, Statement statement) except -1:
         s.latest = statement
         # The order matters only once something may be evicted.
         if s.pool.max_prepared and 2 * PyDict_Size(s.prepared) > s.pool.max_prepared:
-            del s.prepared[statement]
-            s.prepared[statement] = True
+            s.prepared[statement] = s.prepared.pop(statement)
     return 0
 
 
@@ -221,7 +222,7 @@ cdef int server_keeps(Server s, Statement statement) except -1:
         oldest = <Statement>next(iter(s.prepared))
         server_drops(s, oldest)
         s.relay.evictions += 1
-    s.prepared[statement] = True
+    s.prepared[statement] = s.relay.schema_age
     statement_use(statement)
     s.latest = statement
     return 0

@@ -29,6 +29,7 @@ cdef class Relay:
         self.departed = []
         self.clients = {}
         self.statements = {}
+        self.schema_age = object()
         self.switches = {}
         self.errors = {}
         self.violations = {}

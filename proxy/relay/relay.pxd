@@ -280,6 +280,7 @@ cdef class Server(Link):
     cdef object pending_settings    # ... and those that an injected SET will bring
     cdef list touched               # what its client's statements said of settings, until read back
     cdef bint pinned                # what its client left in the session cannot go elsewhere
+    cdef readonly int notifier      # cancel key's process id of the client that said NOTIFY here
     cdef tuple sticky               # reasons for that which the session cannot be asked about
     cdef bytes cause                # the last text that may have pinned
     cdef Client keeper              # whose currval() and lastval() it has
@@ -387,6 +388,7 @@ cdef class Relay:
     cdef public bint has_limits     # a rule has set a timeout
     cdef dict statements            # key -> Statement
     cdef uint32_t next_statement
+    cdef object schema_age          # another object after each change of a schema that was seen
     cdef dict switches              # (have, want) -> Query message that changes settings
     cdef readonly dict errors       # (database, sqlstate) -> count
     cdef readonly dict violations   # (side, reason) -> count

@@ -385,6 +385,12 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
         if p[5] == 67 and p[6] == 82 or p[5] == 65 and p[6] == 76 or p[5] == 68 and p[6] == 82:
             # CREATE, ALTER, DROP.
             s.changed_schema = True
+            if not head.effect & MAY_PIN:
+                # Not of a temporary table, if the text says so.
+                s.relay.schema_age = object()
+        elif p[5] == 78 and c is not None:
+            # NOTIFY
+            s.notifier = c.pid
     elif kind == kinds.COPY_IN_RESPONSE or kind == kinds.COPY_BOTH_RESPONSE:
         if c is None:
             # Nobody is left to send the data it waits for.
@@ -746,7 +752,7 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
         elif head.kind == kinds.CLOSE and statement is not None:
             # An eviction that did not happen: the server has it still.
             if statement not in s.prepared:
-                s.prepared[statement] = True
+                s.prepared[statement] = s.relay.schema_age
                 statement_use(statement)
         ledger_pop(l)
     return 0

@@ -68,7 +68,9 @@ def cut_prepare(text: str, name: str) -> str | None:
     lexed = lex(octets)
     if lexed.trouble is not None:
         return None
-    for start, end in reversed(lexed.spans):
+    # A single one as it came, with what stands around it.
+    spans = lexed.spans if len(lexed.spans) > 1 else ((0, len(octets)),)
+    for start, end in reversed(spans):
         single = octets[start:end]
         try:
             (tree,) = parse(single)

@@ -205,7 +205,7 @@ class Worker:
         self._loop_lag = LoopLag(loop)
         self._bugs = LimitedLog(_log, clock)
         self._pinned = Pinned(self._policy_of_client, clock)
-        self._hub = Hub(self._primary_of, self._ear_login)
+        self._hub = Hub(self._primary_of, self._ear_login, self._notifier_of)
         self._classifier = Classifier(Catalogue(builtin_volatility))
         self._http: HttpEndpoint | None = None
         self._secrets = Watch(secret_files(config))
@@ -623,6 +623,14 @@ class Worker:
         return ProbeLogin(
             user, str(password or "") or asked or "", place.dbname, cluster.server.tls
         )
+
+    def _notifier_of(self, place: ChannelPlace, pid: int) -> int:
+        """Which client said NOTIFY last in that session of the primary, 0 if that is not known."""
+        primary = self._primary_of(place.cluster)
+        if primary is None:
+            return 0
+        servers = self._reservoir.servers_on(place.cluster, primary.name)
+        return next((server.notifier for server in servers if server.pid == pid), 0)
 
     def pins(self) -> list[Pin]:
         """Who keeps a server connection for itself: the rows of SHOW PINS."""

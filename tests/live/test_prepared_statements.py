@@ -670,3 +670,21 @@ def test_a_client_that_goes_leaves_no_statement_known_to_the_proxy_alone(
         with Wire.connect(address_of(weir)) as wire:
             (row,) = [m for m in wire.ask(HELD) if m.kind == b"D"]
             assert columns_of(row) == [b"2"]
+
+
+def test_after_a_schema_change_parameters_have_the_types_of_now(
+    small: Pgweir, pg18: Postgres
+) -> None:
+    """What a Parse infers is kept with the statement: so one that comes later is made anew."""
+    sql = "INSERT INTO retyped (a) VALUES ($1)"
+    with (
+        Wire.connect(address_of(small, "one")) as one,
+        Wire.connect(address_of(small, "one")) as two,
+    ):
+        types = []
+        for wire, kind in ((one, "date"), (two, "text")):
+            wire.ask(query(f"CREATE TABLE retyped (a {kind})"))
+            heard = wire.ask(parse(sql, "s"), describe_statement("s"), SYNC)
+            types += [each.body for each in heard if each.kind == b"t"]
+            wire.ask(query("DROP TABLE retyped"))
+        assert types[0] != types[1]

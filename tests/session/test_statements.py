@@ -10,7 +10,7 @@ from proxy.session.statements import cut_prepare, take_statements, write_switch
     ("text", "name", "single"),
     [
         ("PREPARE a AS SELECT 1", "a", "PREPARE a AS SELECT 1"),
-        ("PREPARE a AS SELECT 1;", "a", "PREPARE a AS SELECT 1"),
+        ("PREPARE a AS SELECT 1;", "a", "PREPARE a AS SELECT 1;"),
         ("SELECT 1; prepare A as select 'x;y'; SELECT 2", "a", "prepare A as select 'x;y'"),
         ("PREPARE a AS SELECT 1; PREPARE b AS SELECT 2", "a", "PREPARE a AS SELECT 1"),
         ('PREPARE "A b" (int) AS SELECT $1', "A b", 'PREPARE "A b" (int) AS SELECT $1'),

@@ -354,6 +354,7 @@ cdef int client_attach(Client c) except -1:
     s.client = c
     s.replied = False
     s.open_unit = False
+    s.keys = None
     if c.line.router is not None:
         client_routed(c, s)
     s.notifier = 0
@@ -595,6 +596,7 @@ cdef int client_gone(Client c, str reason, bint polite) except -1:
         return server_close(s, b'its client left in the middle of a request')
     if s.ledger.count:
         s.orphaned = True
+        s.keys = client_keys(c) if c.dirty else None
         if not polite and s.asked is None:
             server_cancel(s)
         return 0

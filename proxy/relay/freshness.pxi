@@ -125,19 +125,24 @@ cdef int client_written(Client c, Server s) except -1:
     """Its transaction is over, and may have written."""
     cdef Horizon h = s.pool.horizon
     cdef double now_s = monotonic_s()
-    c.dirty = False
+    # Of a pipeline, what follows was noted when it was sent, and may write as well.
+    c.dirty = s.ledger.count > 0
     if c.router is None:
         return 0
     if c.mark is None:
         c.mark = Mark.__new__(Mark)
     mark_write(c.mark, now_s)
-    key = client_key(c)
-    if key is not None:
+    for key in client_keys(c):
         horizon_writes(h, key, now_s)
-    if c.said_key is not None:
-        horizon_writes(h, c.said_key, now_s)
-        c.said_key = None
     return 0
+
+
+cdef tuple client_keys(Client c):
+    """The consistency keys that what it writes now is written under."""
+    key = client_key(c)
+    if key is None:
+        return () if c.said_key is None else (c.said_key,)
+    return (key,) if c.said_key is None else (key, c.said_key)
 
 
 cdef int64_t client_least(Client c, Router r, object said_key) except -1:

@@ -266,6 +266,7 @@ cdef class Server(Link):
     cdef int cancels                # cancel requests on their way to it
     cdef bint cancel_wanted
     cdef bint replied               # something of the present unit has reached the client, or was run
+    cdef tuple keys                 # consistency keys of a client that left before its commit
     cdef bint changed_schema        # something in the transaction may have
     cdef bint reached               # something has been sent to the client since it has this server
     cdef bint replanning

@@ -599,6 +599,9 @@ cdef int server_committed(Server s, Client c) except -1:
         pool_written(s.pool, s.relay)
         if c is not None:
             client_written(c, s)
+        elif s.keys is not None:
+            for key in s.keys:
+                horizon_writes(s.pool.horizon, key, monotonic_s())
     if s.changed_schema:
         s.changed_schema = False
         s.relay.control.schema_changed(s.pool)
@@ -914,7 +917,7 @@ cdef int server_lost(Server s, bytes reason) except -1:
         relay_again(relay, c)
         c = None
     if c is not None:
-        if c.dirty and s.pool.horizon is not None:
+        if (c.dirty or c.router is None) and s.pool.horizon is not None and s.pool.takes_writes:
             # It may have been committed.
             pool_written(s.pool, relay)
             client_written(c, s)

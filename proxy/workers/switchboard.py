@@ -50,6 +50,7 @@ _BUSY_INTERVAL_S = 0.1
 _QUIET_AFTER_S = 2.0
 _CATALOGUE_EVERY_S = 60.0
 _CATALOGUE_AGAIN_S = 1.0
+_CATALOGUE_REFUSED_S = 15.0
 # A migration has many statements: the catalogue is read behind the last of those that come close.
 _CATALOGUE_SETTLES_S = 0.1
 _CATALOGUE_TIMEOUT_S = 10.0
@@ -385,8 +386,9 @@ class Switchboard:
             pause_s = _CATALOGUE_EVERY_S
             try:
                 address = self._primary_of(schema.cluster)
-                if address is None or not await self._read(schema, address):
-                    pause_s = _CATALOGUE_AGAIN_S
+                pause_s = (
+                    _CATALOGUE_AGAIN_S if address is None else await self._read(schema, address)
+                )
             except Exception as bug:  # noqa: BLE001 -- top of a task: it must go on
                 self._failures.log(logging.ERROR, "reading the catalogue failed", {}, bug)
             try:
@@ -396,10 +398,11 @@ class Switchboard:
             except TimeoutError:
                 pass
 
-    async def _read(self, schema: _Schema, address: NodeAddress) -> bool:
+    async def _read(self, schema: _Schema, address: NodeAddress) -> float:
+        """Read it once. Result: when to do so again, seconds."""
         cluster = self._config.clusters.get(schema.cluster)
         if cluster is None:
-            return True
+            return _CATALOGUE_EVERY_S
         login = self._login_of(schema.cluster, schema.dbname)
         try:
             rows = await ask_catalogue(address, login, _CATALOGUE_TIMEOUT_S)
@@ -411,10 +414,12 @@ class Switchboard:
             )
             if schema.classifier is None:
                 self._judge_by(schema, cluster, None)
-            return False
+            # Who may not log in is not let in a second later either.
+            is_refused = isinstance(failed, asyncpg.PostgresError)
+            return _CATALOGUE_REFUSED_S if is_refused else _CATALOGUE_AGAIN_S
         if schema.classifier is None or rows != schema.rows:
             self._judge_by(schema, cluster, rows)
-        return True
+        return _CATALOGUE_EVERY_S
 
     def _judge_by(self, schema: _Schema, cluster: Cluster, rows: CatalogueRows | None) -> None:
         lists = cluster.replicas.read_only_functions, cluster.replicas.writing_functions

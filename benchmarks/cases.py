@@ -140,7 +140,7 @@ CASES: tuple[Case, ...] = (
         Case(
             f"split-{mode}-64",
             STUB,
-            PgbenchLoad(64, mode),
+            FillLoad(64, mode),
             ("pgweir", "pgweir-split"),
             quick=mode == "simple",
         )

@@ -335,8 +335,12 @@ cdef int client_attach(Client c) except -1:
     cdef double waited_s = 0.0
     if s is not None:
         return TAKEN
-    if c.line.router is not None and client_routes(c) == STOPPED:
-        return STOPPED
+    if c.line.router is not None:
+        if client_routes(c) == STOPPED:
+            return STOPPED
+    elif c.aim is not c.line:
+        # Nothing is routed any more.
+        client_aims_home(c)
     s = line_take(c.aim, c)
     if s is None:
         line_join(c)

@@ -385,6 +385,15 @@ cdef int client_routes(Client c) except -1:
     return client_wants_fresh(c, r, w, line)
 
 
+cdef int client_aims_home(Client c) except -1:
+    """What it says goes where its line does, as with those to whom nothing of this applies."""
+    c.aim = c.line
+    c.least_lsn = 0
+    c.router = None
+    c.on_replica = c.is_half = c.expelled = False
+    return 0
+
+
 cdef int client_lacks_replica(Client c, Router r, Line line) except -1:
     """No node serves the target."""
     if r.otherwise == TO_NOBODY_YET and line is not None:

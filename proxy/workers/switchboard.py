@@ -128,10 +128,15 @@ class Switchboard:
         self._take(config)
         for schema in self._schemas.values():
             cluster = config.clusters.get(schema.cluster)
-            if cluster is None or cluster.replicas != before.clusters[schema.cluster].replicas:
+            known = before.clusters.get(schema.cluster)
+            if cluster is None or known is None or cluster.replicas != known.replicas:
                 schema.classifier = None
                 schema.rows = None
                 schema.wake.set()
+        # Whoever watches the nodes may be another from now on: the next write tells it the pace.
+        self._paces.clear()
+        for horizon in self._horizons.values():
+            horizon.is_quiet = True
         self._forget()
 
     def _take(self, config: Config) -> None:

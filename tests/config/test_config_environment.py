@@ -43,6 +43,14 @@ def test_replicas_are_nodes_of_the_same_cluster() -> None:
     assert nodes_of(from_environment(environ)) == nodes
 
 
+@pytest.mark.parametrize(("replicas", "splits"), [("", False), ("postgres://r1", True)])
+def test_reads_go_to_replicas_where_some_are_named(replicas: str, splits: bool) -> None:
+    config = from_environment({"DATABASE_URL": URL, "DATABASE_REPLICA_URLS": replicas})
+    found = config.policy("anything", "app")
+    assert found is not None
+    assert found.read_write_split is splits
+
+
 @pytest.mark.parametrize(
     ("url", "node"),
     [

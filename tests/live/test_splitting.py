@@ -1,11 +1,14 @@
 """Reads to replicas, everything else to the primary, by what each statement does."""
 
+import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import psycopg
 import pytest
+import yaml
 
 from tests.fixtures.pgweir import Pgweir, configuration, running
 from tests.fixtures.postgres import DATABASE, PostgresCluster
@@ -205,3 +208,28 @@ def test_a_session_with_a_temporary_table_reads_from_it(client: Any) -> None:
     client.execute("create temporary table here (setting text)")
     client.execute("insert into here values ('mine')")
     assert client.execute("select setting from here").fetchone() == ("mine",)
+
+
+def test_words_that_may_pin_do_no_harm_on_a_replica(weir: Pgweir, client: Any) -> None:
+    for _ in range(3):
+        assert _went(weir, client, "select 20 as temperature, 'hold' as door") == "replica"
+
+
+def test_a_split_can_be_switched_off_and_on_while_clients_stay(
+    pg_replicated: PostgresCluster, tmp_path: Path
+) -> None:
+    def config(splits: bool) -> dict[str, Any]:
+        return configuration(
+            *pg_replicated.nodes,
+            databases={DATABASE: {"read_write_split": splits}},
+        )
+
+    with running(config(True), tmp_path) as weir:
+        path = next(tmp_path.glob("pgweir-*.yaml"))
+        weir.wait_until(lambda: weir.metric("pgweir_node_up") == 3)
+        with psycopg.connect(weir.dsn(), autocommit=True) as client:
+            for splits in (True, False, True):
+                path.write_text(yaml.safe_dump(config(splits)))
+                weir.send(signal.SIGHUP)
+                role = "replica" if splits else "primary"
+                weir.wait_until(lambda role=role: _went(weir, client, "select 1") == role)

@@ -81,6 +81,9 @@ def place_of(config: Config) -> Place:
             return {**place, "user": name}
         if secret and not secret.startswith(("SCRAM-SHA-256$", "md5")):
             return {**place, "user": name, "password": secret}
+    if listen.unix_socket_dir is not None and listen.port:
+        # Who runs the proxy need not log in.
+        return {**place, "host": str(listen.unix_socket_dir), "user": _CONSOLE, "ssl": "disable"}
     raise click.UsageError(
         f"The file has no user of the console with a password in plain; set {_URL}."
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from proxy.auth import AskedTheWay, Credential, NotAllowedError, Verifiers
+from proxy.auth.authentication import OK_BODY
 from proxy.client.address import is_among
 from proxy.client.census import Census
 from proxy.client.failures import FailedLogins
@@ -23,7 +24,7 @@ from proxy.client.greeting import greet
 from proxy.client.judged import Proved
 from proxy.client.keys import Cancellable, Keys
 from proxy.client.listening import open_listeners, open_unix_listener
-from proxy.client.proving import prove
+from proxy.client.proving import is_own_account, prove
 from proxy.client.proxy_header import learn_address
 from proxy.client.startup import Startup
 from proxy.client.terms import DoorTerms
@@ -60,8 +61,11 @@ class Console(Protocol):
     def is_console(self, database: str) -> bool:
         """Whether a client that asks for this database wants the console."""
 
-    def welcome(self, link: Client, startup: Startup) -> Any:
-        """Say whether a user may come in. Raises ClientError."""
+    def welcome(self, link: Client, startup: Startup, *, is_own: bool) -> Any:
+        """Say whether a user may come in. Raises ClientError.
+
+        is_own: it is the account that runs this process, in the console's own name.
+        """
 
     def receive(self, visitor: Any, pid: int, secret: bytes) -> None:
         """A visitor has been told that it is in. visitor: as of `welcome`."""
@@ -336,8 +340,13 @@ class Door:
             newest = messages.PROTOCOL_3_0 | startup.minor
             before.append(messages.negotiate_protocol_version(newest, startup.unsupported))
         if self._console.is_console(startup.database):
-            answer, _ = await self._prove(client, startup, terms, before)
-            self._show_in(client, startup, answer)
+            is_own = self._console.is_console(startup.user) and is_own_account(client)
+            if is_own:
+                self._strangers.discard(client)
+                answer = [*before, messages.authentication(OK_BODY)]
+            else:
+                answer, _ = await self._prove(client, startup, terms, before)
+            self._show_in(client, startup, answer, is_own=is_own)
             return
         # Those who are not yet proved hold no place: strangers cannot keep clients out.
         self._census.check_total(terms.max_clients)
@@ -370,9 +379,11 @@ class Door:
         self._strangers.discard(client)
         return proved
 
-    def _show_in(self, client: Client, startup: Startup, answer: list[bytes]) -> None:
+    def _show_in(
+        self, client: Client, startup: Startup, answer: list[bytes], *, is_own: bool
+    ) -> None:
         """Hand a client over to the console. answer: what it is told first."""
-        visitor = self._console.welcome(client, startup)
+        visitor = self._console.welcome(client, startup, is_own=is_own)
         pid, secret = self._keys.new(startup.minor)
         client.write(
             b"".join(

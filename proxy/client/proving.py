@@ -186,11 +186,27 @@ def _failed(what: str, user: str) -> ClientError:
     return ClientError("28000", f'{what} authentication failed for user "{user}"')
 
 
-async def _account_of(client: Client) -> str:
-    """The name of the account at the other end, empty where it has none."""
+def is_own_account(client: Client) -> bool:
+    """Whether it comes over a Unix socket, from a process of the account that runs this one.
+
+    Such a process could as well read our memory: there is nothing left for it to prove.
+    """
+    with socket.socket(fileno=os.dup(client.fileno)) as end:
+        is_unix = end.family == socket.AF_UNIX
+    # A balancer's header may have said otherwise.
+    return is_unix and client.address == "unix:" and _uid_of(client) == os.geteuid()
+
+
+def _uid_of(client: Client) -> int:
     with socket.socket(fileno=os.dup(client.fileno)) as end:
         raw = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, _ = _CREDENTIALS.unpack(raw)
+    uid: int = _CREDENTIALS.unpack(raw)[1]
+    return uid
+
+
+async def _account_of(client: Client) -> str:
+    """The name of the account at the other end, empty where it has none."""
+    uid = _uid_of(client)
     try:
         # The accounts may be kept in a directory that takes its time.
         entry = await in_thread(pwd.getpwuid, uid)

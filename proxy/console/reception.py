@@ -57,10 +57,13 @@ class Reception:
         """Whether a client that asks for this database wants the console."""
         return database in CONSOLE_NAMES
 
-    def welcome(self, link: Client, startup: Startup) -> Visitor:
-        """Say whether a user may come in. Raises ClientError: 28000, 53300, 0A000."""
+    def welcome(self, link: Client, startup: Startup, *, is_own: bool) -> Visitor:
+        """Say whether a user may come in. Raises ClientError: 28000, 53300, 0A000.
+
+        is_own: it is the account that runs this process, in the console's own name.
+        """
         auth = self._config().auth
-        is_admin = startup.user in auth.admins
+        is_admin = is_own or startup.user in auth.admins
         if not (is_admin or startup.user in auth.stats):
             raise ClientError(
                 "28000",

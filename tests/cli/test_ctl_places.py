@@ -58,6 +58,11 @@ def test_who_is_trusted_needs_no_password() -> None:
     assert place("auth: {method: trust, admins: [ops]}\n")["user"] == "ops"
 
 
+def test_without_a_password_the_unix_socket_will_do() -> None:
+    place_there = place("listen: {unix_socket_dir: /tmp}\n")
+    assert (place_there["host"], place_there["user"]) == ("/tmp", "pgweir")
+
+
 def test_a_port_that_the_kernel_chooses_is_not_known() -> None:
     with pytest.raises(click.UsageError, match="where clients connect"):
         place("listen: {port: 0}\n" + USERS)

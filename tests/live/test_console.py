@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import asyncpg
 import psycopg
@@ -13,7 +15,7 @@ from proxy.console.commands import COMMANDS, Command
 from proxy.embedded import Login
 from tests.fixtures.console import ADMIN, LOOKER, Console
 from tests.fixtures.pgweir import Pgweir
-from tests.fixtures.postgres import APP, DATABASE
+from tests.fixtures.postgres import APP, DATABASE, Postgres
 
 SHOWS = [command for command in COMMANDS if command.rows is not None]
 
@@ -134,6 +136,24 @@ def test_a_prepared_show_is_shown_again(manned: Pgweir) -> None:
         with pytest.raises(psycopg.errors.FeatureNotSupported, match="no parameters"):
             connection.execute("PAUSE %s", ["x"])
         assert connection.execute(b"SHOW VERSION").fetchone()
+
+
+def test_the_account_that_runs_the_proxy_comes_in_over_the_unix_socket(
+    pg18: Postgres, start_pgweir: Callable[..., Pgweir], tmp_path: Path
+) -> None:
+    weir = start_pgweir(pg18, listen={"unix_socket_dir": str(tmp_path)})
+    place = f"host={tmp_path} port={weir.port} dbname=pgbouncer"
+    for user in ("pgbouncer", "pgweir"):
+        with psycopg.connect(f"{place} user={user}", autocommit=True) as console:
+            assert console.execute(b"RECONNECT").statusmessage == "RECONNECT"
+    refused = {
+        f"{place} user={APP.name} password={APP.password}": "not allowed",
+        f"host=127.0.0.1 port={weir.port} dbname=pgbouncer user=pgbouncer password=x": "failed",
+        f"host={tmp_path} port={weir.port} dbname={DATABASE} user=pgbouncer password=x": "failed",
+    }
+    for dsn, said in refused.items():
+        with pytest.raises(psycopg.OperationalError, match=said):
+            psycopg.connect(dsn)
 
 
 def test_other_users_are_refused(manned: Pgweir) -> None:

@@ -17,6 +17,7 @@ from proxy.telemetry import LimitedLog
 from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.console")
+_client_log = logging.getLogger("pgweir.client")
 
 # Those who may only look come in great numbers only by mistake, and do not count for
 # max_client_conn. Administrators are never too many.
@@ -107,7 +108,7 @@ class Reception:
             del self.by_pid[pid]
             self._scene.visitors.remove(visitor)
             link.close()
-        _log.info(
+        _client_log.info(
             "client disconnected",
             extra={"facts": {**facts, "reason": reason or "client said Terminate"}},
         )

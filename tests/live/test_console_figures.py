@@ -43,7 +43,7 @@ def test_counters_are_those_of_what_was_sent(manned: Pgweir, console: Console) -
     assert (done["client_parse_count"], done["server_parse_count"], done["bind_count"]) == (1, 1, 4)
     assert done["bytes_received"] > 150
     assert done["bytes_sent"] > 600
-    assert 50_000 < done["query_time"] < 20_000_000
+    assert 50_000 < done["query_time"] < 60_000_000
     assert done["query_time"] <= done["xact_time"]
 
 
@@ -57,7 +57,7 @@ def test_units_that_are_sent_together_have_durations_of_their_own(
             connection.commit()
     after = stats(console)
     # Once it was the machine's uptime for all but the first.
-    assert after["query_time"] - before["query_time"] < 20_000_000
+    assert after["query_time"] - before["query_time"] < 60_000_000
 
 
 def test_who_waits_is_seen_waiting(manned: Pgweir, console: Console) -> None:

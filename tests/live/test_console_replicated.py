@@ -78,8 +78,13 @@ def test_what_was_sent_where_is_counted(over: Console, weir: Pgweir) -> None:
 
         weir.wait_until(reads_at_a_replica, LIMIT_S)
         assert {row["role"] for row in over.show("SERVERS")} >= {"replica"}
-        pool = over.one("POOLS", database=DATABASE)
-        assert pool["sv_idle"] + pool["sv_active"] == len(over.show("SERVERS", database=DATABASE))
+
+        def pools_and_servers_agree() -> bool:
+            pool = over.one("POOLS", database=DATABASE)
+            opened = pool["sv_idle"] + pool["sv_active"] + pool["sv_tested"]
+            return bool(opened == len(over.show("SERVERS", database=DATABASE)))
+
+        weir.wait_until(pools_and_servers_agree, LIMIT_S)
 
 
 def test_pause_under_reads_and_writes_makes_no_error(over: Console, weir: Pgweir) -> None:

@@ -337,10 +337,14 @@ COMMANDS: tuple[Command, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A statement that has been understood. run: carries it out; only when its time has come."""
+    """A statement that has been understood.
+
+    run: carries it out; only when its time has come. deed: its text, when it changes something.
+    """
 
     columns: tuple[Column, ...]
     run: Callable[[Desk], Awaitable[Answer]]
+    deed: str | None = None
 
 
 def read_order(statement: Statement, role: Role) -> Order:
@@ -364,7 +368,7 @@ def read_order(statement: Statement, role: Role) -> Order:
     if command.rows is not None:
         return _table(command, command.rows)
     if command.deed is not None:
-        return _deed(command, command.deed, argument)
+        return _deed(statement.text, command, command.deed, argument)
     raise ClientError(
         "0A000",
         f"{command.name} is not supported",
@@ -386,11 +390,11 @@ def _table(command: Command, rows: Rows) -> Order:
     return Order(command.columns, run)
 
 
-def _deed(command: Command, deed: Deed, argument: str | None) -> Order:
+def _deed(text: str, command: Command, deed: Deed, argument: str | None) -> Order:
     async def run(desk: Desk) -> Answer:
         return Answer(await deed(desk, argument) or command.words[0])
 
-    return Order((), run)
+    return Order((), run, text)
 
 
 def _find(statement: Statement) -> tuple[Command, tuple[Token, ...]]:
@@ -445,7 +449,7 @@ def _read_set(statement: Statement, role: Role) -> Order:
         await desk.steering.set_value(key, value)
         return Answer(f"SET {key}={value}")
 
-    return Order((), run)
+    return Order((), run, statement.text)
 
 
 def _read_failover(statement: Statement, rest: tuple[Token, ...]) -> Order:
@@ -460,7 +464,7 @@ def _read_failover(statement: Statement, rest: tuple[Token, ...]) -> Order:
         done = await desk.steering.fail_over(cluster, node)
         return Answer("FAILOVER", notice=done)
 
-    return Order((), run)
+    return Order((), run, statement.text)
 
 
 def _needs_admin() -> ClientError:

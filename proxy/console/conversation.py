@@ -259,6 +259,10 @@ class Conversation:
         self._visitor.queries += 1
         self._visitor.request_s = time.monotonic()
         self._desk.statistics.count_query()
+        if order.deed is not None:
+            facts = {"command": order.deed, "user": self._visitor.startup.user}
+            facts["addr"] = self._link.address
+            _log.info("console command", extra={"facts": facts})
         task = self._running = asyncio.ensure_future(order.run(self._desk))
         try:
             # Most take no time.

@@ -82,7 +82,6 @@ class Steering:
         """
         self._check_active()
         scope = self._scope(database, "pause")
-        _note("PAUSE", database)
         if database is None:
             self.mode = "paused"
         self._scene.reservoir.hold(scope, drain=True)
@@ -101,7 +100,6 @@ class Steering:
         self._check_active()
         if self._scene.reservoir.held:
             raise ClientError("55000", "cannot suspend with paused databases")
-        _note("SUSPEND", None)
         self.mode = "suspended"
         self._scene.reservoir.hold(EVERYTHING)
         self._scene.relay.suspend()
@@ -122,7 +120,6 @@ class Steering:
             if database is None:
                 raise ClientError("55000", "pooler is not paused/suspended")
             raise ClientError("55000", f"database {database} is not paused")
-        _note("RESUME", database)
         if database is None:
             self.mode = "active"
         if self._scene.relay.suspended:
@@ -131,18 +128,19 @@ class Steering:
 
     async def pause_by_signal(self) -> None:
         """PAUSE, asked for by SIGUSR1: what hinders it is logged."""
+        _log.info("console command", extra={"facts": {"command": "PAUSE", "signal": "SIGUSR1"}})
         with _told_to_the_log():
             await self.pause()
 
     async def resume_by_signal(self) -> None:
         """RESUME, asked for by SIGUSR2."""
+        _log.info("console command", extra={"facts": {"command": "RESUME", "signal": "SIGUSR2"}})
         with _told_to_the_log():
             self.resume()
 
     async def wait_close(self, database: str | None = None) -> None:
         """Return when no server connection is left that was to be closed. Raises ClientError."""
         scope = self._scope(database, "wait in")
-        _note("WAIT_CLOSE", database)
         servers = [each for each in self._scene.reservoir.servers(scope) if each.retiring]
         await _until(lambda: all(server.is_closed for server in servers))
 
@@ -151,7 +149,6 @@ class Steering:
     def reconnect(self, database: str | None = None) -> None:
         """Close server connections as they become free. Raises ClientError."""
         scope = self._scope(database, "reconnect")
-        _note("RECONNECT", database)
         self._scene.reservoir.reconnect(scope)
 
     def kill(self, database: str | None = None) -> None:
@@ -161,7 +158,6 @@ class Steering:
         """
         self._check_active()
         scope = self._scope(database, "kill")
-        _note("KILL", database)
         if database is None:
             self.mode = "paused"
         self._scene.reservoir.hold(scope, drain=True)
@@ -177,7 +173,6 @@ class Steering:
         wanted = int(number)
         for client in list(self._scene.relay.clients.values()):
             if client.number == wanted:
-                _note("KILL_CLIENT", number)
                 client.dismiss("57P01", "terminating connection due to administrator command")
                 return
         raise ClientError("42704", f"client {number} not found", hint="SHOW CLIENTS has them.")
@@ -187,27 +182,23 @@ class Steering:
     def disable(self, database: str) -> None:
         """Let no new clients into a database. Raises ClientError."""
         self._scope(database, "disable")
-        _note("DISABLE", database)
         self._scene.reservoir.disable(database)
 
     def enable(self, database: str) -> None:
         """Let them in again. Raises ClientError."""
         self._scope(database, "enable")
-        _note("ENABLE", database)
         self._scene.reservoir.enable(database)
 
     # --- the process -----------------------------------------------------------------------------
 
     async def reload(self) -> None:
         """Read the configuration again; what SET has changed is forgotten. Raises ClientError."""
-        _note("RELOAD", None)
         await self._levers.reload()
         self._changed.clear()
 
     async def set_value(self, key: str, written: str) -> None:
         """Change a key of the configuration until it is read again. Raises ClientError."""
         config = with_setting(self._scene.config(), key, written)
-        _log.info("console command", extra={"facts": {"command": "SET", "key": key}})
         await self._levers.adopt(config)
         self._changed[key] = written
 
@@ -219,12 +210,10 @@ class Steering:
 
     async def fail_over(self, cluster: str, node: str | None) -> str:
         """Make another node the primary. Result: what was done. Raises ClientError."""
-        _note("FAILOVER", cluster if node is None else f"{cluster} to {node}")
         return await self._levers.fail_over(cluster, node)
 
     def shut_down(self, when: Shutdown) -> None:
         """Begin to end the process."""
-        _note("SHUTDOWN", when)
         self._levers.shut_down(when)
 
     # --- what commands have in common ------------------------------------------------------------
@@ -257,11 +246,6 @@ _COMMANDS: Mapping[str, Callable[[Steering, str | None], Awaitable[None] | None]
 
 CONSOLE_NAMES = ("pgweir", "pgbouncer")
 """The databases that are the console."""
-
-
-def _note(command: str, argument: str | None) -> None:
-    facts = {"command": command} | ({} if argument is None else {"argument": argument})
-    _log.info("console command", extra={"facts": facts})
 
 
 @contextlib.contextmanager

@@ -187,6 +187,7 @@ class _Show:
             "",
             f"  look around  {psql} {server}/{DATABASE}",
             f"  load         {pgbench} -n -S -c 8 -T 10 {server}/{DATABASE}",
+            f"  status page  http://{HOST}:{self._http_port}/",
             f"  metrics      http://{HOST}:{self._http_port}/metrics",
             *self._dangers(cluster),
             "",

@@ -236,7 +236,7 @@ class HttpEndpoint:
 
     async def _status(self, _request: web.Request) -> web.Response:
         assert self._page is not None  # noqa: S101
-        return self._page.status()
+        return await self._page.status()
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         assert self._page is not None  # noqa: S101

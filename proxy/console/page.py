@@ -9,7 +9,7 @@ Source of the events' format: WHATWG, HTML, "Server-sent events".
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -36,14 +36,20 @@ _ASSETS = {
 class StatusPage:
     """What is served at `/` and below `/api`.
 
-    read: puts the figures together. clock: seconds, monotonic.
+    read: puts the figures together. prepare: awaited before, to ask the other processes.
+    clock: seconds, monotonic.
     """
 
     def __init__(
-        self, read: Callable[[], Json], clock: Callable[[], float] = time.monotonic
+        self,
+        read: Callable[[], Json],
+        prepare: Callable[[], Awaitable[None]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read = read
+        self._prepare = prepare
         self._clock = clock
+        self._one_reading = asyncio.Lock()
         self._status: Json = {}
         self._read_at_s = -MAX_AGE_S
         self._files = {
@@ -64,10 +70,10 @@ class StatusPage:
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
-    def status(self) -> web.Response:
+    async def status(self) -> web.Response:
         """All figures, with the points of the last minutes."""
         return web.Response(
-            body=_as_json(self._current()), content_type="application/json", charset="utf-8"
+            body=_as_json(await self._current()), content_type="application/json", charset="utf-8"
         )
 
     async def stream(
@@ -90,7 +96,7 @@ class StatusPage:
         await response.prepare(request)
         await response.write(b"retry: 2000\n\n")
         while not stopped.is_set():
-            await response.write(b"data: " + _as_json(latest(self._current())) + b"\n\n")
+            await response.write(b"data: " + _as_json(latest(await self._current())) + b"\n\n")
             prolong(request.transport)
             try:
                 async with asyncio.timeout(INTERVAL_S):
@@ -99,12 +105,14 @@ class StatusPage:
                 continue
         return response
 
-    def _current(self) -> Json:
-        now_s = self._clock()
-        if now_s - self._read_at_s >= MAX_AGE_S:
-            self._status = self._read()
-            self._read_at_s = now_s
-        return self._status
+    async def _current(self) -> Json:
+        async with self._one_reading:
+            if self._clock() - self._read_at_s >= MAX_AGE_S:
+                if self._prepare is not None:
+                    await self._prepare()
+                self._status = self._read()
+                self._read_at_s = self._clock()
+            return self._status
 
 
 def _as_json(status: Json) -> bytes:

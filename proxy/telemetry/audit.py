@@ -6,8 +6,10 @@ whoever renames it gets a new one without asking.
 """
 
 import asyncio
+import fcntl
 import json
 import logging
+import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -182,12 +184,28 @@ class AuditLog:
 
 
 def write_lines(audit: Audit, lines: Iterable[str]) -> None:
-    """Add lines to the file, and rename it when it has become too long. Raises OSError."""
-    with audit.file.open("a", encoding="ascii") as file:
-        file.writelines(f"{line}\n" for line in lines)
-        length = file.tell()
-    if audit.max_bytes and length >= audit.max_bytes:
-        rotate(audit.file, audit.keep)
+    """Add lines to the file, and rename it when it has become too long. Raises OSError.
+
+    Several processes may share it: one at a time writes, and lines stay whole.
+    """
+    octets = "".join(f"{line}\n" for line in lines).encode("ascii")
+    while True:
+        with audit.file.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_still(audit.file, file.fileno()):
+                continue  # renamed by another while we waited
+            file.write(octets)
+            file.flush()
+            if audit.max_bytes and file.tell() >= audit.max_bytes:
+                rotate(audit.file, audit.keep)
+            return
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def rotate(file: Path, keep: int) -> None:

@@ -248,7 +248,7 @@ class Worker:
                 ),
                 lambda: True,
                 self.why_not_ready,
-                page=StatusPage(self.status),
+                page=StatusPage(self.status, self._company.listen_to_others),
                 drain=self._empty_all,
                 # A reload that drops the section does not stop the endpoint, nor open it.
                 auth=lambda: (self._config.http or http).auth,
@@ -753,7 +753,7 @@ class Worker:
     def status(self) -> dict[str, object]:
         """What the status page shows."""
         picture = self._observer.picture(
-            figures=self.figures(),
+            figures=self._company.together(self.figures()),
             views=[monitor.view for monitor in self._monitors.values()],
             not_ready=self.why_not_ready(),
             is_draining=self._stopping or self._emptying is not None,

@@ -147,7 +147,7 @@ async def test_the_status_is_put_together_once_for_many_who_ask() -> None:
 
     page = StatusPage(read, clock=lambda: 100.0)
     for _ in range(5):
-        page.status()
+        await page.status()
     assert readings == 1
 
 

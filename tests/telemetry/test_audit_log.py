@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,13 @@ def test_without_any_to_keep_the_file_goes(tmp_path: Path) -> None:
     file.write_text("x")
     rotate(file, 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_who_write_at_once_leave_whole_lines(tmp_path: Path) -> None:
+    audit = audit_to(tmp_path / "audit.log", max_bytes=20_000, keep=99)
+    lines = [json.dumps({"text": "x" * 200})] * 50
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(write_lines, audit, lines) for _ in range(20)]:
+            done.result(10)
+    kept = [line for file in tmp_path.iterdir() for line in file.read_text().splitlines()]
+    assert kept == [lines[0]] * 1000

@@ -12,6 +12,7 @@ from proxy.failover.driver import Failover, Hands, Terms
 from proxy.failover.etcd import EtcdLease, EtcdTerms
 from proxy.failover.events import Event, EventLog
 from proxy.failover.lease import Lease, OnlyProxy
+from proxy.failover.siblings import SiblingsLease
 
 __all__ = [
     "Decision",
@@ -24,6 +25,7 @@ __all__ = [
     "Lease",
     "OnlyProxy",
     "Rules",
+    "SiblingsLease",
     "Terms",
     "decide",
 ]

@@ -74,6 +74,7 @@ from proxy.failover import (
     Hands,
     Lease,
     OnlyProxy,
+    SiblingsLease,
 )
 from proxy.failover import Rules as FailoverRules
 from proxy.failover import Terms as FailoverTerms
@@ -420,8 +421,9 @@ class Worker:
         """A cluster's monitor, and who acts on what it sees; both know what those before knew."""
         before = self._monitors.get(name)
         login = self._login_of(name, cluster.monitor.dbname)
+        lease = read_lease(name, cluster, self._config.workers)
         if name in self._failovers:
-            self._failovers[name].adopt(read_failover(cluster), login, read_lease(name, cluster))
+            self._failovers[name].adopt(read_failover(cluster), login, lease)
         else:
             hands = Hands(self._publish, self._cut, self._count_servers)
             self._failovers[name] = Failover(
@@ -429,7 +431,7 @@ class Worker:
                 read_failover(cluster),
                 login,
                 hands,
-                lease=read_lease(name, cluster),
+                lease=lease,
                 events=self._events,
                 clock=time.monotonic,
             )
@@ -1089,10 +1091,12 @@ def new_monitor(
     )
 
 
-def read_lease(name: str, cluster: Cluster) -> Lease:
-    """Where this proxy and others agree on who promotes in a cluster."""
+def read_lease(name: str, cluster: Cluster, processes: int) -> Lease:
+    """Where this process and others agree on who promotes in a cluster."""
     coordinator = cluster.failover.coordinator
     etcd = coordinator.etcd
+    if etcd is None and processes != 1:
+        return SiblingsLease([(node.host, node.port) for node in cluster.nodes])
     if etcd is None:
         return OnlyProxy()
     terms = EtcdTerms(

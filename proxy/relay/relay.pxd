@@ -108,6 +108,7 @@ cdef class Decisions:
 cdef class Router:
     cdef readonly Decisions decisions
     cdef readonly dict lines        # target -> Line
+    cdef Line replicas              # ... that of `replica`, which is asked for most
     cdef readonly Horizon horizon
     cdef public bint splits         # reads go to replicas
     cdef public bint looks          # some rule looks at statements

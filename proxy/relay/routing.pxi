@@ -95,6 +95,7 @@ cdef class Router:
     def __init__(self, Decisions decisions not None, dict lines not None, Horizon horizon not None):
         self.decisions = decisions
         self.lines = lines
+        self.replicas = lines.get('replica')
         self.horizon = horizon
 
 
@@ -252,7 +253,7 @@ cdef int client_wishes_unit(Client c, Router r, Wish w, char *p, Py_ssize_t n,
     """As client_wishes, for the messages up to a Sync."""
     cdef Py_ssize_t pos = 0, size
     cdef char kind
-    cdef list parsed = []
+    cdef list parsed = None
     cdef bint is_run = False
     cdef const char *name
     cdef const char *text
@@ -285,6 +286,8 @@ cdef int client_wishes_unit(Client c, Router r, Wish w, char *p, Py_ssize_t n,
             if text == NULL or not is_parse_tail(text + 1, end - text - 1):
                 w.reads = False
                 return TAKEN
+            if parsed is None:
+                parsed = []
             parsed.append(<bytes>name[:text - name])
             text += 1
             wish_add(w, c, r, text, strlen(text))
@@ -295,16 +298,16 @@ cdef int client_wishes_unit(Client c, Router r, Wish w, char *p, Py_ssize_t n,
                 w.reads = False
                 return TAKEN
             name += 1
-            if not parsed or <bytes>name not in parsed:
-                key = client_text_of(c, name)
-                if key is None:
-                    w.reads = False
-                    return TAKEN
+            if parsed is None or <bytes>name not in parsed:
                 statement = None
                 if name[0] == 0:
                     statement = c.shared_unnamed
                 elif c.statements is not None:
                     statement = <Statement>c.statements.get(<bytes>name)
+                key = statement.key if statement is not None else client_text_of(c, name)
+                if key is None:
+                    w.reads = False
+                    return TAKEN
                 wish_add(w, c, r, key, strlen(key), statement)
         elif kind == kinds.EXECUTE:
             if not w.statements:
@@ -375,11 +378,12 @@ cdef int client_routes(Client c) except -1:
         if c.is_serializable:
             c.reason = IN_SERIALIZABLE
             return TAKEN
-        target = 'replica'
         c.reason = IN_READ_ONLY_TRANSACTION if begun else TO_READ_ONLY
-    if target == 'primary':
+        line = r.replicas
+    elif target == 'primary':
         return TAKEN
-    line = <Line>r.lines.get(target)
+    else:
+        line = <Line>r.lines.get(target)
     if line is None or not PyList_GET_SIZE(line.pools):
         return client_lacks_replica(c, r, line)
     return client_wants_fresh(c, r, w, line)

@@ -20,6 +20,7 @@ from proxy.pool import Reservoir
 from proxy.relay import Client, Decision, Decisions, Horizon, Line, Pool, Router
 from proxy.routing import (
     Applying,
+    Choice,
     Rotation,
     Rule,
     Session,
@@ -28,7 +29,7 @@ from proxy.routing import (
     read_rules,
     rules_for,
 )
-from proxy.sql import Catalogue, Classifier, Verdict, builtin_volatility, lex
+from proxy.sql import Catalogue, Classifier, Lexed, Verdict, builtin_volatility, lex
 from proxy.telemetry import LimitedLog
 from proxy.wire import messages
 
@@ -253,24 +254,7 @@ class Switchboard:
 
     def decide(self, router: Router, text: bytes, options: int) -> Decision:
         """Say what is to be known of a text that was not seen before."""
-        grounds: _Grounds = router.decisions.owner
-        lexed = lex(
-            text,
-            backslashes=bool(options & _BACKSLASHES),
-            ambiguous_encoding=bool(options & _AMBIGUOUS_ENCODING),
-        )
-        if grounds.classifier is None:
-            verdict = _NOT_READ_YET
-        elif lexed.trouble is not None:
-            verdict = Verdict(reads_only=False, reasons=(f"cannot be read: {lexed.trouble}",))
-        else:
-            verdict = grounds.classifier.verdict_of(lexed.key, lexed.tokens, len(lexed.spans))
-        choice = decide(
-            text.decode("utf-8", "surrogateescape"),
-            lexed.key if lexed.trouble is None else b"",
-            verdict,
-            grounds.applying,
-        )
+        _, _, choice = _choose(router, text, options)
         refusal = None
         if choice.rejected_by is not None:
             refusal = messages.error_response(
@@ -287,6 +271,23 @@ class Switchboard:
             timeout_s=choice.timeout_s,
             note=choice.logged_by,
         )
+
+    def foresee(self, client: Client, text: bytes) -> tuple[str, str]:
+        """Say where a client's statement would go outside of a transaction, and why."""
+        router, options, _, _, route, _ = self.routing_of(client)
+        lexed, verdict, choice = _choose(router, text, options)
+        if choice.rejected_by is not None:
+            return "nowhere", f'rule "{choice.rejected_by.name}" rejects it'
+        hint = lexed.role if lexed.target == "role" else lexed.target
+        rule = choice.target or router.session_target
+        for target, why in ((hint, "a hint"), (route, "pgweir.route"), (rule, "a rule")):
+            if target is not None:
+                return target, f"{why} says so"
+        if not verdict.reads_only:
+            return "primary", "it " + "; it ".join(verdict.reasons)
+        if router.splits:
+            return "replica", "it only reads"
+        return "primary", "it only reads, and read_write_split is off"
 
     def rule_met(self, client: Client, rule: Rule) -> None:
         """A statement came that a rule wants logged."""
@@ -441,3 +442,26 @@ class Switchboard:
         for grounds in [key for key in self._decisions if key[0] is schema]:
             del self._decisions[grounds]
         # Their lines hold one as well, which says no more than whether there are rules.
+
+
+def _choose(router: Router, text: bytes, options: int) -> tuple[Lexed, Verdict, Choice]:
+    """Read a text, and say what is to be known of it."""
+    grounds: _Grounds = router.decisions.owner
+    lexed = lex(
+        text,
+        backslashes=bool(options & _BACKSLASHES),
+        ambiguous_encoding=bool(options & _AMBIGUOUS_ENCODING),
+    )
+    if grounds.classifier is None:
+        verdict = _NOT_READ_YET
+    elif lexed.trouble is not None:
+        verdict = Verdict(reads_only=False, reasons=(f"cannot be read: {lexed.trouble}",))
+    else:
+        verdict = grounds.classifier.verdict_of(lexed.key, lexed.tokens, len(lexed.spans))
+    choice = decide(
+        text.decode("utf-8", "surrogateescape"),
+        lexed.key if lexed.trouble is None else b"",
+        verdict,
+        grounds.applying,
+    )
+    return lexed, verdict, choice

@@ -87,7 +87,6 @@ from proxy.session.asking import SessionAnswer, SessionQuestion
 from proxy.session.following import Question, Touched, merge, read_touched
 from proxy.session.foresight import explained, pin_foreseen, read_listened, write_explanation
 from proxy.session.statements import write_switch
-from proxy.sql import Catalogue, Classifier, builtin_volatility
 from proxy.tasks import in_thread
 from proxy.tcp import TcpOptions
 from proxy.telemetry import (
@@ -207,7 +206,6 @@ class Worker:
         self._bugs = LimitedLog(_log, clock)
         self._pinned = Pinned(self._policy_of_client, clock)
         self._hub = Hub(self._primary_of, self._ear_login, self._notifier_of)
-        self._classifier = Classifier(Catalogue(builtin_volatility))
         self._http: HttpEndpoint | None = None
         self._secrets = Watch(secret_files(config))
         self._adopting = asyncio.Lock()
@@ -898,17 +896,17 @@ class Worker:
         return write_explanation(
             explained(text),
             client.line.session_functions,
-            lambda statement: self._target_of(client, statement),
+            lambda statement: self._foresee(client, statement),
         )
 
-    def _target_of(self, client: Client, statement: bytes) -> tuple[str, str]:
-        """Where a statement of this client's would be sent, and why."""
+    def _foresee(self, client: Client, statement: bytes) -> tuple[str, str]:
+        """Say where a client's statement would go, and why."""
+        if client.line.router is not None:
+            return self._switchboard.foresee(client, statement)
         policy = self._policy_of_client(client)
-        target = "primary" if policy is None else policy.target
-        _, verdict = self._classifier.classify(statement)
-        if verdict.reads_only:
-            return target, "it only reads"
-        return target, "it " + "; it ".join(verdict.reasons)
+        if policy is None or policy.target == "primary":
+            return "primary", "nothing here goes by what a statement does"
+        return policy.target, "a rule says so"
 
     def statement_ended(self, client: Client, server: Server, ended: Ended) -> None:
         """A statement was slow, or is one of a sample."""

@@ -291,3 +291,25 @@ def test_never_means_that_only_what_follows_is_undone(weir: Pgweir) -> None:
         assert two.value("SELECT coalesce(current_setting('app.tenant', true), '')") == ""
         assert two.value(STATE["locks"]) == "1"
         two.ask(query("SELECT pg_advisory_unlock(98)"))
+
+
+def test_explain_pooling_says_where_it_would_go(
+    pg18: Postgres, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    each = {"cluster": "main", "dbname": DATABASE}
+    databases = {"split": {**each, "read_write_split": True}, "ruled": each}
+    routes = [{"match": {"database": "ruled"}, "to": "replica"}]
+    config = configuration(pg18, databases=databases, routes=routes)
+    with running(config, tmp_path_factory.mktemp("where")) as weir:
+        with Wire.connect(address_of(weir, "split")) as wire:
+
+            def told(sql: str) -> tuple[bytes | None, bytes | None]:
+                ((_, _, target, why),) = rows_of(wire.ask(query(f"EXPLAIN POOLING {sql}")))
+                return target, why
+
+            weir.wait_until(lambda: told("SELECT 1")[0] == b"replica")
+            assert told("SELECT 1") == (b"replica", b"it only reads")
+            assert told("INSERT INTO counting VALUES (1)")[0] == b"primary"
+            assert told("/* pgweir: primary */ SELECT 1") == (b"primary", b"a hint says so")
+        with Wire.connect(address_of(weir, "ruled")) as wire:
+            assert told("SELECT 1") == (b"replica", b"a rule says so")

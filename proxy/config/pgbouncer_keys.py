@@ -248,7 +248,7 @@ PGBOUNCER: Mapping[str, Key] = {
     "service_name": Key(text, "pgbouncer"),
     "job_name": Key(text, "pgbouncer"),
     "stats_period": Key(
-        seconds, "60", lost=unless("60", "averages are made by who reads /metrics, over any time")
+        seconds, "60", lost=unless("60", "the averages of SHOW STATS are over 60 seconds")
     ),
     "max_prepared_statements": _limit("max_prepared_statements", number, "200"),
     "scram_iterations": Key(

@@ -77,7 +77,7 @@ class Desk:
 
 
 Rows = Callable[[Desk], Iterable[Row]]
-Deed = Callable[[Desk, str | None], Awaitable[str | None]]
+Deed = Callable[[Desk, str | None], Awaitable["str | Answer | None"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Command:
     words: those it begins with. who: may use it. meaning: a sentence for the documentation.
     argument: how it is shown in the help; None when it takes none, in brackets when it may be left
     out. columns, rows: of a SHOW. deed: of any other; its result is the tag when that is not the
-    first word.
+    first word, or a whole answer.
     """
 
     words: tuple[str, ...]
@@ -156,8 +156,12 @@ async def _wait_close(desk: Desk, database: str | None) -> None:
     await desk.steering.everywhere("WAIT_CLOSE", database)
 
 
-async def _reload(desk: Desk, _argument: str | None) -> None:
-    await desk.steering.reload()
+async def _reload(desk: Desk, _argument: str | None) -> Answer:
+    changes = await desk.steering.reload()
+    if not changes:
+        return Answer("RELOAD")
+    notice = f"changed: {len(changes)}"
+    return Answer("RELOAD", notice=notice, detail="\n".join(changes))
 
 
 async def _suspend(desk: Desk, _argument: str | None) -> None:
@@ -392,7 +396,8 @@ def _table(command: Command, rows: Rows) -> Order:
 
 def _deed(text: str, command: Command, deed: Deed, argument: str | None) -> Order:
     async def run(desk: Desk) -> Answer:
-        return Answer(await deed(desk, argument) or command.words[0])
+        done = await deed(desk, argument)
+        return done if isinstance(done, Answer) else Answer(done or command.words[0])
 
     return Order((), run, text)
 

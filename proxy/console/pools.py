@@ -195,8 +195,12 @@ def is_database(scene: Scene, name: str) -> bool:
     return bool({name, "*"} & set(scene.config().databases)) or name in known_databases(scene)
 
 
+# What PgBouncer calls it.
+_BALANCING = {"any": "round-robin", "first": "disable"}
+
+
 def show_databases(scene: Scene) -> Iterator[Row]:
-    """SHOW DATABASES: host and port are those of the primary."""
+    """SHOW DATABASES: host and port of the primary, or all hosts where roles decide nothing."""
     config = scene.config()
     primaries = {view.name: view.primary_node for view in scene.views()}
     clients: Counter[str] = Counter()
@@ -208,11 +212,16 @@ def show_databases(scene: Scene) -> Iterator[Row]:
         if policy is None:
             continue
         entry = config.databases.get(name) or config.databases["*"]
+        cluster = config.clusters[policy.cluster]
         primary = primaries.get(policy.cluster)
+        host = None if primary is None else primary.address.host
+        port = None if primary is None else primary.address.port
+        if cluster.serve_from != "primary":
+            host, port = ",".join(node.host for node in cluster.nodes), cluster.nodes[0].port
         yield [
             name,
-            None if primary is None else primary.address.host,
-            None if primary is None else primary.address.port,
+            host,
+            port,
             policy.dbname,
             policy.server_user,
             policy.pool_size,
@@ -220,7 +229,7 @@ def show_databases(scene: Scene) -> Iterator[Row]:
             policy.reserve_pool_size,
             int(policy.server_lifetime),
             entry.pool_mode,
-            None,
+            _BALANCING.get(cluster.serve_from),
             policy.max_db_connections,
             scene.reservoir.server_count(Scope(database=name)),
             policy.max_db_client_connections,

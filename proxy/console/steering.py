@@ -7,7 +7,7 @@ about; whoever waits for it may leave, and it is done all the same.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,13 +41,14 @@ async def _nobody(_command: str, _argument: str | None) -> None:
 class Levers:
     """What the console has done by others.
 
-    reload: read the configuration again; raises ClientError when it is wrong. adopt: go over to
+    reload: read the configuration again; its result is what has changed, a line each; raises
+    ClientError when it is wrong. adopt: go over to
     another one. shut_down: begin to end the process. fail_over: make another node the primary of a
     cluster, one of its replicas for None; its result says what was done. others: have other
     processes do the same.
     """
 
-    reload: Callable[[], Awaitable[None]]
+    reload: Callable[[], Awaitable[Sequence[str]]]
     adopt: Callable[[Config], Awaitable[object]]
     shut_down: Callable[[Shutdown], None]
     fail_over: Callable[[str, str | None], Awaitable[str]]
@@ -191,10 +192,14 @@ class Steering:
 
     # --- the process -----------------------------------------------------------------------------
 
-    async def reload(self) -> None:
-        """Read the configuration again; what SET has changed is forgotten. Raises ClientError."""
-        await self._levers.reload()
+    async def reload(self) -> Sequence[str]:
+        """Read the configuration again; what SET has changed is forgotten.
+
+        Result: what has changed, a line each. Raises ClientError.
+        """
+        changes = await self._levers.reload()
         self._changed.clear()
+        return changes
 
     async def set_value(self, key: str, written: str) -> None:
         """Change a key of the configuration until it is read again. Raises ClientError."""

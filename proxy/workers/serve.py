@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 
-from proxy.config import Change, Config, ConfigError, needs_restart, reload
+from proxy.config import Change, Config, ConfigError, changes_between, needs_restart, reload
 from proxy.console import Shutdown
 from proxy.errors import ClientError
 from proxy.tasks import in_thread
@@ -20,7 +20,7 @@ from proxy.watch import Watch
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
 from proxy.workers.share import Share
 from proxy.workers.systemd import Notifier
-from proxy.workers.worker import Worker, open_log
+from proxy.workers.worker import Reloaded, Worker, open_log
 
 _log = logging.getLogger("pgweir")
 
@@ -159,31 +159,29 @@ class _Service:
             which = signal.SIGINT if when == "now" else signal.SIGTERM
             os.kill(self._share.supervisor, which)
 
-    async def _reload_for_console(self) -> str | None:
-        """Reload, or have the one in charge do so. Result: why not."""
+    async def _reload_for_console(self) -> Reloaded:
+        """Reload, or have the one in charge do so."""
         if self._share is None:
             return await self._reload()
+        before = self.worker.config
         try:
-            await in_thread(reload, self.worker.config, os.environ)
+            config = await in_thread(reload, before, os.environ)
         except ConfigError as wrong:
-            return str(wrong)
+            return Reloaded(str(wrong))
         os.kill(self._share.supervisor, signal.SIGHUP)
-        return None
+        return Reloaded(changes=changes_between(before, self.worker.part(config)))
 
     # --- reload --------------------------------------------------------------------------------
 
-    async def _reload(self) -> str | None:
-        """Read the configuration again and go over to it, or say why not and stay.
-
-        Result: why not, for who asked.
-        """
+    async def _reload(self) -> Reloaded:
+        """Read the configuration again and go over to it, or say why not and stay."""
         self.notifier.reloading()
         try:
             return await self._adopt_anew()
         finally:
             self.notifier.ready(_STATUS)
 
-    async def _adopt_anew(self) -> str | None:
+    async def _adopt_anew(self) -> Reloaded:
         worker = self.worker
         try:
             config = await in_thread(reload, worker.config, os.environ)
@@ -191,16 +189,16 @@ class _Service:
         except (ConfigError, OSError, ssl.SSLError) as wrong:
             for line in str(wrong).splitlines():
                 _log.error("not reloaded: %s", line)
-            return str(wrong)
+            return Reloaded(str(wrong))
         except Exception:  # noqa: BLE001 -- top of a task
             _log.exception("the reload failed")
-            return "an error of the proxy; its log says more"
+            return Reloaded("an error of the proxy; its log says more")
         if self._share is None:
             for warning in worker.warnings:
                 _log.warning("%s", warning)
             _look_at_descriptors(config)
             log_changes(changes)
-        return None
+        return Reloaded(changes=changes)
 
 
 def log_changes(changes: Sequence[Change]) -> None:

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import proxy
 from proxy.auth import (
@@ -121,6 +121,14 @@ _LATE_S = 0.2
 _DRAIN = "DRAIN"
 
 
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What came of reading the configuration again: why it is refused, or what has changed."""
+
+    refusal: str | None = None
+    changes: Sequence[Change] = ()
+
+
 class Worker:
     """One process. `start` it, then `stop` it once; `reached` tells whether a primary is there."""
 
@@ -170,7 +178,7 @@ class Worker:
             clock=clock,
         )
         self._observer = Observer(self._relay, self._reservoir, lambda: self._config)
-        self._reload: Callable[[], Awaitable[str | None]] | None = None
+        self._reload: Callable[[], Awaitable[Reloaded]] | None = None
         self._shut_down: Callable[[Shutdown], None] | None = None
         scene = Scene(
             self._relay,
@@ -320,19 +328,23 @@ class Worker:
         return self._reception.steering
 
     def attend(
-        self, reload: Callable[[], Awaitable[str | None]], shut_down: Callable[[Shutdown], None]
+        self,
+        reload: Callable[[], Awaitable[Reloaded]],
+        shut_down: Callable[[Shutdown], None],
     ) -> None:
         """Say who does for administrators what is not this worker's.
 
-        reload: reads the configuration again; its result is why it did not. shut_down: begins to
+        reload: reads the configuration again. shut_down: begins to
         end the process.
         """
         self._reload, self._shut_down = reload, shut_down
 
-    async def _reload_for_console(self) -> None:
-        reason = "nobody reads it again" if self._reload is None else await self._reload()
-        if reason is not None:
-            raise ClientError("F0000", "RELOAD failed: the old configuration holds", detail=reason)
+    async def _reload_for_console(self) -> Sequence[str]:
+        done = Reloaded("nobody reads it again") if self._reload is None else await self._reload()
+        if done.refusal is not None:
+            text = "RELOAD failed: the old configuration holds"
+            raise ClientError("F0000", text, detail=done.refusal)
+        return [str(change) for change in done.changes]
 
     def _shut_down_for_console(self, when: Shutdown) -> None:
         if self._shut_down is None:

@@ -45,6 +45,7 @@ class Site:
             f"[databases]\n{DATABASE} = host={self.node.host} port={self.node.port} {database}\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.door.port}\n"
             f"unix_socket_dir =\nauth_file = {self.folder}/userlist.txt\n"
+            f"admin_users = {APP.name}\n"
             f"pidfile = {self.pidfile}\nlogfile = {self.log}\n{settings}\n"
         )
 
@@ -151,13 +152,18 @@ def test_a_reload_that_is_wrong_changes_nothing_and_says_where(served: Site) -> 
     served.write("pool_mode = transactional\nquery_timeout = 1")
     os.kill(served.pid, signal.SIGHUP)
     wait_until(lambda: "not reloaded" in served.log.read_text())
-    assert f"{served.ini}:10: pool_mode: expected one of" in served.log.read_text()
+    assert f"{served.ini}:11: pool_mode: expected one of" in served.log.read_text()
     assert served.ask("SELECT 1 FROM pg_sleep(1.2)") == (1,)
 
 
 def test_a_reload_says_what_it_changes_and_when_that_holds(served: Site) -> None:
     served.write("max_client_conn = 77\nlisten_backlog = 5", "pool_size=3")
-    os.kill(served.pid, signal.SIGHUP)
+    heard: list[str] = []
+    dsn = served.door.dsn(APP.name, APP.password, "pgbouncer")
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        admin.add_notice_handler(lambda said: heard.append(said.message_detail or ""))
+        admin.execute("RELOAD")
+    assert "listen.max_client_conn: 100 -> 77, now" in heard[0].splitlines()
     wait_until(lambda: "LOG reloaded" in served.log.read_text())
     log = served.log.read_text()
     assert "listen.max_client_conn: 100 -> 77, now" in log
@@ -199,7 +205,7 @@ def test_what_is_wrong_is_said_before_it_is_in_the_background(site: Site) -> Non
     site.write("max_client_con = 5")
     done = site.run("-d")
     assert done.returncode == 2
-    assert f"{site.ini}:10: max_client_con: unknown key" in done.stderr
+    assert f"{site.ini}:11: max_client_con: unknown key" in done.stderr
     site.ini.write_text("[databases]\nshop = host=h\n")
     done = site.run("-d")
     assert done.returncode == 2

@@ -19,7 +19,8 @@ from tests.fixtures.postgres import APP, Postgres
 
 WORKERS = 2
 POOL = 5
-CLIENTS = 30
+# Twice what a test has, so that those of the test before may still be on their way out.
+CLIENTS = 60
 
 
 def several(node: Postgres, **changes: Any) -> dict[str, Any]:
@@ -75,6 +76,8 @@ def test_clients_are_dealt_out_to_all_processes(weir: Pgweir) -> None:
 
 def test_figures_are_those_of_all_processes_whoever_is_asked(weir: Pgweir) -> None:
     with connected(weir, 20):
+        # Those of the test before may still be on their way out.
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections") == 20)
         for _ in range(4):
             assert weir.metric("pgweir_client_connections") == 20
 
@@ -123,6 +126,7 @@ def test_a_cancel_request_reaches_its_client_through_any_process(weir: Pgweir) -
 
 
 def test_the_limit_on_clients_holds_for_all_processes_together(weir: Pgweir) -> None:
+    weir.wait_until(lambda: weir.metric("pgweir_client_connections") == 0)
     with (
         connected(weir, CLIENTS),
         pytest.raises(psycopg.OperationalError, match="max_client_conn"),
@@ -132,7 +136,7 @@ def test_the_limit_on_clients_holds_for_all_processes_together(weir: Pgweir) -> 
 
 
 def test_a_process_that_dies_is_replaced_and_the_others_go_on(weir: Pgweir) -> None:
-    with connected(weir, 12) as clients:
+    with connected(weir, 24) as clients:
         spared = [client for client in clients if worker_of(client) == 1]
         first = children_of(weir)[0]
         since = len(weir.log)
@@ -142,7 +146,7 @@ def test_a_process_that_dies_is_replaced_and_the_others_go_on(weir: Pgweir) -> N
         assert spared
         assert len(survivors) in (0, len(spared))
         weir.wait_until(lambda: len(children_of(weir)) == WORKERS)
-    with connected(weir, 12) as clients:
+    with connected(weir, 24) as clients:
         assert all(works(client) for client in clients)
         assert {worker_of(client) for client in clients} == set(range(WORKERS))
 
@@ -166,7 +170,7 @@ def test_a_reload_reaches_all_processes_or_none(weir: Pgweir) -> None:
     weir.wait_for_log("limits.query_timeout: 0 -> 1s, now", since=since)
 
     def is_in_force() -> bool:
-        with connected(weir, 12) as clients:
+        with connected(weir, 24) as clients:
             chosen = {worker_of(client): client for client in clients}
             return len(chosen) == WORKERS and all(map(is_cut_short, chosen.values()))
 
@@ -184,7 +188,7 @@ def is_cut_short(client: psycopg.Connection[Any]) -> bool:
 
 
 def test_a_pause_holds_in_all_processes_whoever_is_told(weir: Pgweir) -> None:
-    with connected(weir, 12) as clients, psycopg.connect(console(weir), autocommit=True) as admin:
+    with connected(weir, 24) as clients, psycopg.connect(console(weir), autocommit=True) as admin:
         chosen = {worker_of(client): client for client in clients}
         assert chosen.keys() == set(range(WORKERS))
         admin.execute("PAUSE")
@@ -235,7 +239,7 @@ def test_transactions_finish_in_all_processes_and_the_code_is_0(
 
 def test_a_drain_empties_all_processes_and_nobody_comes_in(pg18: Postgres, tmp_path: Path) -> None:
     with running(several(pg18), tmp_path) as weir:
-        with connected(weir, 8) as clients:
+        with connected(weir, 24) as clients:
             assert {worker_of(client) for client in clients} == set(range(WORKERS))
             address = f"http://127.0.0.1:{weir.http_port}/drain"
             with urlopen(Request(address, method="POST"), timeout=10) as answer:

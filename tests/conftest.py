@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.fixtures.issuer",
     "tests.fixtures.slapd",
     "tests.fixtures.etcd",
+    "tests.fixtures.kubernetes",
     "tests.fixtures.browser",
 ]
 

@@ -254,12 +254,18 @@ def _in_failover(path: KeyPath, cluster: Cluster) -> Iterator[Contradiction]:
     if failover.mode != "promote":
         return
     coordinator = failover.coordinator
-    if failover.proxies > 1 and coordinator.etcd is None:
+    if failover.proxies > 1 and coordinator.etcd is None and coordinator.kubernetes is None:
         yield Contradiction(
             (*path, "mode"),
             f"{failover.proxies} proxies would each promote on their own; say under coordinator "
             "where they agree, or write follow in all but one of them and proxies: 1 in that one",
             ((*path, "proxies"), (*path, "coordinator")),
+        )
+    if coordinator.etcd is not None and coordinator.kubernetes is not None:
+        yield Contradiction(
+            (*path, "coordinator"),
+            "proxies agree in one place only: etcd or kubernetes",
+            ((*path, "coordinator", "etcd"), (*path, "coordinator", "kubernetes")),
         )
     if coordinator.etcd is not None and not coordinator.etcd.endpoints:
         yield Contradiction(

@@ -228,10 +228,26 @@ class Etcd(Section):
     prefix: str = Field(default="/pgweir/", description="What all keys of pgweir begin with.")
 
 
+class Kubernetes(Section):
+    """The API server of the Kubernetes cluster that the proxies run in."""
+
+    namespace: str | None = Field(
+        default=None, min_length=1, description="Where the Lease is; the pod's own when absent."
+    )
+    lease: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$",
+        description="Name of the Lease; `pgweir-` and the name of the cluster when absent.",
+    )
+
+
 class Coordinator(Section):
     """Where several proxies agree on who promotes."""
 
     etcd: Etcd | None = Field(default=None, description="In etcd, by its v3 API.")
+    kubernetes: Kubernetes | None = Field(
+        default=None, description="In a Kubernetes Lease; `{}` will do."
+    )
     ttl: PositiveDuration = Field(
         default=10.0,
         description="How long a proxy that has stopped in the middle of a promotion keeps the "

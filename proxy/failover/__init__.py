@@ -11,6 +11,7 @@ from proxy.failover.decision import Decision, Rules, decide
 from proxy.failover.driver import Failover, Hands, Terms
 from proxy.failover.etcd import EtcdLease, EtcdTerms
 from proxy.failover.events import Event, EventLog
+from proxy.failover.kubernetes import KubernetesLease, KubernetesTerms
 from proxy.failover.lease import Lease, OnlyProxy
 from proxy.failover.siblings import SiblingsLease
 
@@ -22,6 +23,8 @@ __all__ = [
     "EventLog",
     "Failover",
     "Hands",
+    "KubernetesLease",
+    "KubernetesTerms",
     "Lease",
     "OnlyProxy",
     "Rules",

@@ -72,6 +72,8 @@ from proxy.failover import (
     EventLog,
     Failover,
     Hands,
+    KubernetesLease,
+    KubernetesTerms,
     Lease,
     OnlyProxy,
     SiblingsLease,
@@ -1104,7 +1106,11 @@ def new_monitor(
 def read_lease(name: str, cluster: Cluster, processes: int) -> Lease:
     """Where this process and others agree on who promotes in a cluster."""
     coordinator = cluster.failover.coordinator
-    etcd = coordinator.etcd
+    etcd, kubernetes = coordinator.etcd, coordinator.kubernetes
+    own_name = f"{socket.gethostname()}:{os.getpid()}"
+    if kubernetes is not None:
+        pod = KubernetesTerms(kubernetes.namespace, kubernetes.lease, ttl_s=coordinator.ttl)
+        return KubernetesLease(pod, name, own_name)
     if etcd is None and processes != 1:
         return SiblingsLease([(node.host, node.port) for node in cluster.nodes])
     if etcd is None:
@@ -1119,7 +1125,7 @@ def read_lease(name: str, cluster: Cluster, processes: int) -> Lease:
         key=etcd.key,
         ttl_s=coordinator.ttl,
     )
-    return EtcdLease(terms, name, f"{socket.gethostname()}:{os.getpid()}")
+    return EtcdLease(terms, name, own_name)
 
 
 def read_failover(cluster: Cluster) -> FailoverTerms:

@@ -226,6 +226,15 @@ WHOLE = {
             "proxies: 1 in that one"
         ],
     ),
+    "two places to agree in": (
+        "clusters:\n  main:\n    nodes: [{host: h}]\n    failover:\n      mode: promote\n"
+        "      proxies: 2\n      coordinator:\n        etcd: {endpoints: [http://e:2379]}\n"
+        "        kubernetes: {}\ndatabases: {d: {cluster: main}}\n",
+        [
+            "f.yaml:7: clusters.main.failover.coordinator: proxies agree in one place only: etcd "
+            "or kubernetes"
+        ],
+    ),
     "a database without a cluster": (
         "clusters: {main: {nodes: [{host: h}]}}\ndatabases:\n  d:\n",
         ["f.yaml:3: databases.d.cluster: required, but absent"],

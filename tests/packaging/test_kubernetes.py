@@ -21,6 +21,8 @@ CHART = ROOT / "deploy" / "helm" / "pgweir"
 MANIFESTS = ROOT / "deploy" / "kubernetes"
 VALUES = Path(__file__).with_name("chart_values.yaml")
 FROM_CHART = MANIFESTS / "pgweir.yaml"
+LEASE = MANIFESTS / "lease.yaml"
+PODS = sorted(set(MANIFESTS.glob("*.yaml")) - {LEASE})
 KUBERNETES = "1.33"
 
 ENVIRONMENT = {"APP_PASSWORD": "x", "SHOP_PASSWORD": "x", "MONITOR_PASSWORD": "x"}
@@ -51,7 +53,7 @@ def one(file: Path, kind: str) -> dict[str, Any]:
 def proxies() -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Name of the file, the pod's spec, and the container that is pgweir."""
     found = []
-    for file in sorted(MANIFESTS.glob("*.yaml")):
+    for file in PODS:
         pod = one(file, "Deployment")["spec"]["template"]["spec"]
         containers = [*pod["containers"], *pod.get("initContainers", ())]
         found.append(
@@ -80,7 +82,7 @@ def test_kubernetes_would_take_it(name: str, document: dict[str, Any]) -> None:
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
-@pytest.mark.parametrize("file", sorted(MANIFESTS.glob("*.yaml")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", PODS, ids=lambda file: file.name)
 def test_pgweir_would_take_its_configuration(file: Path) -> None:
     assert config_of(file).warnings == ()
 
@@ -125,6 +127,32 @@ def test_selectors_find_the_pods() -> None:
         one(FROM_CHART, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
     ]
     assert all(selector.items() <= labels for selector in selectors)
+
+
+def test_the_service_account_may_do_what_a_lease_takes_and_no_more() -> None:
+    (rule,) = one(LEASE, "Role")["rules"]
+    assert rule == {
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "verbs": ["get", "create", "update"],
+    }
+    binding, account = one(LEASE, "RoleBinding"), one(LEASE, "ServiceAccount")
+    assert [each["name"] for each in binding["subjects"]] == [account["metadata"]["name"]]
+    assert binding["roleRef"]["name"] == one(LEASE, "Role")["metadata"]["name"]
+
+
+def test_the_chart_gives_the_same_rights(helm: str) -> None:
+    rendered = render(helm, "--set", "lease.enabled=true", "--set", "networkPolicy.enabled=true")
+    documents = [each for each in yaml.safe_load_all(rendered) if each]
+    for each in documents:
+        kubernetes_validate.validate(each, KUBERNETES, strict=True)
+    (role,) = (each for each in documents if each["kind"] == "Role")
+    assert role["rules"] == one(LEASE, "Role")["rules"]
+    (pod,) = (
+        each["spec"]["template"]["spec"] for each in documents if each["kind"] == "Deployment"
+    )
+    assert pod["automountServiceAccountToken"] is True
+    assert pod["serviceAccountName"] == role["metadata"]["name"]
 
 
 def test_helm_finds_no_fault_with_the_chart(helm: str) -> None:

@@ -1,0 +1,359 @@
+"""Leases in Kubernetes: one object `Lease` for each cluster, that every proxy may write.
+
+Who writes it says which version it has read, and is refused when somebody has written since. While
+a proxy has the lease its name is in `holderIdentity`, and it writes again and again; one that has
+not been written for its `leaseDurationSeconds` is taken over. That time is counted on our own
+clock, from when we saw the version, as client-go does: clocks of other machines are not trusted.
+
+The word that stays is an annotation. An object without a holder rests for `leaseDurationSeconds`
+from `renewTime`, if it has one. This is by the wall clock, since nobody looks at the object while
+all is well; a wrong clock makes the rest shorter, or as long again from when we saw it.
+
+Source: Kubernetes API reference, "Lease" v1; "API conventions", on concurrency control; "Accessing
+the Kubernetes API from a Pod".
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from proxy.failover.lease import CoordinatorUnavailable, Grant, Validity, boot_clock
+
+_log = logging.getLogger("pgweir.failover")
+
+_ASK_S = 2.0
+_MOST_BYTES = 1 << 20
+_WORD = "pgweir/promoting"
+_NOT_A_NAME = re.compile(r"[^a-z0-9]+")
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesTerms:
+    """How the API server is reached, from inside a pod.
+
+    namespace, lease: of the object; None for the pod's, and for one named after the cluster.
+    account: the folder with the service account's `token`, `ca.crt` and `namespace`.
+    """
+
+    namespace: str | None = None
+    lease: str | None = None
+    account: Path = _ACCOUNT
+    ttl_s: float = 10.0
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+
+class KubernetesLease:
+    """The lease of one cluster. name: of this proxy, shown to whoever looks at the object."""
+
+    is_shared = True
+
+    def __init__(
+        self,
+        terms: KubernetesTerms,
+        cluster: str,
+        name: str,
+        clock: Callable[[], float] = boot_clock,
+    ) -> None:
+        self._terms = terms
+        self._name = name
+        self._clock = clock
+        self._object = terms.lease or name_object(cluster)
+        self.ttl_s = max(1, int(terms.ttl_s))
+        self._seen: str | None = None
+        self._seen_at = 0.0
+
+    async def take(self, node: str) -> Grant | None:
+        """Take the lease, unless somebody has it or rests. Raises CoordinatorUnavailable."""
+        session = KubernetesSession.open(self._terms, self._object)
+        try:
+            found = await session.read()
+            if found is not None and not self._is_free(found):
+                await session.close()
+                return None
+            ours = found or session.blank()
+            holder = f"{self._name}/{secrets.token_hex(4)}"
+            word = ours["metadata"].setdefault("annotations", {}).setdefault(_WORD, node)
+            now = tell_time(datetime.now(UTC))
+            taken_before = int(ours["spec"].get("leaseTransitions") or 0)
+            ours["spec"] |= {
+                "holderIdentity": holder,
+                "leaseDurationSeconds": self.ttl_s,
+                "acquireTime": now,
+                "renewTime": now,
+                "leaseTransitions": taken_before + (found is not None),
+            }
+            asked_at = self._clock()
+            written = await session.write(ours)
+        except BaseException:
+            await session.close()
+            raise
+        if written is None:
+            await session.close()
+            return None
+        grant = KubernetesGrant(self, session, written, word)
+        grant.validity.extend(asked_at, self.ttl_s)
+        grant.keep_alive(self.ttl_s / 3)
+        return grant
+
+    def _is_free(self, found: Json) -> bool:
+        """Whether nobody has it, as far as our clock can tell, and nobody rests."""
+        version, spec = found["metadata"]["resourceVersion"], found["spec"]
+        is_held = bool(spec.get("holderIdentity"))
+        if version != self._seen:
+            self._seen, self._seen_at = version, self._clock()
+        lasts_s = int(spec.get("leaseDurationSeconds") or (self.ttl_s if is_held else 0))
+        if self._clock() - self._seen_at >= lasts_s:
+            return True
+        return not is_held and _is_over(spec.get("renewTime"), lasts_s)
+
+    def validity(self) -> Validity:
+        """A new one."""
+        return Validity(self._clock, min(1.0, self._terms.ttl_s / 5))
+
+    def now(self) -> float:
+        """On the clock of the lease."""
+        return self._clock()
+
+
+class KubernetesGrant:
+    """The lease while it is ours. written: the object as it was written last."""
+
+    def __init__(
+        self, lease: KubernetesLease, session: "KubernetesSession", written: Json, node: str
+    ) -> None:
+        self.node = node
+        self.validity = lease.validity()
+        self._lease = lease
+        self._session = session
+        self._written = written
+        self._holder: str = written["spec"]["holderIdentity"]
+        # One write after the other: each needs the version that the one before was given.
+        self._writing = asyncio.Lock()
+        self._keeping: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether it is certainly still ours."""
+        return self.validity.is_certain
+
+    def keep_alive(self, every_s: float) -> None:
+        """Extend it from now on, until it is given back or lost."""
+        self._keeping = asyncio.get_running_loop().create_task(self._keep(every_s))
+
+    async def _keep(self, every_s: float) -> None:
+        """Task: extend the lease; what fails is tried again, as long as it is worth it."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self.write(self.node)
+            except CoordinatorUnavailable as failed:
+                _log.warning("the lease could not be extended: %s", failed)
+                if not self.is_valid:
+                    _log.error("the lease to promote was lost")
+                    return
+
+    async def write(
+        self, word: str | None, *, holder: str | None = None, lasts_s: int | None = None
+    ) -> None:
+        """Write it anew, if it is still ours. Raises CoordinatorUnavailable when it is not.
+
+        word: the node that is being promoted, None for none. holder: another than us.
+        """
+        async with self._writing:
+            asked_at = self._lease.now()
+            written = await self._session.write(self._change(word, holder, lasts_s))
+            if written is None:
+                # Somebody has written; perhaps ourselves, when an answer was late.
+                found = await self._session.read()
+                if found is None or found["spec"].get("holderIdentity") != self._holder:
+                    self.validity.end()
+                    raise CoordinatorUnavailable("the lease to promote was lost")
+                self._written, asked_at = found, self._lease.now()
+                written = await self._session.write(self._change(word, holder, lasts_s))
+            if written is None:
+                raise CoordinatorUnavailable("somebody else writes the lease as well")
+            self._written = written
+            if holder is None:
+                self.validity.extend(asked_at, self._lease.ttl_s)
+
+    def _change(self, word: str | None, holder: str | None, lasts_s: int | None) -> Json:
+        changed: Json = json.loads(json.dumps(self._written))
+        spec, notes = changed["spec"], changed["metadata"].setdefault("annotations", {})
+        spec["renewTime"] = tell_time(datetime.now(UTC))
+        if holder is not None:
+            spec["holderIdentity"] = holder
+            spec["leaseDurationSeconds"] = lasts_s
+        if word is None:
+            notes.pop(_WORD, None)
+        else:
+            notes[_WORD] = word
+        return changed
+
+    async def aim_at(self, node: str) -> None:
+        """Promote another node than whoever began. Raises CoordinatorUnavailable."""
+        await self.write(node)
+        self.node = node
+
+    async def finish(self, rest_s: float) -> None:
+        """Give the lease back, and let nobody take it for so long."""
+        await self._give_back(None, max(1, round(rest_s)) if rest_s > 0 else None)
+
+    async def abandon(self, *, began: bool) -> None:
+        """Give the lease back; the word stays where the node may have been told."""
+        await self._give_back(self.node if began else None, None)
+
+    async def _give_back(self, word: str | None, rest_s: int | None) -> None:
+        await self._stop_keeping()
+        with contextlib.suppress(CoordinatorUnavailable):
+            await self.write(word, holder="", lasts_s=rest_s)
+        self.validity.end()
+        await self._session.close()
+
+    async def _stop_keeping(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait({self._keeping})
+
+    def drop(self) -> None:
+        """Extend it no more; it ends by itself."""
+        self.validity.end()
+        self._closing = asyncio.get_running_loop().create_task(self._close())
+
+    async def _close(self) -> None:
+        await self._stop_keeping()
+        await self._session.close()
+
+
+class KubernetesSession:
+    """A few questions about one object; close it."""
+
+    def __init__(self, http: aiohttp.ClientSession, folder: str, name: str) -> None:
+        self._http = http
+        self._folder = folder
+        self._name = name
+
+    @classmethod
+    def open(cls, terms: KubernetesTerms, name: str) -> "KubernetesSession":
+        """Read what a pod is given to find its API server. Raises CoordinatorUnavailable."""
+        host, port = (
+            terms.environment.get(f"KUBERNETES_SERVICE_{word}", "") for word in ("HOST", "PORT")
+        )
+        if not host or not port:
+            raise CoordinatorUnavailable("no Kubernetes: KUBERNETES_SERVICE_HOST and _PORT not set")
+        try:
+            # The token is another one every hour.
+            token = (terms.account / "token").read_text("utf-8").strip()
+            namespace = terms.namespace or (terms.account / "namespace").read_text("utf-8").strip()
+            context = ssl.create_default_context(cafile=terms.account / "ca.crt")
+            # Authorities of many clusters lack what Python 3.13 began to insist on.
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        except (OSError, ValueError) as wrong:
+            raise CoordinatorUnavailable(f"the pod's service account: {wrong}") from None
+        http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context),
+            timeout=aiohttp.ClientTimeout(total=_ASK_S),
+            headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
+        )
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        folder = f"https://{where}/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        return cls(http, folder, name)
+
+    def blank(self) -> Json:
+        """An object that is not there yet."""
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self._name},
+            "spec": {},
+        }
+
+    async def read(self) -> Json | None:
+        """The object, None when there is none. Raises CoordinatorUnavailable."""
+        status, found = await self._ask("GET", f"{self._folder}/{self._name}")
+        if status == 404:
+            return None
+        found.setdefault("spec", {})
+        return found
+
+    async def write(self, changed: Json) -> Json | None:
+        """Write the object over the version it has, or make it. Result: as it is now.
+
+        None when somebody has written it since. Raises CoordinatorUnavailable.
+        """
+        if "resourceVersion" in changed["metadata"]:
+            status, written = await self._ask("PUT", f"{self._folder}/{self._name}", changed)
+        else:
+            status, written = await self._ask("POST", self._folder, changed)
+        return None if status in (404, 409) else written
+
+    async def _ask(self, method: str, url: str, body: Json | None = None) -> tuple[int, Json]:
+        try:
+            async with self._http.request(method, url, json=body) as answer:
+                told = json.loads(await _read_all(answer.content))
+                status = answer.status
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as failed:
+            reason = failed or type(failed).__name__
+            raise CoordinatorUnavailable(f"Kubernetes does not answer: {reason}") from None
+        if not isinstance(told, dict):
+            raise CoordinatorUnavailable("Kubernetes answered with something else than an object")
+        if status in (200, 201) and "resourceVersion" in told.get("metadata", {}):
+            return status, told
+        # No such namespace is a 404 as well, and 409 is a quota's answer too: the reason tells.
+        if (status, told.get("reason")) in _EXPECTED:
+            return status, told
+        message = str(told.get("message", ""))[:300]
+        raise CoordinatorUnavailable(f"Kubernetes answered {status}: {message}")
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._http.close()
+
+
+async def _read_all(content: aiohttp.StreamReader) -> bytes:
+    body = bytearray()
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            raise ValueError("an answer without end")
+    return bytes(body)
+
+
+_EXPECTED = {(404, "NotFound"), (409, "Conflict"), (409, "AlreadyExists")}
+
+
+def name_object(cluster: str) -> str:
+    """How the object of a cluster is called: in few letters, and never as that of another."""
+    plain = _NOT_A_NAME.sub("-", cluster.lower()).strip("-")[:40].strip("-")
+    if plain == cluster:
+        return f"pgweir-{plain}"
+    return f"pgweir-{plain or 'cluster'}-{hashlib.sha256(cluster.encode()).hexdigest()[:8]}"
+
+
+def tell_time(moment: datetime) -> str:
+    """As Kubernetes writes times: its MicroTime."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _is_over(since: object, lasts_s: int) -> bool:
+    try:
+        began = datetime.fromisoformat(str(since))
+        return datetime.now(UTC) >= began + timedelta(seconds=lasts_s)
+    except (ValueError, TypeError):
+        return False

@@ -35,6 +35,7 @@ from proxy.failover.decision import (
 from proxy.failover.events import EventLog, Kind
 from proxy.failover.hooks import run_hook
 from proxy.failover.lease import CoordinatorUnavailable, Grant, Lease
+from proxy.failover.strays import Strays, why_left_alone
 
 _log = logging.getLogger("pgweir.failover")
 
@@ -121,6 +122,9 @@ class Failover:
         self._lease_refusal = ""
         self._fenced_at: dict[str, float] = {}
         self._split: frozenset[str] = frozenset()
+        self._strays = Strays()
+        # By name of the replica: how many tasks are leading it.
+        self._leading: Counter[str] = Counter()
         # By result: promoted, switched_over, failed, dry_run.
         self.counts: Counter[str] = Counter()
         self.last_duration_s: float | None = None
@@ -219,6 +223,7 @@ class Failover:
             decision = Decision("wait", why_not, lost=decision.lost)
         self._say(decision)
         if decision.verb == "rest":
+            self._gather_strays(view)
             await self._until_news(self._clock() + _FENCE_AGAIN_S)
         else:
             self._ask_replicas(view)
@@ -583,6 +588,7 @@ class Failover:
 
     async def _lead(self, replica: NodeView, primary: NodeView, timeline: int) -> None:
         """Task: let a replica stream from the new primary, or report that it does not."""
+        self._leading[replica.name] += 1
         try:
             await self._lead_to(replica, primary, timeline, _FOLLOW_S)
         except TimeoutError:
@@ -593,7 +599,31 @@ class Failover:
             self._note("replica", replica.name, f"{replica.name} streams from {primary.name}")
             self._poke(replica.name)
             return
+        finally:
+            self._leading[replica.name] -= 1
         self._note("replica", replica.name, reason, level=logging.WARNING)
+
+    def _gather_strays(self, view: ClusterView) -> None:
+        """Lead replicas that have come back to the primary of now."""
+        primary = view.primary_node
+        if self._terms.dry_run or primary is None or primary.timeline is None:
+            return
+        for replica in self._strays.due(view, self._clock(), set(+self._leading)):
+            self._spawn(self._lead_back(replica, primary, primary.timeline))
+
+    async def _lead_back(self, replica: NodeView, primary: NodeView, timeline: int) -> None:
+        """Task: lead a stray, unless it follows whom it should."""
+        try:
+            async with self._connection(replica) as connection:
+                told = (await orders.read_upstream(connection)).conninfo
+        except (*_FAILURES, TimeoutError) as failed:
+            _log.info("%s cannot be asked whom it follows: %s", replica.name, _told(failed))
+            return
+        left = why_left_alone(replica, told, self.view)
+        if left is not None:
+            self._note("replica", replica.name, left)
+        elif self.view.primary == primary.name and not self._changing_roles.locked():
+            await self._lead(replica, primary, timeline)
 
     async def _lead_to(
         self, replica: NodeView, upstream: NodeView, timeline: int, limit_s: float

@@ -343,6 +343,34 @@ async def test_a_switchover_is_refused_where_it_cannot_be(arena: Arena) -> None:
             await worker.failover("main")
 
 
+async def sees(worker: Worker, **is_up: bool) -> None:
+    """Wait until a proxy sees each of these nodes as up, or as not."""
+    async with asyncio.timeout(30):
+        while True:
+            seen = {node.node: node.up for node in worker.figures().nodes}
+            if is_up.items() <= seen.items():
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_a_replica_that_missed_a_promotion_is_led_when_it_is_back(arena: Arena) -> None:
+    await asyncio.to_thread(arena.until_settled)
+    old = arena.primary
+    absent, target = (node for node in arena.cluster.nodes if node != old)
+    async with a_worker(configuration(*arena.cluster.nodes, **promoting())) as (worker, _):
+        await sees(worker, **{node.name: True for node in arena.cluster.nodes})
+        await asyncio.to_thread(absent.stop)
+        await sees(worker, **{absent.name: False})
+        await worker.failover("main", target.name)
+        # Alive, it would give the replica more than the new primary has.
+        await asyncio.to_thread(old.kill)
+        await asyncio.to_thread(absent.start)
+        standbys = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+        await asyncio.to_thread(arena.weir.wait_until, lambda: target.value(standbys) == 1, 60.0)
+    assert f"port={target.port} " in absent.value("SHOW primary_conninfo")
+    await asyncio.to_thread(arena.rebuild, old)
+
+
 async def test_the_script_makes_a_replica_of_a_primary_that_died(arena: Arena) -> None:
     await asyncio.to_thread(arena.until_settled)
     old, before, cluster = arena.primary, arena.promoted(), arena.cluster.cluster

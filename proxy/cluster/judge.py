@@ -73,7 +73,7 @@ def judge(
     strangers = {node.name for node in looked if node.system_identifier not in (None, identifier)}
     ours = [node for node in looked if node.name not in strangers]
     choice = _first_look(previous, looked, now, rules) or choose_primary(
-        ours, last_primary=previous.primary, alone=len(looked) == 1
+        ours, last_primary=previous.primary, alone=len(looked) == 1, leader=previous.leader
     )
     primary = next((node for node in ours if node.name == choice.primary), None)
     primary_samples = samples.get(primary.name, ()) if primary else ()

@@ -109,6 +109,13 @@ class Monitor:
         if watch is not None:
             watch.wake.set()
 
+    def believe(self, leader: str | None) -> None:
+        """Somebody who promotes says who the primary is; None when nobody does."""
+        if leader != self._view.leader:
+            before = self._view
+            self._view = replace(before, leader=leader)
+            self._judge(since=before)
+
     def set_interval(self, interval_s: float) -> None:
         """Probe every `interval_s` seconds from now on, for instance more often during writes."""
         faster = interval_s < self._interval_s

@@ -19,12 +19,15 @@ class Choice:
     kept_out: dict[str, str] = field(default_factory=dict)
 
 
-def choose_primary(nodes: Sequence[NodeView], *, last_primary: str | None, alone: bool) -> Choice:
+def choose_primary(
+    nodes: Sequence[NodeView], *, last_primary: str | None, alone: bool, leader: str | None = None
+) -> Choice:
     """Settle which node is the primary.
 
     nodes: without those of another cluster. last_primary: the one published until now.
     alone: the cluster was declared with a single node, which is then presumed to be the primary
-    when it answers but tells nothing.
+    when it answers but tells nothing. leader: who is said to be the primary by those who promote;
+    it counts only where timelines do not decide.
 
     A suspect node keeps its claim: it may only be slow, and its clients should wait rather than
     be refused. A node that is down has none. Reasons name nodes and timelines, never counts or
@@ -38,6 +41,11 @@ def choose_primary(nodes: Sequence[NodeView], *, last_primary: str | None, alone
     # A claim whose timeline cannot be seen might be the newest: it counts among the winners.
     winners = [claim for claim in claims if claim.timeline in (newest, None)]
     losers = [claim for claim in claims if claim not in winners]
+    chosen = next((claim for claim in winners if claim.name == leader), None)
+    if len(winners) > 1 and chosen is not None:
+        kept = f"claims to be primary, but {leader} is the leader: kept out"
+        others = {claim.name: kept for claim in claims if claim is not chosen}
+        return Choice(leader, f"{leader} is the leader of those that claim to be primary", others)
     if len(winners) > 1:
         return _split(claims, winners)
     winner = winners[0]

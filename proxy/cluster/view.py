@@ -207,6 +207,7 @@ class ClusterView:
     since: when the primary, or its absence, began.
     system_identifier: the cluster's identity, None until a node has told it; `identity_settled`
         once more than half of the declared nodes have told the same.
+    leader: the node that whoever promotes here says is the primary, None when nobody says so.
     """
 
     name: str
@@ -216,6 +217,7 @@ class ClusterView:
     since: float = 0.0
     system_identifier: int | None = None
     identity_settled: bool = False
+    leader: str | None = None
 
     def node(self, name: str) -> NodeView:
         """The node of that name. Raises KeyError when the cluster has none."""

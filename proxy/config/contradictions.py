@@ -253,6 +253,12 @@ def _in_failover(path: KeyPath, cluster: Cluster) -> Iterator[Contradiction]:
     failover = cluster.failover
     if failover.mode != "promote":
         return
+    if failover.patroni.urls:
+        yield Contradiction(
+            (*path, "mode"),
+            "promote, although Patroni promotes here; write follow",
+            ((*path, "patroni"),),
+        )
     coordinator = failover.coordinator
     if failover.proxies > 1 and coordinator.etcd is None and coordinator.kubernetes is None:
         yield Contradiction(

@@ -241,6 +241,15 @@ class Kubernetes(Section):
     )
 
 
+class Patroni(Section):
+    """Patroni, where it is what promotes."""
+
+    urls: tuple[str, ...] = Field(
+        default=(),
+        description="Its REST API on each node, such as `http://10.0.0.1:8008`, asked in turn.",
+    )
+
+
 class Coordinator(Section):
     """Where several proxies agree on who promotes."""
 
@@ -308,6 +317,10 @@ class Failover(Section):
     )
     coordinator: Coordinator = Field(
         default_factory=Coordinator, description="Where several proxies agree on who promotes."
+    )
+    patroni: Patroni = Field(
+        default_factory=Patroni,
+        description="Whom to ask for the leader, with `follow`. Not needed to follow Patroni.",
     )
     hook_timeout: PositiveDuration = Field(
         default=60.0, description="How long such a command may run; then it is ended."

@@ -35,6 +35,7 @@ from proxy.failover.decision import (
 from proxy.failover.events import EventLog, Kind
 from proxy.failover.hooks import run_hook
 from proxy.failover.lease import CoordinatorUnavailable, Grant, Lease
+from proxy.failover.patroni import PatroniSilent, ask_leader, find_node
 from proxy.failover.strays import Strays, why_left_alone
 
 _log = logging.getLogger("pgweir.failover")
@@ -49,6 +50,7 @@ _FOLLOW_S = 60.0
 _FENCE_AGAIN_S = 5.0
 _DRAIN_LOOK_S = 0.01
 _LEASE_AGAIN_S = 0.5
+_ASK_PATRONI_S = 1.0
 _SEE_LOG = "The proxy's log has the reason."
 
 # What goes wrong with a node that is told something.
@@ -59,7 +61,7 @@ _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, orders.Orde
 class Terms:
     """What the operator has asked for; see `failover` in the configuration.
 
-    promotes: whether this proxy promotes at all.
+    promotes: whether this proxy promotes at all. patroni: URLs of those that do, where they are.
     """
 
     promotes: bool = False
@@ -70,6 +72,7 @@ class Terms:
     on_promote: tuple[str, ...] = ()
     on_demote: tuple[str, ...] = ()
     hook_timeout_s: float = 60.0
+    patroni: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -193,6 +196,7 @@ class Failover:
 
     async def run(self) -> None:
         """Decide and act until cancelled; leaves no task behind."""
+        self._spawn(self._listen_to_patroni())
         try:
             while True:
                 try:
@@ -265,6 +269,29 @@ class Failover:
             if node.role == "replica" and node.state == "up" and is_old:
                 assert self._monitor is not None  # noqa: S101 -- wired before it runs
                 self._monitor.poke(node.name)
+
+    async def _listen_to_patroni(self) -> None:
+        """Task: hear from Patroni who is the leader, and look there at once when it is another."""
+        silent = False
+        while True:
+            await asyncio.sleep(_ASK_PATRONI_S)
+            if self._monitor is None or not self._terms.patroni:
+                continue
+            try:
+                leader = await ask_leader(self._terms.patroni)
+            except PatroniSilent as failed:
+                if not silent:
+                    _log.warning("cluster %s: Patroni does not answer: %s", self.cluster, failed)
+                silent, leader = True, None
+            else:
+                silent = False
+            view = self.view
+            addresses = [node.address for node in view.nodes]
+            name = None if leader is None else find_node(leader, addresses)
+            self._monitor.believe(name)
+            if name is not None and name != view.primary:
+                self._poke(name)
+                self._poke(view.primary or name)
 
     # --- a promotion ---------------------------------------------------------------------------
 

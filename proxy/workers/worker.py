@@ -1145,4 +1145,5 @@ def read_failover(cluster: Cluster) -> FailoverTerms:
         on_promote=asked.on_promote,
         on_demote=asked.on_demote,
         hook_timeout_s=asked.hook_timeout,
+        patroni=asked.patroni.urls if asked.mode == "follow" else (),
     )

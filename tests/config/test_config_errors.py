@@ -226,6 +226,14 @@ WHOLE = {
             "proxies: 1 in that one"
         ],
     ),
+    "two that promote": (
+        "clusters:\n  main:\n    nodes: [{host: h}]\n    failover:\n      mode: promote\n"
+        "      patroni: {urls: [http://h:8008]}\ndatabases: {d: {cluster: main}}\n",
+        [
+            "f.yaml:5: clusters.main.failover.mode: promote, although Patroni promotes here; "
+            "write follow"
+        ],
+    ),
     "two places to agree in": (
         "clusters:\n  main:\n    nodes: [{host: h}]\n    failover:\n      mode: promote\n"
         "      proxies: 2\n      coordinator:\n        etcd: {endpoints: [http://e:2379]}\n"

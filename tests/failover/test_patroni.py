@@ -1,0 +1,125 @@
+"""Patroni says who its leader is: asked over HTTP, believed where timelines do not decide."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from proxy.cluster import Monitor, NodeAddress, ProbeLogin
+from proxy.failover import EventLog, Failover, Hands, OnlyProxy, Terms
+from proxy.failover.patroni import Member, PatroniSilent, ask_leader, find_node, read_leader
+from tests.cluster.samples import Story, primary
+
+NODES = [NodeAddress("db1", "10.0.0.1", 5432), NodeAddress("db2", "10.0.0.2", 5432)]
+
+
+def member(name: str, host: str, role: str, state: str) -> dict[str, Any]:
+    """As one of GET /cluster."""
+    url = f"http://{host}:8008/patroni"
+    facts = {"name": name, "role": role, "state": state, "api_url": url, "host": host}
+    return facts | {"port": 5432, "timeline": 5, "tags": {"clonefrom": True}}
+
+
+def cluster(leader: int) -> dict[str, Any]:
+    """An answer of Patroni with two members."""
+    words = {True: ("leader", "running"), False: ("replica", "streaming")}
+    members = [member(f"p{at}", f"10.0.0.{at}", *words[at == leader]) for at in (1, 2)]
+    return {"members": members, "scope": "demo"}
+
+
+@contextlib.asynccontextmanager
+async def patroni(answer: dict[str, Any], status: int = 200) -> AsyncIterator[str]:
+    """A server that says this; its URL."""
+
+    async def tell(_request: web.Request) -> web.Response:
+        return web.json_response(answer, status=status)
+
+    app = web.Application()
+    app.router.add_get("/cluster", tell)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_the_first_that_answers_names_the_leader() -> None:
+    async with patroni({}, 503) as broken, patroni(cluster(2)) as well:
+        leader = await ask_leader(("http://127.0.0.1:1", broken, well))
+    assert leader == Member("p2", "10.0.0.2", 5432)
+
+
+async def test_when_nobody_answers_it_says_why() -> None:
+    async with patroni({}, 503) as broken, patroni({"no": "members"}) as strange:
+        with pytest.raises(PatroniSilent, match=r"answered 503; .* not what Patroni answers"):
+            await ask_leader((broken, strange))
+
+
+def test_without_a_leader_there_is_none() -> None:
+    assert read_leader(cluster(0)) is None
+    assert read_leader({"members": [member("p1", "h", "standby_leader", "running")]}) is None
+    assert read_leader({"members": [member("p1", "h", "leader", "stopped")]}) is None
+
+
+@pytest.mark.parametrize(
+    ("leader", "node"),
+    [
+        (Member("p2", "10.0.0.2", 5432), "db2"),
+        (Member("db1", "pod-1.internal", 5432), "db1"),
+        (Member("db1", "10.0.0.2", 5432), "db2"),
+        (Member("p2", "10.0.0.2", 5433), None),
+    ],
+)
+def test_a_member_is_the_node_at_its_address_or_of_its_name(
+    leader: Member, node: str | None
+) -> None:
+    assert find_node(leader, NODES) == node
+
+
+def two_that_claim(leader: str | None, **timelines: int) -> str | None:
+    story = Story("db1", "db2")
+    story.view = replace(story.view, leader=leader)
+    samples = {name: primary(1.0, timeline=timelines[name]) for name in ("db1", "db2")}
+    return story.then(1.0, **samples).primary
+
+
+def test_of_two_that_claim_the_same_timeline_the_leader_is_believed() -> None:
+    assert two_that_claim(None, db1=2, db2=2) is None
+    assert two_that_claim("db2", db1=2, db2=2) == "db2"
+
+
+def test_timelines_are_believed_before_patroni() -> None:
+    assert two_that_claim("db1", db1=1, db2=2) == "db2"
+
+
+async def test_what_patroni_says_comes_into_the_picture() -> None:
+    login = ProbeLogin("nobody")
+    monitor = Monitor(
+        "main", NODES, login, interval_s=60.0, timeout_s=1.0, publish=lambda _view: None
+    )
+    async with patroni(cluster(2)) as url:
+        failover = Failover(
+            "main",
+            Terms(patroni=(url,)),
+            login,
+            Hands(lambda _view: None, lambda *_: None, lambda *_: 0),
+            lease=OnlyProxy(),
+            events=EventLog(time.time),
+            clock=asyncio.get_running_loop().time,
+        )
+        failover.watch(monitor)
+        watching = asyncio.create_task(failover.run())
+        async with asyncio.timeout(20):
+            while True:
+                if monitor.view.leader == "db2":
+                    break
+                await asyncio.sleep(0.02)
+        watching.cancel()
+        await asyncio.wait({watching})

@@ -20,7 +20,8 @@ from proxy.watch import Watch
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
 from proxy.workers.share import Share
 from proxy.workers.systemd import Notifier
-from proxy.workers.worker import Reloaded, Worker, open_log
+from proxy.workers.terms import open_log
+from proxy.workers.worker import Reloaded, Worker
 
 _log = logging.getLogger("pgweir")
 

@@ -33,7 +33,7 @@ from proxy.workers.encryption import read_contexts, read_offer
 from proxy.workers.serve import log_changes
 from proxy.workers.share import CLOSE, Counts, Share
 from proxy.workers.systemd import Notifier
-from proxy.workers.worker import open_log, read_roster, read_tcp
+from proxy.workers.terms import open_log, read_roster, read_tcp
 
 _log = logging.getLogger("pgweir")
 

@@ -13,7 +13,7 @@ from proxy.config import parse
 from proxy.failover import KubernetesLease, KubernetesTerms
 from proxy.failover.kubernetes import KubernetesGrant, name_object
 from proxy.failover.lease import CoordinatorUnavailable
-from proxy.workers.worker import read_lease
+from proxy.workers.terms import read_lease
 from tests.fixtures.kubernetes import NAMESPACE, ApiServer
 
 Server = tuple[ApiServer, KubernetesTerms]

@@ -85,13 +85,13 @@ def test_figures_are_those_of_all_processes_whoever_is_asked(weir: Pgweir) -> No
 def test_all_processes_together_open_no_more_than_the_pool_may(
     weir: Pgweir, pg18: Postgres
 ) -> None:
-    counted = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'"
+    statement = "SELECT pg_sleep(0.4)"
+    counted = (
+        f"SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = '{statement}'"
+    )
     most = 0
     with connected(weir, 20) as clients:
-        threads = [
-            threading.Thread(target=client.execute, args=["SELECT pg_sleep(0.4)"])
-            for client in clients
-        ]
+        threads = [threading.Thread(target=client.execute, args=[statement]) for client in clients]
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):

@@ -8,13 +8,14 @@
 # Everything is installed into .venv, once; again when what it is made from has changed.
 #
 #   make demo DEMO_ARGS='--port 7000 --replicas 1'
-#   make test PYTEST_ARGS='tests/auth -x'
+#   make test PYTEST_ARGS='tests/auth -x' TEST_PROCESSES=0
 #   make PYTHON=python3.12 …
 #   make PGWEIR_DEBUG=1 …       bounds checks in the compiled rooms
 
 PYTHON ?= python3
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+TEST_PROCESSES ?= 3
 RUNS ?= 10
 BENCH_ARGS ?=
 FUZZ_ARGS ?= --seconds 300
@@ -80,8 +81,10 @@ $(FUZZ): $(MADE_FROM)
 packages:
 	@.ci/packages test
 
+# Most tests wait for something most of the time: three processes take a third of the time of one, on
+# two cores as well. The tests of a file share what they start, so they stay together.
 test: packages $(DEV)
-	@$(RUN) -m pytest $(PYTEST_ARGS)
+	@$(RUN) -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(PYTEST_ARGS)
 
 lint: $(DEV)
 	$(RUN) -m ruff check .

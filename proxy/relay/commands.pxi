@@ -222,6 +222,11 @@ cdef inline bint reads_as(const char *text, const char *word, Py_ssize_t n) noex
     return True
 
 
+cdef inline bint is_notify(const char *text, Py_ssize_t length) noexcept nogil:
+    """Does the text begin with NOTIFY?"""
+    return length > 6 and reads_as(text, b'notify', 6) and not is_letter(text[6])
+
+
 cdef inline bint may_pin(const char *text, Py_ssize_t length) noexcept nogil:
     """Temporary tables, session advisory locks, cursors WITH HOLD: do their words occur?"""
     return (has_word(text, length, b'advisory', 8, 2) or has_word(text, length, b'temp', 4, 2)

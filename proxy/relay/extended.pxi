@@ -339,6 +339,9 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         c.bound_values = p[5:size] if have == size and size <= MOST_RETAINED_BYTES else None
     c.bound_commit = command == COMMIT
     s = c.server
+    known = statement.key if statement is not None else c.unnamed
+    if known is not None and is_notify(known, len(known)):
+        s.notifier = c.pid
     server_notes(s, NULL, 0, 0, statement.key if statement is not None else c.unnamed)
     client_begin_unit(c, s, p, have, size, statement is not None)
     if effect & (NAMES_STATEMENTS | SHOWS_STATEMENTS):

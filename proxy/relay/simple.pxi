@@ -50,6 +50,9 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         # The request that waited in vain is answered at its next reading.
         return STOPPED
     s = c.server
+    if is_notify(p + 5, have - 5):
+        # Who listens may hear of it before its CommandComplete is here.
+        s.notifier = c.pid
     if effect & MAY_PIN:
         s.cause = p[5:have - (have == size)]
     if effect & (NAMES_STATEMENTS | SHOWS_STATEMENTS):

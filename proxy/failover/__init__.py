@@ -8,12 +8,13 @@ proxies may promote.
 """
 
 from proxy.failover.decision import Decision, Rules, decide
-from proxy.failover.driver import Failover, Hands, Terms
+from proxy.failover.driver import Failover
 from proxy.failover.etcd import EtcdLease, EtcdTerms
 from proxy.failover.events import Event, EventLog
 from proxy.failover.kubernetes import KubernetesLease, KubernetesTerms
 from proxy.failover.lease import Lease, OnlyProxy
 from proxy.failover.siblings import SiblingsLease
+from proxy.failover.terms import Hands, Terms
 
 __all__ = [
     "Decision",

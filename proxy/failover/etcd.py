@@ -9,11 +9,8 @@ Source: etcd documentation, "gRPC gateway" and "API reference" (v3.4): keys and 
 64-bit numbers are strings.
 """
 
-import asyncio
 import base64
-import contextlib
 import json
-import logging
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +19,8 @@ from typing import Any
 
 import aiohttp
 
-from proxy.failover.lease import CoordinatorUnavailable, Grant, Validity, boot_clock
-
-_log = logging.getLogger("pgweir.failover")
+from proxy.failover.keeping import KeptGrant, LeaseLost, boot_clock
+from proxy.failover.lease import CoordinatorUnavailable, Grant
 
 _ASK_S = 2.0
 _MOST_BYTES = 1 << 16
@@ -64,13 +60,11 @@ class EtcdLease:
         self._terms = terms
         self._name = name
         self._clock = clock
-        folder = f"{terms.prefix}{cluster}/"
-        self.promoting, self.node, self.rest = (
-            folder + word for word in ("promoting", "node", "rest")
-        )
+        self._keys = Keys(f"{terms.prefix}{cluster}/")
 
     async def take(self, node: str) -> Grant | None:
         """Take the lease, unless somebody has it or rests. Raises CoordinatorUnavailable."""
+        keys = self._keys
         session = await EtcdSession.open(self._terms)
         try:
             asked_at = self._clock()
@@ -79,10 +73,10 @@ class EtcdLease:
             answer = await session.ask(
                 "kv/txn",
                 {
-                    "compare": [_is_absent(self.promoting), _is_absent(self.rest)],
+                    "compare": [_is_absent(keys.promoting), _is_absent(keys.rest)],
                     "success": [
-                        _put(self.promoting, self._name, lease),
-                        {"requestRange": {"key": _encode(self.node)}},
+                        _put(keys.promoting, self._name, lease),
+                        {"requestRange": {"key": _encode(keys.node)}},
                     ],
                 },
             )
@@ -90,121 +84,72 @@ class EtcdLease:
                 await session.ask("lease/revoke", {"ID": lease})
                 await session.close()
                 return None
-            revision = str(answer["header"]["revision"])
+            seat = EtcdSeat(keys, session, lease, str(answer["header"]["revision"]))
             found = answer["responses"][1].get("response_range", {}).get("kvs", [])
             before = _decode(found[0]["value"]) if found else None
-            grant = EtcdGrant(self, session, lease, revision, before or node)
-            grant.validity.extend(asked_at, ttl_s)
             if before is None:
-                await grant.write([_put(self.node, node)])
+                await seat.write(node)
         except BaseException:
             await session.close()
             raise
-        grant.keep_alive(ttl_s / 3)
-        return grant
-
-    def validity(self) -> Validity:
-        """A new one."""
-        return Validity(self._clock, min(1.0, self._terms.ttl_s / 5))
-
-    def now(self) -> float:
-        """On the clock of the lease."""
-        return self._clock()
+        return KeptGrant(seat, before or node, clock=self._clock, asked_at=asked_at, ttl_s=ttl_s)
 
 
-class EtcdGrant:
-    """The lease while it is ours."""
+class Keys:
+    """Those of one cluster, in its folder."""
 
-    def __init__(
-        self, lease: EtcdLease, session: "EtcdSession", key: str, revision: str, node: str
-    ) -> None:
-        self.node = node
-        self.validity = lease.validity()
-        self._lease = lease
+    def __init__(self, folder: str) -> None:
+        self.promoting, self.node, self.rest = (
+            folder + word for word in ("promoting", "node", "rest")
+        )
+
+
+class EtcdSeat:
+    """A lease that is ours. lease: its number. revision: at which `promoting` was made."""
+
+    def __init__(self, keys: Keys, session: "EtcdSession", lease: str, revision: str) -> None:
+        self.lease = lease
+        self._keys = keys
         self._session = session
-        self._id = key
         self._revision = revision
-        self._keeping: asyncio.Task[None] | None = None
-        self._closing: asyncio.Task[None] | None = None
 
-    @property
-    def is_valid(self) -> bool:
-        """Whether it is certainly still ours."""
-        return self.validity.is_certain
+    async def extend(self) -> float:
+        """Keep it from now on."""
+        answer = await self._session.ask("lease/keepalive", {"ID": self.lease})
+        ttl_s = float(answer.get("result", {}).get("TTL", 0))
+        if ttl_s <= 0:
+            raise LeaseLost
+        return ttl_s
 
-    def keep_alive(self, every_s: float) -> None:
-        """Extend it from now on, until it is given back or lost."""
-        self._keeping = asyncio.get_running_loop().create_task(self._keep(every_s))
+    async def write(self, node: str) -> None:
+        """Put down which node is being promoted."""
+        await self._change([_put(self._keys.node, node)])
 
-    async def _keep(self, every_s: float) -> None:
-        """Task: extend the lease; what fails is tried again, as long as it is worth it."""
-        while True:
-            await asyncio.sleep(every_s)
-            asked_at = self._lease.now()
-            try:
-                answer = await self._session.ask("lease/keepalive", {"ID": self._id})
-            except CoordinatorUnavailable as failed:
-                _log.warning("the lease could not be extended: %s", failed)
-                continue
-            ttl_s = float(answer.get("result", {}).get("TTL", 0))
-            if ttl_s <= 0:
-                self.validity.end()
-                _log.error("the lease to promote was lost")
-                return
-            self.validity.extend(asked_at, ttl_s)
+    async def leave(self, node: str | None, rest_s: float) -> None:
+        """Give it back."""
+        changes = [_delete(self._keys.promoting)]
+        changes.append(_delete(self._keys.node) if node is None else _put(self._keys.node, node))
+        if rest_s > 0:
+            ttl = {"TTL": str(max(1, round(rest_s)))}
+            rest = await self._session.ask("lease/grant", ttl)
+            changes.append(_put(self._keys.rest, "", str(rest["ID"])))
+        await self._change(changes)
+        await self._session.ask("lease/revoke", {"ID": self.lease})
 
-    async def write(self, changes: Sequence[Json]) -> None:
-        """Change keys, if the lease is still ours. Raises CoordinatorUnavailable when it is not."""
+    async def _change(self, changes: Sequence[Json]) -> None:
+        """Change keys, if the lease is still ours."""
         ours = {
-            "key": _encode(self._lease.promoting),
+            "key": _encode(self._keys.promoting),
             "target": "CREATE",
             "result": "EQUAL",
             "createRevision": self._revision,
         }
         answer = await self._session.ask("kv/txn", {"compare": [ours], "success": list(changes)})
         if not answer.get("succeeded"):
-            self.validity.end()
-            raise CoordinatorUnavailable("the lease to promote was lost")
+            raise LeaseLost
 
-    async def aim_at(self, node: str) -> None:
-        """Promote another node than whoever began. Raises CoordinatorUnavailable."""
-        await self.write([_put(self._lease.node, node)])
-        self.node = node
-
-    async def finish(self, rest_s: float) -> None:
-        """Give the lease back, and let nobody take it for so long."""
-        changes = [_delete(self._lease.promoting), _delete(self._lease.node)]
-        with contextlib.suppress(CoordinatorUnavailable):
-            if rest_s > 0:
-                ttl = {"TTL": str(max(1, round(rest_s)))}
-                rest = await self._session.ask("lease/grant", ttl)
-                changes.append(_put(self._lease.rest, self.node, str(rest["ID"])))
-            await self.write(changes)
-        await self._end()
-
-    async def abandon(self, *, began: bool) -> None:
-        """Give the lease back; the word stays where the node may have been told."""
-        changes = [_delete(self._lease.promoting)]
-        if not began:
-            changes.append(_delete(self._lease.node))
-        with contextlib.suppress(CoordinatorUnavailable):
-            await self.write(changes)
-        await self._end()
-
-    def drop(self) -> None:
-        """Extend it no more; it ends by itself."""
-        self.validity.end()
-        if self._keeping is not None:
-            self._keeping.cancel()
-        self._closing = asyncio.get_running_loop().create_task(self._session.close())
-
-    async def _end(self) -> None:
-        self.validity.end()
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait({self._keeping})
-        with contextlib.suppress(CoordinatorUnavailable):
-            await self._session.ask("lease/revoke", {"ID": self._id})
+    async def close(self) -> None:
+        """Hang up."""
         await self._session.close()
 
 

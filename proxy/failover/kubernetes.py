@@ -14,10 +14,8 @@ the Kubernetes API from a Pod".
 """
 
 import asyncio
-import contextlib
 import hashlib
 import json
-import logging
 import os
 import re
 import secrets
@@ -30,9 +28,8 @@ from typing import Any
 
 import aiohttp
 
-from proxy.failover.lease import CoordinatorUnavailable, Grant, Validity, boot_clock
-
-_log = logging.getLogger("pgweir.failover")
+from proxy.failover.keeping import KeptGrant, LeaseLost, boot_clock
+from proxy.failover.lease import CoordinatorUnavailable, Grant
 
 _ASK_S = 2.0
 _MOST_BYTES = 1 << 20
@@ -74,7 +71,7 @@ class KubernetesLease:
         self._name = name
         self._clock = clock
         self._object = terms.lease or name_object(cluster)
-        self.ttl_s = max(1, int(terms.ttl_s))
+        self._ttl_s = max(1, int(terms.ttl_s))
         self._seen: str | None = None
         self._seen_at = 0.0
 
@@ -93,7 +90,7 @@ class KubernetesLease:
             taken_before = int(ours["spec"].get("leaseTransitions") or 0)
             ours["spec"] |= {
                 "holderIdentity": holder,
-                "leaseDurationSeconds": self.ttl_s,
+                "leaseDurationSeconds": self._ttl_s,
                 "acquireTime": now,
                 "renewTime": now,
                 "leaseTransitions": taken_before + (found is not None),
@@ -106,10 +103,8 @@ class KubernetesLease:
         if written is None:
             await session.close()
             return None
-        grant = KubernetesGrant(self, session, written, word)
-        grant.validity.extend(asked_at, self.ttl_s)
-        grant.keep_alive(self.ttl_s / 3)
-        return grant
+        seat = KubernetesSeat(session, written, self._ttl_s)
+        return KeptGrant(seat, word, clock=self._clock, asked_at=asked_at, ttl_s=self._ttl_s)
 
     def _is_free(self, found: Json) -> bool:
         """Whether nobody has it, as far as our clock can tell, and nobody rests."""
@@ -117,127 +112,65 @@ class KubernetesLease:
         is_held = bool(spec.get("holderIdentity"))
         if version != self._seen:
             self._seen, self._seen_at = version, self._clock()
-        lasts_s = int(spec.get("leaseDurationSeconds") or (self.ttl_s if is_held else 0))
+        lasts_s = int(spec.get("leaseDurationSeconds") or (self._ttl_s if is_held else 0))
         if self._clock() - self._seen_at >= lasts_s:
             return True
         return not is_held and _is_over(spec.get("renewTime"), lasts_s)
 
-    def validity(self) -> Validity:
-        """A new one."""
-        return Validity(self._clock, min(1.0, self._terms.ttl_s / 5))
 
-    def now(self) -> float:
-        """On the clock of the lease."""
-        return self._clock()
+class KubernetesSeat:
+    """A lease that is ours. written: the object as it was written last."""
 
-
-class KubernetesGrant:
-    """The lease while it is ours. written: the object as it was written last."""
-
-    def __init__(
-        self, lease: KubernetesLease, session: "KubernetesSession", written: Json, node: str
-    ) -> None:
-        self.node = node
-        self.validity = lease.validity()
-        self._lease = lease
+    def __init__(self, session: "KubernetesSession", written: Json, ttl_s: int) -> None:
         self._session = session
         self._written = written
+        self._ttl_s = ttl_s
         self._holder: str = written["spec"]["holderIdentity"]
         # One write after the other: each needs the version that the one before was given.
         self._writing = asyncio.Lock()
-        self._keeping: asyncio.Task[None] | None = None
-        self._closing: asyncio.Task[None] | None = None
 
-    @property
-    def is_valid(self) -> bool:
-        """Whether it is certainly still ours."""
-        return self.validity.is_certain
+    async def extend(self) -> float:
+        """Keep it from now on."""
+        await self._change(lambda _changed: None)
+        return self._ttl_s
 
-    def keep_alive(self, every_s: float) -> None:
-        """Extend it from now on, until it is given back or lost."""
-        self._keeping = asyncio.get_running_loop().create_task(self._keep(every_s))
+    async def write(self, node: str) -> None:
+        """Put down which node is being promoted."""
+        await self._change(lambda changed: _put_word(changed, node))
 
-    async def _keep(self, every_s: float) -> None:
-        """Task: extend the lease; what fails is tried again, as long as it is worth it."""
-        while True:
-            await asyncio.sleep(every_s)
-            try:
-                await self.write(self.node)
-            except CoordinatorUnavailable as failed:
-                _log.warning("the lease could not be extended: %s", failed)
-                if not self.is_valid:
-                    _log.error("the lease to promote was lost")
-                    return
+    async def leave(self, node: str | None, rest_s: float) -> None:
+        """Give it back."""
 
-    async def write(
-        self, word: str | None, *, holder: str | None = None, lasts_s: int | None = None
-    ) -> None:
-        """Write it anew, if it is still ours. Raises CoordinatorUnavailable when it is not.
+        def give_back(changed: Json) -> None:
+            _put_word(changed, node)
+            changed["spec"]["holderIdentity"] = ""
+            changed["spec"]["leaseDurationSeconds"] = max(1, round(rest_s)) if rest_s > 0 else None
 
-        word: the node that is being promoted, None for none. holder: another than us.
-        """
+        await self._change(give_back)
+
+    async def _change(self, change: Callable[[Json], None]) -> None:
+        """Write it anew, if it is still ours."""
         async with self._writing:
-            asked_at = self._lease.now()
-            written = await self._session.write(self._change(word, holder, lasts_s))
+            written = await self._session.write(self._changed(change))
             if written is None:
                 # Somebody has written; perhaps ourselves, when an answer was late.
                 found = await self._session.read()
                 if found is None or found["spec"].get("holderIdentity") != self._holder:
-                    self.validity.end()
-                    raise CoordinatorUnavailable("the lease to promote was lost")
-                self._written, asked_at = found, self._lease.now()
-                written = await self._session.write(self._change(word, holder, lasts_s))
+                    raise LeaseLost
+                self._written = found
+                written = await self._session.write(self._changed(change))
             if written is None:
                 raise CoordinatorUnavailable("somebody else writes the lease as well")
             self._written = written
-            if holder is None:
-                self.validity.extend(asked_at, self._lease.ttl_s)
 
-    def _change(self, word: str | None, holder: str | None, lasts_s: int | None) -> Json:
+    def _changed(self, change: Callable[[Json], None]) -> Json:
         changed: Json = json.loads(json.dumps(self._written))
-        spec, notes = changed["spec"], changed["metadata"].setdefault("annotations", {})
-        spec["renewTime"] = tell_time(datetime.now(UTC))
-        if holder is not None:
-            spec["holderIdentity"] = holder
-            spec["leaseDurationSeconds"] = lasts_s
-        if word is None:
-            notes.pop(_WORD, None)
-        else:
-            notes[_WORD] = word
+        changed["spec"]["renewTime"] = tell_time(datetime.now(UTC))
+        change(changed)
         return changed
 
-    async def aim_at(self, node: str) -> None:
-        """Promote another node than whoever began. Raises CoordinatorUnavailable."""
-        await self.write(node)
-        self.node = node
-
-    async def finish(self, rest_s: float) -> None:
-        """Give the lease back, and let nobody take it for so long."""
-        await self._give_back(None, max(1, round(rest_s)) if rest_s > 0 else None)
-
-    async def abandon(self, *, began: bool) -> None:
-        """Give the lease back; the word stays where the node may have been told."""
-        await self._give_back(self.node if began else None, None)
-
-    async def _give_back(self, word: str | None, rest_s: int | None) -> None:
-        await self._stop_keeping()
-        with contextlib.suppress(CoordinatorUnavailable):
-            await self.write(word, holder="", lasts_s=rest_s)
-        self.validity.end()
-        await self._session.close()
-
-    async def _stop_keeping(self) -> None:
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait({self._keeping})
-
-    def drop(self) -> None:
-        """Extend it no more; it ends by itself."""
-        self.validity.end()
-        self._closing = asyncio.get_running_loop().create_task(self._close())
-
-    async def _close(self) -> None:
-        await self._stop_keeping()
+    async def close(self) -> None:
+        """Hang up."""
         await self._session.close()
 
 
@@ -349,6 +282,15 @@ def name_object(cluster: str) -> str:
 def tell_time(moment: datetime) -> str:
     """As Kubernetes writes times: its MicroTime."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _put_word(changed: Json, node: str | None) -> None:
+    """Write down which node is being promoted, None for none."""
+    notes = changed["metadata"].setdefault("annotations", {})
+    if node is None:
+        notes.pop(_WORD, None)
+    else:
+        notes[_WORD] = node
 
 
 def _is_over(since: object, lasts_s: int) -> bool:

@@ -9,8 +9,6 @@ stopped in the middle: the next one finishes with the same node, whatever its ow
 so that there are never two.
 """
 
-import time
-from collections.abc import Callable
 from typing import Protocol
 
 
@@ -88,33 +86,3 @@ class _AlwaysOurs:
 
     def drop(self) -> None:
         """Nobody else is to know."""
-
-
-def boot_clock() -> float:
-    """Seconds that go on while the machine sleeps, which the monotonic clock's do not."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-class Validity:
-    """Until when a lease is certainly ours: counted from when it was asked for, not answered.
-
-    spare_s: it counts as lost so long before its end, since a command takes a moment to arrive.
-    """
-
-    def __init__(self, clock: Callable[[], float], spare_s: float) -> None:
-        self._clock = clock
-        self._spare_s = spare_s
-        self._until = 0.0
-
-    def extend(self, asked_at: float, ttl_s: float) -> None:
-        """It was given, or given again, for so long."""
-        self._until = asked_at + ttl_s
-
-    def end(self) -> None:
-        """It is lost, or given back."""
-        self._until = 0.0
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether it still holds."""
-        return self._clock() < self._until - self._spare_s

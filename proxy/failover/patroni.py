@@ -3,7 +3,9 @@
 Source: Patroni documentation, "Patroni REST API", cluster status endpoints.
 """
 
+import asyncio
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +13,11 @@ from typing import Any
 import aiohttp
 
 from proxy.cluster import NodeAddress
+from proxy.failover.site import Site
 
+_log = logging.getLogger("pgweir.failover")
+
+_AGAIN_S = 1.0
 _ASK_S = 2.0
 _MOST_BYTES = 1 << 20
 
@@ -27,6 +33,30 @@ class Member:
     name: str
     host: str
     port: int
+
+
+async def listen_to_patroni(site: Site) -> None:
+    """Task: hear from Patroni who is the leader, and look there at once when it is another."""
+    silent = False
+    while True:
+        await asyncio.sleep(_AGAIN_S)
+        if site.monitor is None or not site.terms.patroni:
+            continue
+        try:
+            leader = await ask_leader(site.terms.patroni)
+        except PatroniSilent as failed:
+            if not silent:
+                _log.warning("cluster %s: Patroni does not answer: %s", site.cluster, failed)
+            silent, leader = True, None
+        else:
+            silent = False
+        view = site.view
+        addresses = [node.address for node in view.nodes]
+        name = None if leader is None else find_node(leader, addresses)
+        site.monitor.believe(name)
+        if name is not None and name != view.primary:
+            site.poke(name)
+            site.poke(view.primary or name)
 
 
 async def ask_leader(urls: Sequence[str]) -> Member | None:

@@ -8,6 +8,7 @@ import pytest
 
 from proxy.failover import EtcdLease, EtcdTerms
 from proxy.failover.etcd import EtcdSession
+from proxy.failover.keeping import KeptGrant
 from proxy.failover.lease import CoordinatorUnavailable, Grant
 
 _clusters = itertools.count()
@@ -30,6 +31,12 @@ async def session(etcd: str) -> AsyncIterator[EtcdSession]:
     session = await EtcdSession.open(EtcdTerms((etcd,)))
     yield session
     await session.close()
+
+
+async def taken(lease: EtcdLease, node: str) -> KeptGrant:
+    grant = await lease.take(node)
+    assert isinstance(grant, KeptGrant)
+    return grant
 
 
 async def taken_in_time(lease: EtcdLease, node: str) -> Grant:
@@ -77,13 +84,11 @@ async def test_after_a_promotion_nobody_promotes_for_a_while(
 
 
 async def test_a_lease_is_extended_while_it_is_held(leases: Callable[..., EtcdLease]) -> None:
-    grant = await leases(ttl_s=3.0).take("db2")
-    assert grant is not None
-    validity = grant.validity  # type: ignore[attr-defined]
-    first = validity._until
+    grant = await taken(leases(ttl_s=3.0), "db2")
+    first = grant._until
     async with asyncio.timeout(20):
         while True:
-            if validity._until > first + 3.0:
+            if grant._until > first + 3.0:
                 break
             await asyncio.sleep(0.05)
     assert grant.is_valid
@@ -104,13 +109,12 @@ async def test_a_holder_that_has_lost_the_lease_can_change_nothing(
     leases: Callable[..., EtcdLease], session: EtcdSession
 ) -> None:
     lease = leases(ttl_s=2.0)
-    grant = await lease.take("db2")
-    assert grant is not None
-    await session.ask("lease/revoke", {"ID": grant._id})  # type: ignore[attr-defined]
+    grant = await taken(lease, "db2")
+    await session.ask("lease/revoke", {"ID": grant._seat.lease})  # type: ignore[attr-defined]
     heir = await leases().take("db2")
     assert heir is not None
     with pytest.raises(CoordinatorUnavailable, match="lost"):
-        await grant.write([])  # type: ignore[attr-defined]
+        await grant.aim_at("db3")
     assert not grant.is_valid
     await grant.abandon(began=True)
     assert heir.is_valid

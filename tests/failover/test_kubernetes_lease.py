@@ -11,7 +11,8 @@ import pytest
 
 from proxy.config import parse
 from proxy.failover import KubernetesLease, KubernetesTerms
-from proxy.failover.kubernetes import KubernetesGrant, name_object
+from proxy.failover.keeping import KeptGrant
+from proxy.failover.kubernetes import name_object
 from proxy.failover.lease import CoordinatorUnavailable
 from proxy.workers.terms import read_lease
 from tests.fixtures.kubernetes import NAMESPACE, ApiServer
@@ -47,9 +48,9 @@ def leases(api_server: Server, clock: Clock) -> Callable[[], KubernetesLease]:
     return make
 
 
-async def taken(lease: KubernetesLease, node: str) -> KubernetesGrant:
+async def taken(lease: KubernetesLease, node: str) -> KeptGrant:
     grant = await lease.take(node)
-    assert isinstance(grant, KubernetesGrant)
+    assert isinstance(grant, KeptGrant)
     return grant
 
 
@@ -138,7 +139,7 @@ async def test_a_lease_that_is_extended_is_not_taken_over(
     for _ in range(4):
         assert await other.take("db3") is None
         clock.now += TTL_S * 0.6
-        await grant.write("db2")
+        await grant.extend()
     assert grant.is_valid
     assert await other.take("db3") is None
     await grant.abandon(began=False)
@@ -182,7 +183,7 @@ async def test_a_write_whose_answer_was_lost_does_not_lose_the_lease(
     grant = await taken(leases(), "db2")
     api_server[0].lose_answers = 1
     with contextlib.suppress(CoordinatorUnavailable):  # unless aiohttp asks once more by itself
-        await grant.write("db2")
+        await grant.extend()
     assert grant.is_valid
     await grant.aim_at("db3")
     assert grant.is_valid

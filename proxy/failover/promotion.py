@@ -1,0 +1,114 @@
+"""Making one node the primary: the order itself, and what is said, counted and run when it is done.
+
+Used when a primary is dead and when it hands over; why and when is decided elsewhere.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from typing import Literal
+
+from proxy.cluster import NodeView
+from proxy.failover import orders
+from proxy.failover.decision import received
+from proxy.failover.events import Kind
+from proxy.failover.followers import Followers
+from proxy.failover.hooks import run_hook
+from proxy.failover.lease import Grant
+from proxy.failover.site import Site
+
+_PROMOTE_S = 60.0
+
+Result = Literal["promoted", "switched_over"]
+
+
+class Promotions:
+    """Those of one cluster."""
+
+    def __init__(self, site: Site, followers: Followers) -> None:
+        self._site = site
+        self._followers = followers
+        # By result: promoted, switched_over, failed, dry_run.
+        self.counts: Counter[str] = Counter()
+        self.last_duration_s: float | None = None
+
+    async def promote(self, node: NodeView, timeline: int, grant: Grant) -> int:
+        """Promote a node, and begin to lead the others to it. Result: its timeline.
+
+        timeline: the one it leaves. Raises what belongs to FAILURES, and TimeoutError.
+        """
+        site = self._site
+        async with site.connection(node) as connection:
+            await orders.allow_writes(connection)
+            if not grant.is_valid:
+                raise orders.OrderFailed("the lease to promote was lost")
+            promoted = await orders.promote(connection, timeline, _PROMOTE_S)
+        for other in site.view.nodes:
+            if other.name != node.name and other.in_recovery and other.state == "up":
+                self._followers.lead(other, node, promoted)
+        return promoted
+
+    async def until_primary(self, name: str) -> None:
+        """Wait until the monitor sees this node as the primary. Raises TimeoutError."""
+        await self._site.until_seen(name, lambda node: self._site.view.primary == node.name)
+
+    def done(
+        self,
+        node: NodeView,
+        old: NodeView,
+        *,
+        timeline: int,
+        began: float,
+        result: Result,
+        reason: str,
+    ) -> None:
+        """Count it, say it, and run the operator's commands."""
+        site = self._site
+        now = site.clock()
+        self.counts[result] += 1
+        self.last_duration_s = now - began
+        loss = max(0, (old.insert_lsn or 0) - received(node))
+        lost = (
+            f"; {loss} bytes of WAL are known to be lost" if result == "promoted" and loss else ""
+        )
+        kind: Kind = "promotion" if result == "promoted" else "switchover"
+        site.note(
+            kind,
+            node.name,
+            f"{node.name} takes writes on timeline {timeline}, {now - began:.2f} s after"
+            f" {old.name} {'failed' if kind == 'promotion' else 'was to be replaced'}{lost}",
+            level=logging.WARNING,
+        )
+        facts = self._facts(node, old, timeline, kind, reason)
+        site.spawn(self._run_hook("on_promote", site.terms.on_promote, node, facts))
+        site.spawn(self._run_hook("on_demote", site.terms.on_demote, old, facts))
+
+    def failed(self, sentence: str, node: str) -> None:
+        """Count it, and say why."""
+        self.counts["failed"] += 1
+        self._site.note("promotion", node, sentence, level=logging.ERROR)
+
+    async def _run_hook(
+        self, name: str, command: tuple[str, ...], node: NodeView, facts: Mapping[str, str]
+    ) -> None:
+        """Task: a command of the operator's."""
+        if not command:
+            return
+        facts = {**facts, "PGWEIR_EVENT": name}
+        went_wrong = await run_hook(command, facts, self._site.terms.hook_timeout_s)
+        if went_wrong is None:
+            self._site.note("hook", node.name, f"{name} succeeded for {node.name}")
+        else:
+            sentence = f"{name} {went_wrong}"
+            self._site.note("hook", node.name, sentence, level=logging.ERROR)
+
+    def _facts(
+        self, node: NodeView, old: NodeView, timeline: int, kind: Kind, reason: str
+    ) -> dict[str, str]:
+        """What a hook learns. The address of each is the one that others replicate from."""
+        cluster = self._site.cluster
+        facts = {"CLUSTER": cluster, "KIND": kind, "TIMELINE": str(timeline), "REASON": reason}
+        for word, each in (("PRIMARY", node), ("OLD_PRIMARY", old)):
+            host, port = each.address.replication
+            facts |= {word: each.name, f"{word}_HOST": host, f"{word}_PORT": str(port)}
+        return {f"PGWEIR_{key}": value for key, value in facts.items()}

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from proxy.relay import TRANSACTION_MODE, Client, Line, Pool, Relay, Server
 from proxy.session import Settings, SettingsBook
 from proxy.wire import messages
-from proxy.workers.worker import Worker
+from proxy.workers.answers import Answers
 from tests.fuzz.wire_end import NoControl
 
 # What PostgreSQL answers to a message, but for ReadyForQuery.
@@ -66,7 +66,7 @@ class _HonestServer:
 
 
 class SessionControl(NoControl):
-    """Of sessions it says what the worker says."""
+    """Of sessions it says what a process answers."""
 
     def __init__(self) -> None:
         self._book = SettingsBook()
@@ -75,13 +75,13 @@ class SessionControl(NoControl):
     def settings_of_login(self) -> Settings:
         return self._book.of({"TimeZone": "UTC", "client_encoding": "UTF8"})
 
-    settings_reported = Worker.settings_reported
-    settings_switch = Worker.settings_switch
-    settings_without_statements = Worker.settings_without_statements
-    settings_touched = Worker.settings_touched
-    settings_of = Worker.settings_of
-    session_question = Worker.session_question
-    session_answered = Worker.session_answered
+    settings_reported = Answers.settings_reported
+    settings_switch = Answers.settings_switch
+    settings_without_statements = Answers.settings_without_statements
+    settings_touched = Answers.settings_touched
+    settings_of = Answers.settings_of
+    session_question = Answers.session_question
+    session_answered = Answers.session_answered
 
     def client_pinned(
         self, client: Client, server: Server, pins: tuple[str, ...], cause: bytes

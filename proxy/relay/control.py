@@ -121,6 +121,12 @@ class Control(Protocol):
     def statement_ended(self, client: Client, server: Server, ended: Ended) -> None:
         """A statement has been answered that was slow, or is one of a sample."""
 
+    def outcome_unknown(self, client: Client, text: bytes, in_transaction: bool) -> bool:
+        """Whether a statement whose answer is lost may have taken effect for good.
+
+        text: as it was sent, whole. in_transaction: whether it ran in a transaction block.
+        """
+
     def routing_of(self, client: Client) -> tuple[Router, int, bool, bool, str | None, str | None]:
         """Who decides where this client's statements go, in its present settings.
 

@@ -299,6 +299,7 @@ cdef class Server(Link):
     cdef bint cut                   # ... but not all of its text
     cdef Octets said                # the beginning of the text that runs
     cdef bytes ran                  # ... or the key of the statement that does
+    cdef set following              # texts and keys of what was sent before its reply had come
     cdef int64_t rows               # it has given so far
     cdef uint64_t came              # bytes of its reply so far
     cdef str failed                 # the SQLSTATE it failed with

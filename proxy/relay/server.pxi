@@ -553,6 +553,8 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
             server_cancel(s)
         return 1
     s.committing = False
+    if s.following is not None and l.count == 0:
+        s.following = None
     s.cancel_wanted = False
     s.replied = False
     s.transactions += s.status == 73
@@ -904,6 +906,7 @@ cdef int server_lost(Server s, bytes reason) except -1:
     cdef bint running = s.ledger.count > 0 and s.asked is None or s.open_unit
     cdef bint open_unit = s.open_unit
     cdef bint committing = s.committing
+    cdef bint unknown = False
     cdef list ends = []
     cdef int i
     if c is not None and c.stage == RELAYING and running and s.ledger.count and server_may_rerun(s, c):
@@ -917,6 +920,7 @@ cdef int server_lost(Server s, bytes reason) except -1:
         relay_again(relay, c)
         c = None
     if c is not None:
+        unknown = running and (committing or server_loses_outcome(s, c))
         if (c.dirty or c.router is None) and s.pool.horizon is not None and s.pool.takes_writes:
             # It may have been committed.
             pool_written(s.pool, relay)
@@ -946,15 +950,18 @@ cdef int server_lost(Server s, bytes reason) except -1:
             c.lost = reason
             c.aborted = c.status != 73
         return client_read(c)
-    if c.status != 73 and not committing:
+    if c.status != 73 and not unknown:
         c.aborted = True
         c.status = 69
     else:
+        committing = committing or c.status != 73
         c.status = 73
         c.transaction_s = c.opened_s = 0.0
-    sqlstate = '08007' if committing else '08006'
+    sqlstate = '08007' if unknown else '08006'
     if committing:
         text = 'the server connection was lost while committing: the outcome is unknown'
+    elif unknown:
+        text = 'the server connection was lost: whether the statement took effect is unknown'
     else:
         text = 'the server connection was lost'
     count_error(relay, c.line.database, sqlstate)

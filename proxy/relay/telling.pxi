@@ -6,6 +6,8 @@ cdef enum:
     MOST_KEPT_BYTES = 4096
     # Statements told of in a tenth of a second before only some are; see relay_samples.
     MOST_TOLD = 25
+    # Texts that are kept of what was sent together.
+    MOST_FOLLOWING = 64
 
 
 @cython.final
@@ -20,8 +22,10 @@ cdef inline int server_notes(Server s, const char *p, Py_ssize_t n, Py_ssize_t w
     p, n: what is here of its text, without the NUL; whole: how long that is. key: instead of them,
     the key of the prepared statement that is run.
     """
-    if s.noted:
-        return 0
+    if s.noted or s.following is not None:
+        server_notes_another(s, p, n, whole, key)
+        if s.noted:
+            return 0
     s.noted = True
     s.ran = key
     s.said.start = s.said.end = 0
@@ -29,6 +33,56 @@ cdef inline int server_notes(Server s, const char *p, Py_ssize_t n, Py_ssize_t w
         octets_append(&s.said, p, min(n, MOST_KEPT_BYTES))
     s.cut = whole > s.said.end
     return 0
+
+
+cdef int server_notes_another(Server s, const char *p, Py_ssize_t n, Py_ssize_t whole,
+                              bytes key) except -1:
+    """It was sent behind others, without awaiting their replies: its text is kept, in case the
+    server is lost. What is not all known is b''."""
+    if key is not None and key is s.ran:
+        return 0
+    if s.following is None:
+        s.following = set()
+    if len(s.following) >= MOST_FOLLOWING or key is None and (p == NULL or n < whole
+                                                             or n > MOST_KEPT_BYTES):
+        s.following.add(b'')
+    else:
+        s.following.add(p[:n] if key is None else key)
+    return 0
+
+
+cdef bint server_loses_outcome(Server s, Client c) except -1:
+    """It is lost while it ran something: may that have taken effect for good?
+
+    Nothing that a replica ran, or that only read. Of several requests of which none is answered
+    each may have been run.
+    """
+    cdef bint in_transaction = c.status != 73
+    cdef int i
+    if not s.pool.takes_writes or s.copying_in:
+        return False
+    if not in_transaction and c.router is not None and c.router.splits and not c.dirty:
+        return False
+    for i in range(s.ledger.count):
+        if s.ledger.replies[(s.ledger.head + i) & (s.ledger.size - 1)].kind == kinds.FUNCTION_CALL:
+            return not in_transaction
+    if s.noted and text_loses_outcome(
+            c, s.ran if s.ran is not None else b'' if s.cut else s.said.data[:s.said.end],
+            in_transaction):
+        return True
+    if s.following is not None:
+        for text in s.following:
+            if text_loses_outcome(c, <bytes>text, in_transaction):
+                return True
+    return False
+
+
+cdef bint text_loses_outcome(Client c, bytes text, bint in_transaction) except -1:
+    """text: a statement or its key; b'', or a key that has no text, when it is not known."""
+    text = text[:strlen(text)]
+    if not text:
+        return not in_transaction
+    return c.relay.control.outcome_unknown(c, text, in_transaction)
 
 
 cdef inline void server_forgets_notes(Server s) noexcept:

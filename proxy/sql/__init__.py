@@ -19,7 +19,7 @@ from proxy.sql.schema import (
     RelationRow,
     read_catalogue,
 )
-from proxy.sql.verdict import Verdict
+from proxy.sql.verdict import Verdict, unreadable
 from proxy.sql.volatility import Volatility, builtin_volatility
 
 __all__ = [
@@ -45,4 +45,5 @@ __all__ = [
     "parse",
     "read_catalogue",
     "read_facts",
+    "unreadable",
 ]

@@ -1,8 +1,11 @@
 """What PostgreSQL's catalogue alone would misjudge, in either direction.
 
 Functions, views and settings that look like what they are not: volatile and harmless, or not
-volatile and yet bound to one node. Used by `verdict`.
+volatile and yet bound to one node; functions that touch the session. Used by `reading` and
+`verdict`.
 """
+
+from proxy.sql.facts import Touch
 
 
 def names(text: str) -> frozenset[str]:
@@ -60,3 +63,22 @@ NODE_SETTINGS = names(
     synchronous_standby_names data_directory_mode
     """
 )
+
+# Functions that touch the session. What they are given is a constant, mostly, so the subject is "".
+TOUCHING_FUNCTIONS = {
+    "set_config": Touch.SETTING,
+    "setseed": Touch.SEED,
+    "nextval": Touch.SEQUENCE,
+    "setval": Touch.SEQUENCE,
+    "currval": Touch.SEQUENCE,
+    "lastval": Touch.SEQUENCE,
+    "pg_notify": Touch.NOTIFY,
+    "pg_export_snapshot": Touch.SNAPSHOT,
+    "pg_advisory_lock": Touch.ADVISORY_LOCK,
+    "pg_advisory_lock_shared": Touch.ADVISORY_LOCK,
+    "pg_try_advisory_lock": Touch.ADVISORY_LOCK,
+    "pg_try_advisory_lock_shared": Touch.ADVISORY_LOCK,
+    "pg_advisory_unlock": Touch.ADVISORY_LOCK,
+    "pg_advisory_unlock_shared": Touch.ADVISORY_LOCK,
+    "pg_advisory_unlock_all": Touch.ADVISORY_LOCK,
+}

@@ -11,7 +11,7 @@ from typing import Any
 
 from proxy.sql.facts import Call, Effect, Facts, Name, Touch, Transaction
 from proxy.sql.grammar import Tree
-from proxy.sql.known import names
+from proxy.sql.known import TOUCHING_FUNCTIONS, names
 
 _NOTHING: frozenset[str] = frozenset()
 
@@ -63,25 +63,6 @@ _NOTED_FIELDS = {
     "LockingClause": "lockedRels",
 }
 _QUERIES = {"SelectStmt": "SELECT", **_CHANGES}
-
-# Functions that touch the session. What they are given is a constant, mostly, so the subject is "".
-_TOUCHING = {
-    "set_config": Touch.SETTING,
-    "setseed": Touch.SEED,
-    "nextval": Touch.SEQUENCE,
-    "setval": Touch.SEQUENCE,
-    "currval": Touch.SEQUENCE,
-    "lastval": Touch.SEQUENCE,
-    "pg_notify": Touch.NOTIFY,
-    "pg_export_snapshot": Touch.SNAPSHOT,
-    "pg_advisory_lock": Touch.ADVISORY_LOCK,
-    "pg_advisory_lock_shared": Touch.ADVISORY_LOCK,
-    "pg_try_advisory_lock": Touch.ADVISORY_LOCK,
-    "pg_try_advisory_lock_shared": Touch.ADVISORY_LOCK,
-    "pg_advisory_unlock": Touch.ADVISORY_LOCK,
-    "pg_advisory_unlock_shared": Touch.ADVISORY_LOCK,
-    "pg_advisory_unlock_all": Touch.ADVISORY_LOCK,
-}
 
 
 @dataclass(slots=True)
@@ -227,7 +208,7 @@ def _note_call(fields: Tree, found: _Found) -> None:
     found.calls.add(Call(function, len(arguments)))
     if function.schema not in ("", "pg_catalog"):
         return
-    touch = _TOUCHING.get(function.name)
+    touch = TOUCHING_FUNCTIONS.get(function.name)
     if touch is Touch.SETTING:
         found.effects[_effect_of_set_config(arguments)] = None
     elif touch is not None:

@@ -17,6 +17,7 @@ from proxy.sql.known import (
     NODE_VIEWS,
     OF_THE_NODE,
     OF_THE_NODE_PREFIXES,
+    TOUCHING_FUNCTIONS,
 )
 
 # Effects that stay within the transaction and do no harm on a replica.
@@ -55,6 +56,9 @@ _READING_KINDS = frozenset(
     {"SELECT", "SHOW", "EXPLAIN", "COPY", "DECLARE CURSOR", "FETCH", "CLOSE"}
 )
 
+# Effects that outlive the session, or may: EXECUTE runs what is not seen from here.
+_LASTING_TOUCHES = frozenset({Touch.SEQUENCE, Touch.NOTIFY, Touch.TWO_PHASE, Touch.EXECUTE})
+
 # Reasons that are kept; a text may have thousands.
 _MAX_REASONS = 16
 
@@ -64,15 +68,26 @@ class Verdict:
     """What a text would do.
 
     reasons: sentences without a subject, why it does not only read; none when it does.
+    may_write: whether it may leave anything behind that outlives its session. What reads only does
+    not; nor does much that is no read, as each node has its own answer to it.
     statements: the facts of each; none when the text could not be read.
     effects: all on the session, in order. needs_text: their particulars are constants.
     """
 
     reads_only: bool
     reasons: tuple[str, ...] = ()
+    may_write: bool = False
     statements: tuple[Facts, ...] = ()
     effects: tuple[Effect, ...] = ()
     needs_text: bool = False
+
+    @property
+    def ends_transaction(self) -> bool:
+        """Whether it commits a transaction that is open already, or prepares it for that."""
+        return any(
+            facts.transaction in (Transaction.COMMIT, Transaction.PREPARE)
+            for facts in self.statements
+        )
 
 
 def judge(statements: Sequence[Facts], catalogue: Catalogue) -> Verdict:
@@ -88,6 +103,7 @@ def judge(statements: Sequence[Facts], catalogue: Catalogue) -> Verdict:
     return Verdict(
         reads_only=not kept,
         reasons=kept,
+        may_write=bool(kept) and any(_may_write(facts, catalogue) for facts in statements),
         statements=tuple(statements),
         effects=effects,
         needs_text=any(effect.touch in _NEEDS_TEXT for effect in effects),
@@ -96,7 +112,32 @@ def judge(statements: Sequence[Facts], catalogue: Catalogue) -> Verdict:
 
 def unreadable(why: str) -> Verdict:
     """Give the verdict on a text of which nothing is known."""
-    return Verdict(reads_only=False, reasons=(f"cannot be read: {why}",))
+    return Verdict(reads_only=False, reasons=(f"cannot be read: {why}",), may_write=True)
+
+
+def _may_write(facts: Facts, catalogue: Catalogue) -> bool:
+    """Whether a statement may change what is there once its session has gone."""
+    touches = {effect.touch for effect in facts.effects}
+    if facts.unknown or facts.changes or facts.is_ddl or touches & _LASTING_TOUCHES:
+        return True
+    if facts.copies == "from" or (facts.copies == "to" and not facts.copies_with_client):
+        return True
+    if facts.kind not in _READING_KINDS and not (facts.transaction or touches):
+        return True
+    # A view may call what writes.
+    return any(_may_be_listed(name, catalogue.primary_relations) for name in facts.reads) or any(
+        _may_call_write(function, arguments, catalogue) for function, arguments in facts.calls
+    )
+
+
+def _may_call_write(function: Name, arguments: int, catalogue: Catalogue) -> bool:
+    if _may_be_listed(function, catalogue.writing_functions):
+        return True
+    if _is_listed(function, catalogue.read_only_functions) or _is_of_the_node(function):
+        return False
+    if function.name in TOUCHING_FUNCTIONS and function.schema in ("", "pg_catalog"):
+        return TOUCHING_FUNCTIONS[function.name] in _LASTING_TOUCHES
+    return not _is_harmless(function) and catalogue.volatility(function, arguments) in (None, "v")
 
 
 # --- The rules: each yields its reasons against taking a statement for a read ---
@@ -152,8 +193,7 @@ def _against(function: Name, arguments: int, catalogue: Catalogue) -> str | None
         return f"calls {function}(), which is configured as writing"
     if _is_listed(function, catalogue.read_only_functions):
         return None
-    name = function.name
-    if name in OF_THE_NODE or name.startswith(OF_THE_NODE_PREFIXES):
+    if _is_of_the_node(function):
         return f"calls {function}(), which each node answers for itself"
     if _is_harmless(function):
         return None
@@ -161,6 +201,10 @@ def _against(function: Name, arguments: int, catalogue: Catalogue) -> str | None
     if volatile is None:
         return f"calls {function}(), of which nothing is known"
     return f"calls {function}(), which is volatile" if volatile == "v" else None
+
+
+def _is_of_the_node(function: Name) -> bool:
+    return function.name in OF_THE_NODE or function.name.startswith(OF_THE_NODE_PREFIXES)
 
 
 def _is_harmless(function: Name) -> bool:

@@ -219,6 +219,11 @@ class Answers:
 
     # --- statements ----------------------------------------------------------------------------
 
+    def outcome_unknown(self, client: Client, text: bytes, in_transaction: bool) -> bool:
+        """Whether a statement whose answer is lost may have taken effect for good."""
+        verdict = self._switchboard.classify(client, self._clusters.policy_of(client), text)
+        return verdict.ends_transaction if in_transaction else verdict.may_write
+
     def statement_ended(self, client: Client, server: Server, ended: Ended) -> None:
         """A statement was slow, or is one of a sample."""
         self._observer.statement_ended(client, server, ended)

@@ -29,7 +29,15 @@ from proxy.routing import (
     read_rules,
     rules_for,
 )
-from proxy.sql import Catalogue, Classifier, Lexed, Verdict, builtin_volatility, lex
+from proxy.sql import (
+    Catalogue,
+    Classifier,
+    Lexed,
+    Verdict,
+    builtin_volatility,
+    lex,
+    unreadable,
+)
 from proxy.telemetry import LimitedLog
 from proxy.wire import messages
 
@@ -121,6 +129,7 @@ class Switchboard:
         self._routers: dict[tuple[str, str, Applying], Router] = {}
         self._decisions: dict[tuple[_Schema, Applying], Decisions] = {}
         self._failures = LimitedLog(_log, clock)
+        self._builtin = Classifier(Catalogue(builtin_volatility))
         self._take(config)
 
     def adopt(self, config: Config) -> None:
@@ -212,15 +221,10 @@ class Switchboard:
             line.database, line.user, settings.get("application_name", ""), client.address
         )
         router = self._router(policy, lines, rules_for(self._rules, session))
-        options = 0
-        if settings.get("standard_conforming_strings", "on") == "off":
-            options |= _BACKSLASHES
-        if settings.get("client_encoding", "UTF8").upper() in _AMBIGUOUS:
-            options |= _AMBIGUOUS_ENCODING
         route = settings.get("pgweir.route") or None
         return (
             router,
-            options,
+            _options_of(client),
             settings.get("default_transaction_read_only", "off") == "on",
             settings.get("default_transaction_isolation", "") == "serializable",
             route if route in ("primary", "replica") or route in lines else None,
@@ -288,6 +292,21 @@ class Switchboard:
         if router.splits:
             return "replica", "it only reads"
         return "primary", "it only reads, and read_write_split is off"
+
+    def classify(self, client: Client, policy: Policy | None, text: bytes) -> Verdict:
+        """Say what a client's statement would do, whether or not it was routed by that.
+
+        Where nothing is, the catalogue is not read, and functions are known that are PostgreSQL's.
+        """
+        schema = policy and self._schemas.get((policy.cluster, policy.dbname))
+        classifier = schema.classifier if schema else None
+        options = _options_of(client)
+        _, verdict = (classifier or self._builtin).classify(
+            text,
+            backslashes=bool(options & _BACKSLASHES),
+            ambiguous_encoding=bool(options & _AMBIGUOUS_ENCODING),
+        )
+        return verdict
 
     def rule_met(self, client: Client, rule: Rule) -> None:
         """A statement came that a rule wants logged."""
@@ -444,6 +463,16 @@ class Switchboard:
         # Their lines hold one as well, which says no more than whether there are rules.
 
 
+def _options_of(client: Client) -> int:
+    """How the lexer is to read what a client says in its present settings."""
+    options = 0
+    if client.settings.get("standard_conforming_strings", "on") == "off":
+        options |= _BACKSLASHES
+    if client.settings.get("client_encoding", "UTF8").upper() in _AMBIGUOUS:
+        options |= _AMBIGUOUS_ENCODING
+    return options
+
+
 def _choose(router: Router, text: bytes, options: int) -> tuple[Lexed, Verdict, Choice]:
     """Read a text, and say what is to be known of it."""
     grounds: _Grounds = router.decisions.owner
@@ -455,7 +484,7 @@ def _choose(router: Router, text: bytes, options: int) -> tuple[Lexed, Verdict, 
     if grounds.classifier is None:
         verdict = _NOT_READ_YET
     elif lexed.trouble is not None:
-        verdict = Verdict(reads_only=False, reasons=(f"cannot be read: {lexed.trouble}",))
+        verdict = unreadable(lexed.trouble)
     else:
         verdict = grounds.classifier.verdict_of(lexed.key, lexed.tokens, len(lexed.spans))
     choice = decide(

@@ -125,6 +125,8 @@ COMMITS = {
     "extended": parse("", "COMMIT") + bind("", "") + execute() + SYNC,
     "named": bind("", "commit") + execute() + SYNC,
     "and_more": query("INSERT INTO pg_temp.t VALUES (1); COMMIT"),
+    "commented": query("/* traced */ COMMIT"),
+    "prepare": query("PREPARE TRANSACTION 'COMMIT'"),
 }
 
 
@@ -149,6 +151,75 @@ def test_a_commit_whose_answer_is_lost_is_reported_as_unknown(wired: Wired, word
         assert replies[-1].body == b"I"
         wire.on_request = None
         assert client.value("SELECT 'on'") == "on"
+
+
+def unit(text: str) -> bytes:
+    """A statement in the extended protocol."""
+    return parse("", text) + bind("", "") + execute() + SYNC
+
+
+SLEEPS = "SELECT pg_sleep(30)"
+INSERTS = "INSERT INTO kept SELECT 1 FROM pg_sleep(30)"
+# What is sent outside a transaction, and what each of its requests is answered when it is lost.
+LOST = {
+    "simple": (query(INSERTS), ["08007"]),
+    "extended": (unit(INSERTS), ["08007"]),
+    "commented": (query(f"/* a */ {INSERTS} -- b"), ["08007"]),
+    "several": (query(f"SELECT 1; {INSERTS}"), ["08007"]),
+    "with": (query(f"WITH w AS ({INSERTS} RETURNING 1) SELECT * FROM w"), ["08007"]),
+    "sequence": (query("SELECT nextval('counted'), pg_sleep(30)"), ["08007"]),
+    "function": (query("SELECT writing(), pg_sleep(30)"), ["08007"]),
+    "call": (query("CALL keeping()"), ["08007"]),
+    "several in a unit": (
+        parse("", "SELECT 1") + bind("", "") + execute() + unit(INSERTS),
+        ["08007"],
+    ),
+    "pipelined": (unit(SLEEPS) + unit(INSERTS), ["08007", "08007"]),
+    "too long to be kept": (query(f"{SLEEPS} -- {'x' * 5000}"), ["08007"]),
+    "read": (query(SLEEPS), ["08006"]),
+    "read, extended": (unit(SLEEPS), ["08006"]),
+    "read, pipelined": (unit(SLEEPS) + unit("SHOW work_mem") + unit("TABLE kept"), ["08006"] * 3),
+    "read that locks": (query("SELECT 1 FROM pg_sleep(30) FOR UPDATE"), ["08006"]),
+    "of the node": (query("SELECT pg_is_in_recovery(), pg_sleep(30)"), ["08006"]),
+    "of the session": (query("SET work_mem = '8MB'; SELECT pg_sleep(30)"), ["08006"]),
+    "explained": (query(f"EXPLAIN {INSERTS}; {SLEEPS}"), ["08006"]),
+}
+
+
+@pytest.fixture(scope="module")
+def keeping(pg18: Postgres) -> None:
+    pg18.execute(
+        "DROP TABLE IF EXISTS kept; CREATE TABLE kept (a int); GRANT ALL ON kept TO PUBLIC;"
+        "CREATE SEQUENCE IF NOT EXISTS counted; GRANT ALL ON counted TO PUBLIC;"
+        "CREATE OR REPLACE FUNCTION writing() RETURNS void LANGUAGE sql AS 'INSERT INTO kept"
+        " VALUES (1)';"
+        "CREATE OR REPLACE PROCEDURE keeping() LANGUAGE plpgsql AS 'BEGIN INSERT INTO kept"
+        " VALUES (1); COMMIT; PERFORM pg_sleep(30); END'"
+    )
+
+
+@pytest.mark.parametrize("splits", [False, True], ids=["not split", "split"])
+@pytest.mark.usefixtures("keeping")
+def test_of_what_may_have_written_the_outcome_is_unknown_and_a_read_is_lost(
+    start_wired: StartWired, splits: bool
+) -> None:
+    """Nobody knows how far the server came; of what only reads nobody needs to."""
+    databases = {DATABASE: {"pool_size": 1, "read_write_split": splits}}
+    wire, weir = start_wired(databases=databases)
+    told = {}
+    for name, (words, expected) in LOST.items():
+        with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+            client.value("SELECT 1")
+            client.send(words)
+            weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 1)
+            wire.cut()
+            told[name] = []
+            for _ in expected:
+                replies = client.read_until(b"Z")
+                told[name] += [each.fields["C"] for each in replies if each.kind == b"E"]
+                assert replies[-1].body == b"I", name
+            assert client.value("SELECT 'on'") == "on"
+    assert told == {name: expected for name, (_, expected) in LOST.items()}
 
 
 def test_a_pipelined_unit_that_is_lost_gets_one_error_and_its_ready(

@@ -96,6 +96,9 @@ class SessionControl(NoControl):
     def notified(self, client: Client, server: Server, body: bytes) -> bool:
         return len(body) % 2 == 0
 
+    def outcome_unknown(self, client: Client, text: bytes, in_transaction: bool) -> bool:
+        return len(text) % 2 == 0
+
     def explain_pooling(self, client: Client, text: bytes) -> bytes:
         return b"SELECT 'pooling'"
 

@@ -360,10 +360,11 @@ class Cluster(Section):
     replicas: Replicas = Field(
         default_factory=Replicas, description="Which replicas may answer, and which one does."
     )
-    consistency: Literal["none", "session", "global"] = Field(
+    consistency: Literal["none", "session", "key", "global"] = Field(
         default="session",
-        description="Read-your-writes: not at all, within a session (and between sessions with the "
-        "same `pgweir.consistency_key`), or for all who write through this proxy.",
+        description="Read-your-writes: not at all; within a session, and between sessions with the "
+        "same `pgweir.consistency_key` (`session` and `key` alike); or for all who write through "
+        "this proxy.",
     )
     spare_connections: Count = Field(
         default=5,

@@ -25,6 +25,7 @@ from proxy.relay.relay import (
     Relay,
     Router,
     Server,
+    WriteTimes,
 )
 
 SESSION_MODE = 1
@@ -57,6 +58,7 @@ __all__ = [
     "Relay",
     "Router",
     "Server",
+    "WriteTimes",
     "next_bytes",
     "next_message",
     "next_packet",

@@ -255,6 +255,7 @@ cdef int client_parses_unkept(Client c, bint unnamed, char *p, Py_ssize_t have, 
     # An object of its own: equal to nothing that another server has.
     c.unnamed = s.unnamed = UNKEPT + c.address.encode()
     ledger_push(&s.ledger, kinds.PARSE, FORWARD)
+    client_notes_hint(c, p, have)
     return client_pass(c, p, have, size)
 
 
@@ -268,9 +269,25 @@ cdef int client_passes_extended(Client c, char kind, char *p, Py_ssize_t have, P
     if kind == kinds.PARSE:
         s.unnamed = None
         ledger_push(&s.ledger, kind, FORWARD, 0, None, b'')
+        client_notes_hint(c, p, have)
     else:
         ledger_push(&s.ledger, kind, FORWARD)
+        if kind == kinds.BIND:
+            # What it runs is not known here.
+            c.dirty = True
     return client_pass(c, p, have, size)
+
+
+cdef int client_notes_hint(Client c, const char *p, Py_ssize_t have) except -1:
+    """A Parse whose text is not kept: its Bind cannot tell which key its hint names."""
+    cdef Wish w = c.relay.wish
+    cdef const char *text = <const char *>memchr(p + 5, 0, have - 5)
+    if text == NULL or c.router is None:
+        return 0
+    wish_begin(w)
+    client_looks_for_key(c, w, text + 1, have - (text + 1 - p))
+    c.said_keys = with_keys(c.said_keys, w.keys)
+    return 0
 
 
 cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
@@ -318,7 +335,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         stated = None if stated is None else client_meets_rules(c, stated, strlen(stated))
         if stated is not None:
             return client_refuses_unit_with(c, stated, have, size)
-    if c.router is not None and not c.dirty and c.server is not None and c.server.pool.takes_writes:
+    if c.server is not None and c.router is not None and c.server.pool.takes_writes:
         client_notes_bind(c, name, statement)
     if c.line.session_functions is not None and client_calls_function(
             c, statement.key if statement is not None else c.unnamed):
@@ -381,11 +398,12 @@ cdef uint16_t client_runs_named(Client c, Server s, Statement statement, uint16_
 
 cdef int client_notes_bind(Client c, const char *name, Statement statement) except -1:
     """A statement is about to be run by the primary: may it write?"""
-    cdef bytes key = client_text_of(c, name)
+    cdef bytes key = statement.key if statement is not None else client_text_of(c, name)
     if key is None:
         c.dirty = True
-        return 0
-    return client_notes_write(c, c.server, key, strlen(key), statement)
+    elif client_takes_note(c, key, len(key)):
+        client_notes_write(c, c.server, key, strlen(key), statement)
+    return 0
 
 
 cdef int client_ensures_unnamed(Client c, Server s) except -1:

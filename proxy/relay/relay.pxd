@@ -70,22 +70,30 @@ cdef class Statement:
     cdef Decisions decisions
 
 
+# When something was last written, and by whom, for all processes of the proxy.
+cdef class WriteTimes:
+    cdef uint64_t *places           # bits of a time each, see freshness.pxi
+
+
 # What one session has written, as far as some replica may not have it.
 cdef class Mark:
     cdef double written_s           # when the newest of it was committed; 0: nothing
     cdef int64_t lsn                # where that ends at most; 0: not known yet
+    cdef uint32_t turns             # the horizon's when that was found
 
 
 # How far the nodes of one cluster are.
 cdef class Horizon:
-    cdef double samples_s[64]       # a ring: when the primary was asked where its WAL ends
-    cdef int64_t samples_lsn[64]
+    cdef double samples_s[1024]     # a ring: when the primary was asked where its WAL ends
+    cdef int64_t samples_lsn[1024]
     cdef int head, count
-    cdef readonly Mark newest       # what anybody has written through this process
-    cdef dict marks                 # consistency key -> Mark, least recently used first
-    cdef Mark forgotten             # ... the newest of those given up
-    cdef public int max_marks
-    cdef readonly uint64_t writes
+    cdef uint32_t turns             # timelines that came while we looked
+    cdef readonly double turned_s   # ... when the last of them did
+    cdef WriteTimes times
+    cdef uint64_t salt              # tells keys of this cluster from those of others
+    cdef uint64_t *all_written      # its place for what anybody has written
+    cdef uint64_t *all_keys         # ... and for what holds for every key
+    cdef Mark newest                # ... the former, once its position is known
     cdef public bint is_quiet       # nobody has written since it was last set
 
 
@@ -126,7 +134,7 @@ cdef class Wish:
     cdef bint contradicts           # two targets were asked for
     cdef uint8_t reason
     cdef object target
-    cdef object key
+    cdef tuple keys                 # consistency keys that hints name, or None
     cdef int statements
     cdef bint is_half               # a Flush comes before anything is run
 
@@ -227,8 +235,8 @@ cdef class Client(Link):
     cdef readonly object consistency_key    # ... and pgweir.consistency_key
     cdef object usual_route         # what they are otherwise
     cdef object usual_key
-    cdef Mark mark                  # what it has written; shared by those with its key
-    cdef object said_key            # the key that what runs has named
+    cdef Mark mark                  # what it has written
+    cdef tuple said_keys            # the keys that its transaction's statements have named, or None
     cdef uint8_t reason             # why it aims there
     cdef bint dirty                 # it may have written since its transaction began
     cdef bint on_replica            # what runs is one request that was sent to a replica to read

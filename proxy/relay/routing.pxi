@@ -45,6 +45,8 @@ cdef enum:
     MOST_DECISION_BYTES = 33554432
     MOST_KEY_BYTES = 8192
     DECISION_BYTES = 256
+    # Of a text that is not looked at as a whole, a hint stands within so much.
+    MOST_HINTED_BYTES = 2048
 
 # Who says where to, waits this long at least for a node that is fresh enough.
 cdef double DIRECTED_WAIT_S = 1.0
@@ -110,7 +112,7 @@ cdef int wish_begin(Wish w) except -1:
     w.contradicts = False
     w.reason = TO_WRITE
     w.target = None
-    w.key = None
+    w.keys = None
     w.statements = 0
     w.is_half = False
     return 0
@@ -211,10 +213,9 @@ cdef int wish_add(Wish w, Client c, Router r, const char *text, Py_ssize_t lengt
     if route is not None:
         target = route
         reason = BY_SETTING
-    if commented and c.begin is None:
-        if found.consistency != NULL:
-            w.key = found.consistency[:found.consistency_length].decode('utf-8', 'replace')
-        if found.target != NO_TARGET:
+    if commented:
+        wish_add_key(w, found)
+        if found.target != NO_TARGET and c.begin is None:
             target = ('primary' if found.target == TO_PRIMARY else
                       'replica' if found.target == TO_REPLICA else
                       found.role[:found.role_length].decode('utf-8', 'replace'))
@@ -224,6 +225,23 @@ cdef int wish_add(Wish w, Client c, Router r, const char *text, Py_ssize_t lengt
         w.reason = reason
     elif target != w.target:
         w.contradicts = True
+    return 0
+
+
+cdef int wish_add_key(Wish w, Scan *found) except -1:
+    """The consistency key that a hint names, where it does."""
+    if found.consistency != NULL:
+        key = found.consistency[:found.consistency_length].decode('utf-8', 'replace')
+        w.keys = with_key(w.keys, key[:MOST_KEY_CHARS])
+    return 0
+
+
+cdef int client_looks_for_key(Client c, Wish w, const char *text, Py_ssize_t length) except -1:
+    """The key that the hint in front of a text names, of which no more is looked at."""
+    if is_commented(text, length):
+        length = strnlen(text, min(length, MOST_HINTED_BYTES))
+        scan(text, length, c.lex_options, &c.relay.scan)
+        wish_add_key(w, &c.relay.scan)
     return 0
 
 
@@ -241,6 +259,7 @@ cdef int client_wishes(Client c, Router r, Wish w, char *p, Py_ssize_t n) except
             return STARVED
         w.reads = False
         w.reason = UNFINISHED
+        client_looks_for_key(c, w, p + 5, n - 5)
     elif size < 6 or p[size - 1] != 0:
         w.reads = False
     else:
@@ -358,6 +377,7 @@ cdef int client_routes(Client c) except -1:
     c.reason = w.reason
     if begun:
         # It is the transaction that goes somewhere. Only who sent it counts, not what begins it.
+        client_looks_for_key(c, w, c.begin, len(c.begin))
         if client_route(c) is None:
             target = r.session_target
             c.reason = BY_RULE
@@ -417,7 +437,7 @@ cdef int client_wants_fresh(Client c, Router r, Wish w, Line line) except -1:
     """To a node of this line that has what its session wrote; else it waits, or to the primary."""
     cdef Pool pool
     cdef int fresh = 0, free = 0
-    cdef int64_t least = client_least(c, r, w.key)
+    cdef int64_t least = client_least(c, r, w.keys)
     cdef double wait_s
     if not least:
         c.aim = line
@@ -451,7 +471,7 @@ cdef int client_routed(Client c, Server s) except -1:
     cdef Wish w = c.relay.wish
     c.aim.routed[c.reason] += 1
     c.patience_s = 0.0
-    c.said_key = w.key
+    c.said_keys = w.keys
     c.on_replica = not s.pool.takes_writes and c.begin is None and not c.expelled
     c.by_verdict = c.reason == TO_READ_ONLY
     c.is_half = c.on_replica and w.is_half
@@ -462,19 +482,27 @@ cdef int client_routed(Client c, Server s) except -1:
     return 0
 
 
+cdef bint client_takes_note(Client c, const char *text, Py_ssize_t length) noexcept:
+    """Is there anything to find out of a statement that goes to a server it has already?"""
+    return (c.router is not None and c.server.pool.takes_writes
+            and (not c.dirty or is_commented(text, length)))
+
+
 cdef int client_notes_write(Client c, Server s, const char *text, Py_ssize_t length,
                             Statement statement=None) except -1:
-    """A statement goes to a primary that it has already: does it only read?"""
+    """A statement goes to a primary that it has already: may it write, and under which keys?"""
     cdef Router r = client_router(c)
     cdef Wish w = c.relay.wish
-    if not r.splits:
-        c.dirty = True
-        return 0
     wish_begin(w)
-    wish_add(w, c, r, text, length, statement)
-    c.dirty = w.writes
-    if w.key is not None:
-        c.said_key = w.key
+    if c.dirty or not r.splits:
+        client_looks_for_key(c, w, text, length)
+        c.dirty = True
+    else:
+        wish_add(w, c, r, text, length, statement)
+        c.dirty = w.writes
+        if c.status == 73 and not s.ledger.count:
+            c.said_keys = None
+    c.said_keys = with_keys(c.said_keys, w.keys)
     return 0
 
 
@@ -599,7 +627,6 @@ _OWN = re.compile(
     )\s*;?\s*""",
     re.IGNORECASE | re.VERBOSE,
 )
-_MOST_KEY_CHARS = 256
 
 
 cdef bint is_own_command(const char *text, Py_ssize_t length) noexcept nogil:
@@ -659,7 +686,7 @@ cdef int client_runs_own(Client c, bytes text, char described) except -1:
             return TAKEN
         c.route = value or None
     else:
-        if value and len(value) > _MOST_KEY_CHARS:
+        if value and len(value) > MOST_KEY_CHARS:
             client_refuse(c, '22023', 'pgweir.consistency_key is longer than 256 characters')
             return TAKEN
         c.consistency_key = value or None

@@ -602,8 +602,7 @@ cdef int server_committed(Server s, Client c) except -1:
         if c is not None:
             client_written(c, s)
         elif s.keys is not None:
-            for key in s.keys:
-                horizon_writes(s.pool.horizon, key, monotonic_s())
+            horizon_writes(s.pool.horizon, s.keys, monotonic_s())
     if s.changed_schema:
         s.changed_schema = False
         s.relay.control.schema_changed(s.pool)

@@ -41,11 +41,11 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         if leave is not None:
             return client_refuses_query_with(c, leave, have, size) if leave else STOPPED
     if c.server is not None:
-        if c.router is not None and not c.dirty and c.server.pool.takes_writes:
+        if client_takes_note(c, p + 5, have - 5):
             if have < size:
+                # Not all of it is here: it may write.
                 c.dirty = True
-            else:
-                client_notes_write(c, c.server, p + 5, size - 6)
+            client_notes_write(c, c.server, p + 5, have - 5 - (have == size))
     elif client_attach(c) == STOPPED:
         # The request that waited in vain is answered at its next reading.
         return STOPPED

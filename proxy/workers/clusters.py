@@ -16,7 +16,7 @@ from proxy.config import Cluster, Config, Policy
 from proxy.errors import ClientError
 from proxy.failover import Event, EventLog, Failover, Hands
 from proxy.pool import NodePlace, Reservoir
-from proxy.relay import Client, Relay
+from proxy.relay import Client, Relay, WriteTimes
 from proxy.server import Passwords
 from proxy.workers.in_force import InForce
 from proxy.workers.switchboard import Switchboard
@@ -34,6 +34,7 @@ class Clusters:
     """The clusters of one process. `attend` before `start`.
 
     in_force: what is in force. room: this process's part of a limit on server connections.
+    times: where the processes of the proxy tell each other what was written.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Clusters:
         passwords: Passwords,
         *,
         room: Callable[[int], int],
+        times: WriteTimes,
         clock: Callable[[], float],
     ) -> None:
         self._in_force = in_force
@@ -54,6 +56,7 @@ class Clusters:
         config = in_force().config
         self.switchboard = Switchboard(
             config,
+            times=times,
             primary_of=self.primary_of,
             login_of=self._login_of,
             pace=lambda name, interval_s: self._monitors[name].set_interval(interval_s),

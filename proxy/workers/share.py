@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from proxy.auth import Verifiers
+from proxy.relay import WriteTimes
 
 CLOSE = signal.SIGRTMIN
 """Tells the one in charge that nobody is to come in any more: a signal that nobody else sends."""
@@ -38,6 +39,7 @@ class Share:
 
     index: from 0; count: how many there are. folder: where they talk to each other.
     verifiers: made before any of them, so that a name is asked for with the same salt by all.
+    times: where they tell each other what was written.
     sockets: it accepts clients on. http: all of them answer there, None where there is none.
     supervisor: the process that looks after them.
     """
@@ -47,6 +49,7 @@ class Share:
     folder: Path
     verifiers: Verifiers
     counts: Counts
+    times: WriteTimes
     sockets: tuple[socket.socket, ...] = field(repr=False)
     http: socket.socket | None = None
     supervisor: int = 0

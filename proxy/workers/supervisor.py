@@ -27,6 +27,7 @@ from pathlib import Path
 from proxy.auth import Verifiers, read_admission
 from proxy.client import open_listeners, open_unix_listener
 from proxy.config import Config, ConfigError, changes_between, reload
+from proxy.relay import WriteTimes
 from proxy.watch import Watch
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
 from proxy.workers.encryption import read_contexts, read_offer
@@ -77,6 +78,7 @@ class Supervisor:
         self._source = source
         self._run = run
         self._counts = Counts(count)
+        self._times = WriteTimes()
         self._children: list[_Child] = []
         self._notifier = Notifier(os.environ)
         self._ending: signal.Signals | None = None
@@ -168,6 +170,7 @@ class Supervisor:
                     folder,
                     verifiers,
                     self._counts,
+                    self._times,
                     (*sockets[index % len(sockets)], *shared),
                     endpoint,
                     os.getpid(),

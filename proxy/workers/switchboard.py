@@ -17,7 +17,16 @@ from proxy.cluster import ClusterView, NodeAddress, ProbeLogin
 from proxy.cluster.catalogue import CatalogueRows, ask_catalogue
 from proxy.config import Cluster, Config, Policy
 from proxy.pool import Reservoir
-from proxy.relay import Client, Decision, Decisions, Horizon, Line, Pool, Router
+from proxy.relay import (
+    Client,
+    Decision,
+    Decisions,
+    Horizon,
+    Line,
+    Pool,
+    Router,
+    WriteTimes,
+)
 from proxy.routing import (
     Applying,
     Choice,
@@ -43,7 +52,8 @@ from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.routing")
 
-_CONSISTENCY = {"none": 0, "session": 1, "global": 2}
+# Under `session` a key counts as well; under `key` it is meant to be there.
+_CONSISTENCY = {"none": 0, "session": 1, "key": 1, "global": 2}
 _BALANCE = {"least_conn": 0, "round_robin": 1, "random": 2}
 _OTHERWISE = {"primary": 0, "wait": 1, "refuse": 2}
 
@@ -82,9 +92,9 @@ class _Schema:
 
 @dataclass(slots=True, eq=False)
 class _Pace:
-    """How busy a cluster was when last looked at."""
+    """How busy a cluster was when last looked at. written_s: when it was last written to."""
 
-    writes: int = 0
+    written_s: float = 0.0
     quiet_since_s: float = 0.0
 
 
@@ -100,6 +110,7 @@ class _Grounds:
 class Switchboard:
     """Routing of one process.
 
+    times: where the processes of the proxy tell each other what was written.
     primary_of: a cluster's primary now. login_of: how to ask a database of a cluster.
     pace: called with a cluster and how often its nodes are to be asked, seconds.
     on_rotation: called when other replicas of a cluster may answer than before.
@@ -109,18 +120,21 @@ class Switchboard:
         self,
         config: Config,
         *,
+        times: WriteTimes,
         primary_of: Callable[[str], NodeAddress | None],
         login_of: Callable[[str, str], ProbeLogin],
         pace: Callable[[str, float], None],
         on_rotation: Callable[[str], None],
         clock: Callable[[], float],
     ) -> None:
+        self._times = times
         self._primary_of = primary_of
         self._login_of = login_of
         self._pace = pace
         self._on_rotation = on_rotation
         self._clock = clock
         self._horizons: dict[str, Horizon] = {}
+        self._timelines: dict[str, int] = {}
         self._paces: dict[str, _Pace] = {}
         self._rotations: dict[str, Rotation] = {}
         self._out: dict[str, dict[str, str]] = {}
@@ -192,7 +206,7 @@ class Switchboard:
 
     def _horizon(self, cluster: str) -> Horizon:
         if cluster not in self._horizons:
-            self._horizons[cluster] = Horizon()
+            self._horizons[cluster] = Horizon(self._times, cluster)
         return self._horizons[cluster]
 
     def connect(self, policy: Policy, lines: Mapping[str, Line]) -> None:
@@ -324,10 +338,16 @@ class Switchboard:
 
     def writes_begin(self, pool: Pool) -> None:
         """Something was written, for the first time since it was quiet."""
-        cluster = self._config.clusters.get(pool.cluster)
+        self._hurry(pool.cluster)
+
+    def _hurry(self, name: str) -> None:
+        """Ask the nodes of a cluster often where they are, until it is quiet again."""
+        cluster = self._config.clusters.get(name)
         if cluster is not None and cluster.consistency != "none":
-            self._paces[pool.cluster] = _Pace(0, self._clock())
-            self._pace(pool.cluster, min(_BUSY_INTERVAL_S, cluster.monitor.interval))
+            horizon = self._horizon(name)
+            horizon.is_quiet = False
+            self._paces[name] = _Pace(horizon.written_s, self._clock())
+            self._pace(name, min(_BUSY_INTERVAL_S, cluster.monitor.interval))
 
     def schema_changed(self, pool: Pool) -> None:
         """Something was created, altered or dropped."""
@@ -345,10 +365,16 @@ class Switchboard:
         horizon = self._horizon(view.name)
         primary = view.primary_node
         if primary is not None and primary.sampled_at is not None and not primary.in_recovery:
+            self._see_timeline(view.name, primary.timeline)
             horizon.sample(primary.sampled_at, primary.insert_lsn or 0)
         for node in view.replicas:
             if node.sampled_at is not None:
-                lsn = 0 if node.stale or not node.in_recovery else node.replay_lsn or 0
+                # Without a receiver it is where it was, unless that is on another timeline.
+                is_here = not node.stale or (
+                    node.timeline is not None and node.timeline == self._timelines.get(view.name)
+                )
+                is_known = is_here and node.in_recovery and node.sampled_at > horizon.turned_s
+                lsn = node.replay_lsn or 0 if is_known else 0
                 reservoir.note_replayed(view.name, node.name, lsn, node.sampled_at)
         out = self._rotations[view.name].update(
             Standing(node.name, node.lag_s, node.lag_bytes, node.stale) for node in view.replicas
@@ -362,6 +388,15 @@ class Switchboard:
                 self._log_rotation(view.name, name, "replica gets statements again", "")
             self._on_rotation(view.name)
 
+    def _see_timeline(self, name: str, timeline: int | None) -> None:
+        """Positions of another timeline are no measure for what is written on this one."""
+        if timeline is None:
+            return
+        known = self._timelines.get(name)
+        self._timelines[name] = timeline
+        if known not in (None, timeline):
+            self._horizon(name).turn(self._clock())
+
     @staticmethod
     def _log_rotation(cluster: str, node: str, what: str, reason: str) -> None:
         facts = {"cluster": cluster, "node": node}
@@ -374,12 +409,18 @@ class Switchboard:
         return self._out.get(cluster, {}).get(node)
 
     def tick(self, views: Mapping[str, ClusterView]) -> None:
-        """Several times a second: when it is quiet, nodes are asked less often again."""
+        """Several times a second: when it is quiet, nodes are asked less often again.
+
+        And more often, when it is another process through which somebody has written.
+        """
         now_s = self._clock()
+        for name, horizon in self._horizons.items():
+            if name not in self._paces and now_s - horizon.written_s < _QUIET_AFTER_S:
+                self._hurry(name)
         for name, pace in list(self._paces.items()):
             horizon = self._horizon(name)
-            if horizon.writes != pace.writes:
-                pace.writes, pace.quiet_since_s = horizon.writes, now_s
+            if horizon.written_s != pace.written_s:
+                pace.written_s, pace.quiet_since_s = horizon.written_s, now_s
             elif now_s - pace.quiet_since_s > _QUIET_AFTER_S and (
                 self._has_everything(name, views.get(name))
                 or now_s - pace.quiet_since_s > 15 * _QUIET_AFTER_S

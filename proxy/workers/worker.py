@@ -35,7 +35,7 @@ from proxy.console import (
 from proxy.errors import ClientError
 from proxy.failover import Event
 from proxy.pool import Reservoir
-from proxy.relay import Relay
+from proxy.relay import Relay, WriteTimes
 from proxy.server import Passwords, Place
 from proxy.session import SettingsBook
 from proxy.telemetry import BUCKET_BOUNDS_S, Figures, LimitedLog, LoopLag, build_registry
@@ -100,6 +100,7 @@ class Worker:
             lambda: self._adoption.in_force,
             self._passwords,
             room=self._company.room,
+            times=WriteTimes() if share is None else share.times,
             clock=clock,
         )
         self._reservoir = Reservoir(

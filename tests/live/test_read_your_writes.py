@@ -1,18 +1,17 @@
 """A session never reads older than what it wrote, while replicas stop and go on at random."""
 
 import asyncio
-import contextlib
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
-import psycopg
 import pytest
 
-from tests.fixtures.pgweir import Pgweir, configuration, running
-from tests.fixtures.postgres import DATABASE, PostgresCluster
+from tests.fixtures.pgweir import Pgweir
+from tests.fixtures.postgres import PostgresCluster
 from tests.live.conversation import Wire, address_of, query
+from tests.live.freshness import splitting, stop_and_go, written_table
 
 SESSIONS = 12
 WRITES = 90
@@ -20,70 +19,8 @@ WRITES = 90
 
 @pytest.fixture(scope="module")
 def cluster(pg_replicated: PostgresCluster) -> Iterator[PostgresCluster]:
-    """Tables of our own in a shared cluster."""
-    pg_replicated.primary.execute(
-        "create table written (id int primary key, value int not null);"
-        "insert into written select n, 0 from generate_series(0, 999) n;"
-        "grant all on written to public"
-    )
-    pg_replicated.until_caught_up()
-    yield pg_replicated
-    pg_replicated.primary.execute("drop table written")
-    pg_replicated.until_caught_up()
-
-
-@contextlib.contextmanager
-def splitting(
-    cluster: PostgresCluster, folder: Any, consistency: str, **replicas: Any
-) -> Iterator[Pgweir]:
-    """A proxy that splits with this consistency, once reads go to replicas."""
-    config = configuration(
-        *cluster.nodes,
-        clusters={
-            "main": {
-                "consistency": consistency,
-                "replicas": {"max_lag": 0, "max_lag_bytes": 0, **replicas},
-            }
-        },
-        databases={DATABASE: {"read_write_split": True, "pool_size": 6}},
-    )
-    with running(config, folder) as weir:
-        weir.wait_until(lambda: weir.metric("pgweir_node_up") == 3)
-        with psycopg.connect(weir.dsn(), autocommit=True) as client:
-
-            def reads_from_replica() -> bool:
-                before = weir.metric("pgweir_queries_total", role="replica")
-                client.execute("select 1")
-                return weir.metric("pgweir_queries_total", role="replica") > before
-
-            weir.wait_until(reads_from_replica)
-        yield weir
-
-
-@contextlib.asynccontextmanager
-async def stop_and_go(cluster: PostgresCluster, chance: random.Random) -> AsyncIterator[None]:
-    """Replay on the replicas is paused and resumed at random meanwhile, sometimes on both."""
-
-    async def disturb() -> None:
-        connections = [await asyncpg.connect(node.superuser_dsn) for node in cluster.replicas]
-        try:
-            while True:
-                for connection in connections:
-                    verb = chance.choice(("pause", "resume"))
-                    await connection.execute(f"select pg_wal_replay_{verb}()")
-                await asyncio.sleep(chance.uniform(0.02, 0.25))
-        finally:
-            for connection in connections:
-                await connection.execute("select pg_wal_replay_resume()")
-                await connection.close()
-
-    task = asyncio.create_task(disturb())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    with written_table(pg_replicated) as cluster:
+        yield cluster
 
 
 async def _write(connection: Any, row: int, value: int, chance: random.Random) -> None:

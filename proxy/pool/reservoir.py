@@ -629,6 +629,7 @@ class Reservoir:
                 if pause_s > 0:
                     await asyncio.sleep(pause_s)
                     continue
+                began_s = self._clock()
                 try:
                     dialled = await self._dial(spring, spring.startup)
                 except (Unreachable, PeerError) as failed:
@@ -647,6 +648,7 @@ class Reservoir:
                     spring.failures = 0
                     spring.waits_until_s = 0.0
                     is_there = True
+                    dialled.link.opens_from_s = began_s
                     self._enter(pool, spring, dialled)
                     return
         finally:

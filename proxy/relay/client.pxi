@@ -350,6 +350,10 @@ cdef int client_attach(Client c) except -1:
         c.line.waited_s += waited_s
         c.began_s = c.waits_since_s
         c.waits_since_s = 0.0
+        c.opening_s = 0.0
+        if s.opens_from_s:
+            c.opening_s = min(waited_s, max(0.0, c.relay.now_s - s.opens_from_s))
+            s.opens_from_s = 0.0
     observe(c.relay.waits, waited_s)
     c.waited_s = waited_s
     server_forgets_notes(s)

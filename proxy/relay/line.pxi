@@ -392,6 +392,8 @@ cdef int pool_give(Pool pool, Server s) except -1:
                     longest is None or line.first.waits_since_s < longest.first.waits_since_s):
                 longest = line
         if longest is None:
+            # It was opened for nobody who waits.
+            s.opens_from_s = 0.0
             return 0
         c = longest.first
         line_leave(c)

@@ -144,6 +144,8 @@ cdef class Ended:
     cdef readonly bint is_cut       # ... without its end
     cdef readonly double spent_s    # from its arrival to its end
     cdef readonly double waited_s   # ... of which it waited for a server connection
+    cdef readonly double opening_s  # ... of which, at its end, that one was opened or asked
+    cdef readonly double preparing_s    # after the wait: until that had its settings and transaction
     cdef readonly int64_t rows
     cdef readonly uint64_t received_bytes
     cdef readonly str sqlstate      # what it failed with, or None
@@ -198,6 +200,7 @@ cdef class Client(Link):
     cdef bint overdue               # its running request has been cancelled for its length
     cdef bint told                  # ... that it waits
     cdef double waited_s            # how long its running request waited for its server
+    cdef double opening_s           # ... and, if it did, how long that was opened or asked meanwhile
     cdef char status                # as the last ReadyForQuery said: I, T or E
     cdef bint skipping              # after an error: drop messages until Sync
     cdef bytes begin                # text of a BEGIN that no server has been told of yet
@@ -271,6 +274,8 @@ cdef class Server(Link):
     cdef bint idling                # stands in its pool's list of idle ones
     cdef readonly double asked_s    # when it was asked whether it is still there; 0: it is not being
     cdef public double ages_from_s  # its lifetime counts from then
+    cdef public double opens_from_s # when it began to be opened, or asked, for who waits; else 0
+    cdef double prepared_s          # when something of ours was done last, ahead of a client's
     cdef uint16_t dirt              # effect bits that outlive a transaction
     cdef int cancels                # cancel requests on their way to it
     cdef bint cancel_wanted

@@ -19,6 +19,8 @@ class Ended:
     is_cut: bool
     spent_s: float
     waited_s: float
+    opening_s: float
+    preparing_s: float
     rows: int
     received_bytes: int
     sqlstate: str | None
@@ -98,6 +100,7 @@ class Server(Link):
     secret: bytes
     idle_since_s: float
     ages_from_s: float
+    opens_from_s: float
     notifier: int
     def enter(self, pool: Pool, pid: int, secret: bytes, settings: object) -> None: ...
     def cancel_done(self, ok: bool) -> None: ...

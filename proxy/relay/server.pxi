@@ -611,6 +611,8 @@ cdef int server_committed(Server s, Client c) except -1:
 
 cdef int server_injected_done(Server s, uint16_t why) except -1:
     """A statement of our own succeeded."""
+    if why == TO_SET or why == TO_BEGIN or why == TO_CARRY:
+        s.prepared_s = s.relay.now_s
     if why == TO_SET:
         s.settings = s.pending_settings
         s.pending_settings = None
@@ -634,7 +636,7 @@ cdef int server_injected_done(Server s, uint16_t why) except -1:
 cdef int server_check(Server s) except -1:
     """Unused for long, it may be gone without a word (a firewall forgets, a machine is switched
     off): it must answer before anybody's statement is sent to it."""
-    s.asked_s = s.relay.now_s
+    s.asked_s = s.opens_from_s = s.relay.now_s
     s.pool.checking += 1
     server_inject(s, s.pool.check_query, TO_CHECK)
     return server_flush(s)

@@ -160,6 +160,10 @@ cdef int server_tells(Server s, Client c, double spent_s, int stands_for) except
         ended.is_cut = s.cut
     ended.spent_s = spent_s
     ended.waited_s = c.waited_s
+    ended.opening_s = c.opening_s if c.waited_s else 0.0
+    # Only what had a ReadyForQuery of its own can be told from the statement's own time: what was
+    # injected as a part of its unit is answered together with it.
+    ended.preparing_s = max(0.0, s.prepared_s - (s.relay.now_s - spent_s + c.waited_s))
     ended.rows = s.rows
     ended.received_bytes = s.came
     ended.sqlstate = s.failed

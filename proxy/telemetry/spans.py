@@ -82,7 +82,8 @@ class SpanExport:
             return
         end_ns = int(self._today() * 1e9)
         start_ns = end_ns - int(ended.spent_s * 1e9)
-        began_ns = start_ns + int(ended.waited_s * 1e9)
+        opening_ns = start_ns + int((ended.waited_s - ended.opening_s) * 1e9)
+        began_ns = start_ns + int((ended.waited_s + ended.preparing_s) * 1e9)
         verb = fingerprint.text.split(" ", 1)[0].upper()
         times_ns = (start_ns, end_ns)
         whole = self._span(trace, trace.span_id, verb, times_ns, ended=ended, attributes={
@@ -99,9 +100,18 @@ class SpanExport:
         })  # fmt: skip
         self._queue.append(whole)
         within = whole.context.span_id
-        if ended.waited_s:
-            self._queue.append(self._span(trace, within, "wait", (start_ns, began_ns)))
         at = {"server.address": str(whose["node"])}
+        if opening_ns > start_ns:
+            self._queue.append(self._span(trace, within, "wait", (start_ns, opening_ns)))
+        if began_ns > opening_ns:
+            made: dict[str, str | float] = {
+                **at,
+                "pgweir.opening_ms": round(ended.opening_s * 1e3, 3),
+                "pgweir.preparing_ms": round(ended.preparing_s * 1e3, 3),
+            }
+            self._queue.append(
+                self._span(trace, within, "checkout", (opening_ns, began_ns), attributes=made)
+            )
         self._queue.append(self._span(trace, within, "server", (began_ns, end_ns), attributes=at))
 
     def _span(
@@ -112,7 +122,7 @@ class SpanExport:
         times_ns: tuple[int, int],
         *,
         ended: Ended | None = None,
-        attributes: Mapping[str, str | int] | None = None,
+        attributes: Mapping[str, str | int | float] | None = None,
     ) -> Any:
         flags = TraceFlags(TraceFlags.SAMPLED)
         context = SpanContext(

@@ -1,6 +1,8 @@
 """Statements that belong to a recorded trace become spans of it, at a real OTLP receiver."""
 
+import itertools
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -70,13 +72,29 @@ def weir(
     pg18: Postgres, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pgweir]:
     traces = {"endpoint": receiver.endpoint, "headers": {"x-tenant": "shop"}}
-    config = configuration(pg18, traces=traces)
+    databases = {
+        "one": {"cluster": "main", "dbname": DATABASE, "pool_size": 1},
+        "late": {"cluster": "main", "dbname": DATABASE, "connect_query": "SELECT pg_sleep(0.2)"},
+    }
+    config = configuration(pg18, traces=traces, databases=databases)
     with running(config, tmp_path_factory.mktemp("traces")) as weir:
         yield weir
 
 
 def traced(statement: str, flags: str = "01") -> bytes:
     return f"{statement} /*traceparent='00-{TRACE}-{SPAN}-{flags}'*/".encode()
+
+
+def parts_of(weir: Pgweir, receiver: Receiver, verb: str) -> dict[str, Any]:
+    """The spans within the one of the only statement with this verb, by name, in their order."""
+    weir.wait_until(lambda: bool(receiver.named(verb)))
+    (whole,) = receiver.named(verb)
+    parts = [span for span in receiver.spans if span.parent_span_id == whole.span_id]
+    assert parts[0].start_time_unix_nano == whole.start_time_unix_nano
+    assert parts[-1].end_time_unix_nano == whole.end_time_unix_nano
+    for one, next_one in itertools.pairwise(parts):
+        assert one.end_time_unix_nano == next_one.start_time_unix_nano
+    return {span.name: span for span in parts}
 
 
 def attributes_of(span: Any) -> dict[str, Any]:
@@ -103,15 +121,64 @@ def test_a_traced_statement_is_a_span_of_its_trace(weir: Pgweir, receiver: Recei
     assert "hush" not in str(receiver.spans)
 
 
-def test_its_time_at_the_server_is_a_span_within(weir: Pgweir, receiver: Receiver) -> None:
+def test_a_statement_that_finds_all_ready_has_only_its_time_at_the_server(
+    weir: Pgweir, receiver: Receiver
+) -> None:
     with psycopg.connect(weir.dsn(), autocommit=True) as client:
+        client.execute("SELECT 1")
         client.execute(traced("VALUES (1)"))
-    weir.wait_until(lambda: bool(receiver.named("VALUES")))
-    (whole,) = receiver.named("VALUES")
-    within = [span for span in receiver.spans if span.parent_span_id == whole.span_id]
-    assert [span.name for span in within][-1] == "server"
-    assert within[-1].end_time_unix_nano == whole.end_time_unix_nano
-    assert whole.start_time_unix_nano <= within[-1].start_time_unix_nano
+    assert list(parts_of(weir, receiver, "VALUES")) == ["server"]
+
+
+def test_the_wait_for_others_is_a_span(weir: Pgweir, receiver: Receiver) -> None:
+    with (
+        psycopg.connect(weir.dsn(database="one")) as holder,
+        psycopg.connect(weir.dsn(database="one"), autocommit=True) as client,
+    ):
+        holder.execute("SELECT 1")
+        asks = threading.Thread(target=client.execute, args=(traced("TABLE pg_am"),))
+        asks.start()
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="waiting") == 1)
+        time.sleep(0.1)  # a wait that can be told from what comes after it
+        holder.rollback()
+        asks.join()
+    parts = parts_of(weir, receiver, "TABLE")
+    assert list(parts) == ["wait", "server"]
+    assert _seconds(parts["wait"]) >= 0.1
+
+
+def test_opening_a_connection_is_its_checkout_and_no_wait(weir: Pgweir, receiver: Receiver) -> None:
+    with (
+        psycopg.connect(weir.dsn(database="late")) as holder,
+        psycopg.connect(weir.dsn(database="late"), autocommit=True) as client,
+    ):
+        holder.execute("SELECT 1")
+        client.execute(traced("EXPLAIN SELECT 1"))
+    parts = parts_of(weir, receiver, "EXPLAIN")
+    checkout = parts["checkout"]
+    assert 200 <= attributes_of(checkout)["pgweir.opening_ms"] <= _seconds(checkout) * 1e3 + 1
+    assert attributes_of(checkout)["server.address"] == "db1"
+    assert _seconds(parts["server"]) < 0.2
+
+
+def test_bringing_settings_is_a_part_of_the_checkout(weir: Pgweir, receiver: Receiver) -> None:
+    with (
+        psycopg.connect(weir.dsn(database="one"), autocommit=True) as client,
+        psycopg.connect(weir.dsn(database="one"), autocommit=True) as other,
+    ):
+        client.execute("SET work_mem = '7MB'")
+        other.execute("SELECT 1")
+        client.execute(traced("SHOW work_mem"))
+    parts = parts_of(weir, receiver, "SHOW")
+    assert list(parts) == ["checkout", "server"]
+    known = attributes_of(parts["checkout"])
+    assert known["pgweir.preparing_ms"] > 0
+    assert known["pgweir.opening_ms"] == 0
+
+
+def _seconds(span: Any) -> float:
+    taken_ns: int = span.end_time_unix_nano - span.start_time_unix_nano
+    return taken_ns / 1e9
 
 
 def test_what_failed_is_marked(weir: Pgweir, receiver: Receiver) -> None:

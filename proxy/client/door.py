@@ -32,7 +32,7 @@ from proxy.errors import ClientError, PeerError
 from proxy.pool import Reservoir
 from proxy.relay import Client, Relay
 from proxy.tcp import TcpOptions
-from proxy.telemetry import LimitedLog, Tally
+from proxy.telemetry import LimitedLog, NoteAudit, Tally
 from proxy.tls import HandshakeFailed
 from proxy.wire import messages
 
@@ -91,6 +91,7 @@ class Door:
 
     console: who wants that goes there, as soon as it is proved who it is. beside: the other
     processes.
+    note: takes logins, accepted and refused, for the audit log.
     terms: asked for at each login, so that a reload holds for the next one.
     verifiers: kept between logins. clock: monotonic seconds.
     """
@@ -101,6 +102,7 @@ class Door:
         reservoir: Reservoir,
         console: Console,
         *,
+        note: NoteAudit,
         terms: Callable[[], DoorTerms],
         verifiers: Verifiers,
         clock: Callable[[], float],
@@ -110,6 +112,7 @@ class Door:
         self._beside = beside or Beside()
         self._reservoir = reservoir
         self._console = console
+        self._note = note
         self._terms = terms
         self._verifiers = verifiers
         self._keys = Keys(
@@ -266,6 +269,7 @@ class Door:
     async def _admit(self, client: Client) -> None:
         """Task: one connection's login."""
         terms = self._terms()
+        startup: Startup | None = None
         try:
             async with asyncio.timeout(terms.login_timeout_s or None):
                 startup = await self._hear(client, terms)
@@ -273,30 +277,29 @@ class Door:
                     await self._log_in(client, startup, terms)
         except _Unproved as failed:
             await self._delay(client, terms)
-            self._refuse(client, failed.refused, _reason_of(failed.refused))
+            self._refuse(client, failed.refused, _reason_of(failed.refused), startup)
         except ClientError as refused:
-            self._refuse(client, refused, _reason_of(refused))
+            self._refuse(client, refused, _reason_of(refused), startup)
         except HandshakeFailed as failed:
             self.refusals.add("tls_failed")
-            self._lines.log(
-                logging.INFO,
-                "client refused",
-                {"addr": client.address, "reason": failed.message},
-            )
+            facts = {"addr": client.address, "reason": failed.message}
+            self._lines.log(logging.INFO, "client refused", facts)
+            self._note("login", "LOGIN", {"addr": client.address}, {
+                "result": "08P01", "reason": failed.message,
+            })  # fmt: skip
             client.close()
         except PeerError as broken:
             answer = ClientError(broken.sqlstate, broken.message)
-            self._refuse(client, answer, "protocol_error")
+            self._refuse(client, answer, "protocol_error", startup)
         except TimeoutError:
             answer = ClientError("08006", "the login was not finished within client_login_timeout")
-            self._refuse(client, answer, "login_timeout")
+            self._refuse(client, answer, "login_timeout", startup)
         except ConnectionResetError:
             self._lines.log(logging.DEBUG, "client left during its login", {"addr": client.address})
             client.abandon()
         except asyncio.CancelledError:
-            self._refuse(
-                client, ClientError("57P01", "the proxy is shutting down"), "shutting_down"
-            )
+            answer = ClientError("57P01", "the proxy is shutting down")
+            self._refuse(client, answer, "shutting_down", startup)
         except Exception as bug:  # noqa: BLE001 -- top of a task
             self._lines.log(logging.ERROR, "a login failed", {"addr": client.address}, bug)
             client.abandon()
@@ -396,7 +399,7 @@ class Door:
             )
         )
         self._console.receive(visitor, pid, secret)
-        _log.info("client connected", extra={"facts": facts_of(client, startup)})
+        self._is_in(client, startup)
 
     async def _enter(self, client: Client, startup: Startup, answer: list[bytes]) -> None:
         """Hand a client over to the relay. answer: what it is told first."""
@@ -419,8 +422,12 @@ class Door:
         # Known before it can be shown: the client may cancel as soon as it has read this.
         client.write(b"".join(answer))
         client.enter(line, welcome.settings, pid, secret)
-        if _log.isEnabledFor(logging.INFO):
-            _log.info("client connected", extra={"facts": facts_of(client, startup)})
+        self._is_in(client, startup)
+
+    def _is_in(self, client: Client, startup: Startup) -> None:
+        facts = facts_of(client, startup)
+        _log.info("client connected", extra={"facts": facts})
+        self._note("login", "LOGIN", facts, {"result": "ok"})
 
     @property
     def stranger_count(self) -> int:
@@ -435,7 +442,13 @@ class Door:
         """What the user's own last login proved that can log in to a server, or None."""
         return self._proofs.get((cluster, user))
 
-    def _refuse(self, client: Client, refused: ClientError, reason: str) -> None:
+    def _refuse(
+        self, client: Client, refused: ClientError, reason: str, startup: Startup | None = None
+    ) -> None:
+        """startup: what it has said, if that much was heard."""
+        whose = {"addr": client.address} if startup is None else facts_of(client, startup)
+        facts = {"result": refused.sqlstate, "reason": refused.message}
+        self._note("login", "LOGIN", whose, facts)
         self.refusals.add(reason)
         self._lines.log(
             logging.INFO,

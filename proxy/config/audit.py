@@ -9,11 +9,14 @@ from proxy.config.quantities import Size
 from proxy.config.secret import Secret
 from proxy.config.section import Count, FilePath, Section
 
-AuditClass = Literal["read", "write", "ddl", "transaction", "session", "unknown"]
+AuditClass = Literal[
+    "read", "write", "ddl", "transaction", "session", "unknown", "login", "disconnect", "admin"
+]
+_NOT_STATEMENTS: frozenset[AuditClass] = frozenset({"login", "disconnect", "admin"})
 
 
 class AuditRule(Section):
-    """One rule; of a statement, the first that matches says whether it is written down."""
+    """One rule; of what happens, the first that matches says whether it is written down."""
 
     database: str | None = Field(default=None, description="The database the client asked for.")
     user: str | None = Field(default=None, description="The user the client logged in as.")
@@ -21,7 +24,9 @@ class AuditRule(Section):
         default=(),
         description="What the statement does: `read`; `write` rows; `ddl` changes tables, rights "
         "and the like; `transaction` begins or ends one; `session` changes settings and what else "
-        "lives in a session; `unknown` is what the grammar does not know. Any when empty.",
+        "lives in a session; `unknown` is what the grammar does not know. What is no statement: "
+        "`login`, accepted or refused; `disconnect`; `admin` is a command at the console. Any but "
+        "`disconnect` when empty.",
     )
     table: str | None = Field(
         default=None,
@@ -32,12 +37,17 @@ class AuditRule(Section):
     log: bool = Field(default=True, description="Whether what matches is written down.")
 
     def may_match(self, database: str, user: str) -> bool:
-        """Whether a statement of this user in this database could match."""
+        """Whether something that this user does in this database could match."""
         return self.database in (None, database) and self.user in (None, user)
+
+    @property
+    def is_about_statements(self) -> bool:
+        """Whether a statement could match."""
+        return not self.classes or not _NOT_STATEMENTS.issuperset(self.classes)
 
 
 class Audit(Section):
-    """A file with one JSON object for each statement that the rules choose."""
+    """A file with one JSON object for each statement, login and command that the rules choose."""
 
     file: FilePath = Field(description="The file lines are added to; its folder must exist.")
     max_bytes: Size = Field(
@@ -53,12 +63,15 @@ class Audit(Section):
     )
     rules: tuple[AuditRule, ...] = Field(
         default=(AuditRule(),),
-        description="Which statements; by default all. What no rule matches is not written.",
+        description="What is written; all but `disconnect` by default. What none matches is not.",
     )
 
-    def may_log(self, database: str, user: str) -> bool:
-        """Whether anything of this user in this database could be written down."""
-        return any(rule.log and rule.may_match(database, user) for rule in self.rules)
+    def may_log_statements(self, database: str, user: str) -> bool:
+        """Whether a statement of this user in this database could be written down."""
+        return any(
+            rule.log and rule.is_about_statements and rule.may_match(database, user)
+            for rule in self.rules
+        )
 
 
 class Traces(Section):

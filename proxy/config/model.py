@@ -185,7 +185,7 @@ class Config(Section):
             looks_at_statements=looks_at_statements(self.routes, database, user),
             share_unnamed=entry.share_unnamed,
             traced=self.traces is not None,
-            audited=self.audit is not None and self.audit.may_log(database, user),
+            audited=self.audit is not None and self.audit.may_log_statements(database, user),
             server_user=login[0],
             server_password=login[1],
             server_password_source=resolve_password_source(

@@ -5,7 +5,7 @@ role go by. What drivers and pools send of their own accord is answered by `cour
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from proxy import __version__
@@ -344,11 +344,13 @@ class Order:
     """A statement that has been understood.
 
     run: carries it out; only when its time has come. deed: its text, when it changes something.
+    name: of the command; None where it only looks like one, for a driver's sake.
     """
 
     columns: tuple[Column, ...]
     run: Callable[[Desk], Awaitable[Answer]]
     deed: str | None = None
+    name: str | None = None
 
 
 def read_order(statement: Statement, role: Role) -> Order:
@@ -368,7 +370,8 @@ def read_order(statement: Statement, role: Role) -> Order:
         return _read_failover(statement, rest)
     argument = _argument(command, rest, statement)
     if command.name == "SHOW HELP":
-        return _constant(Answer("SHOW", notice="Console usage", detail=help_text()))
+        usage = Answer("SHOW", notice="Console usage", detail=help_text())
+        return replace(_constant(usage), name=command.name)
     if command.rows is not None:
         return _table(command, command.rows)
     if command.deed is not None:
@@ -391,7 +394,7 @@ def _table(command: Command, rows: Rows) -> Order:
     async def run(desk: Desk) -> Answer:
         return Answer("SHOW", command.columns, rows(desk))
 
-    return Order(command.columns, run)
+    return Order(command.columns, run, name=command.name)
 
 
 def _deed(text: str, command: Command, deed: Deed, argument: str | None) -> Order:
@@ -399,7 +402,7 @@ def _deed(text: str, command: Command, deed: Deed, argument: str | None) -> Orde
         done = await deed(desk, argument)
         return done if isinstance(done, Answer) else Answer(done or command.words[0])
 
-    return Order((), run, text)
+    return Order((), run, text, command.name)
 
 
 def _find(statement: Statement) -> tuple[Command, tuple[Token, ...]]:
@@ -454,7 +457,7 @@ def _read_set(statement: Statement, role: Role) -> Order:
         await desk.steering.set_value(key, value)
         return Answer(f"SET {key}={value}")
 
-    return Order((), run, statement.text)
+    return Order((), run, statement.text, "SET")
 
 
 def _read_failover(statement: Statement, rest: tuple[Token, ...]) -> Order:
@@ -469,7 +472,7 @@ def _read_failover(statement: Statement, rest: tuple[Token, ...]) -> Order:
         done = await desk.steering.fail_over(cluster, node)
         return Answer("FAILOVER", notice=done)
 
-    return Order((), run, statement.text)
+    return Order((), run, statement.text, "FAILOVER")
 
 
 def _needs_admin() -> ClientError:

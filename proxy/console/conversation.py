@@ -12,8 +12,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from proxy.client.door import facts_of
 from proxy.console.commands import Desk, Order, Role, read_order
-from proxy.console.grammar import read_statements
+from proxy.console.grammar import Statement, read_statements
 from proxy.console.scene import Visitor
 from proxy.console.table import (
     BIND_COMPLETE,
@@ -30,6 +31,7 @@ from proxy.console.table import (
 )
 from proxy.errors import ClientError, PeerError
 from proxy.relay import Client, next_message
+from proxy.telemetry import NoteAudit
 from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.console")
@@ -44,6 +46,9 @@ _SLICE_S = 0.002
 # A client that does not read is not written to: so much may wait for it.
 _MOST_UNSENT = 262_144
 _LOOK_S = 0.02
+# Of a command and its name, in the audit log.
+_MOST_SHOWN = 4096
+_MOST_NAMED = 64
 
 _READY = messages.ready_for_query(b"I")
 
@@ -68,9 +73,12 @@ class _Prepared:
 
 
 class Conversation:
-    """Speaks with one visitor. secret: of the cancel key it was given."""
+    """Speaks with one visitor.
 
-    def __init__(self, visitor: Visitor, desk: Desk, secret: bytes) -> None:
+    secret: of the cancel key it was given. note: takes its commands, for the audit log.
+    """
+
+    def __init__(self, visitor: Visitor, desk: Desk, secret: bytes, note: NoteAudit) -> None:
         self._visitor = visitor
         self._link: Client = visitor.link
         self._desk = desk
@@ -78,6 +86,8 @@ class Conversation:
         self._prepared = _Prepared()
         self._skipping = False
         self._running: asyncio.Task[Answer] | None = None
+        self._note = note
+        self._whose = facts_of(visitor.link, visitor.startup)
         self.secret = secret
 
     def cancel(self) -> bool:
@@ -133,7 +143,7 @@ class Conversation:
             if not statements:
                 self._link.write(EMPTY_QUERY_RESPONSE)
             for statement in statements:
-                order = read_order(statement, self._role)
+                order = self._read(statement)
                 answer = await self._carry_out(order)
                 if answer.columns:
                     self._link.write(row_description(answer.columns))
@@ -170,7 +180,7 @@ class Conversation:
         statements = read_statements(text)
         if len(statements) > 1:
             raise ClientError("42601", "cannot insert multiple commands into a prepared statement")
-        order = read_order(statements[0], self._role) if statements else None
+        order = self._read(statements[0]) if statements else None
         self._prepared.statements[name] = order
         self._link.write(PARSE_COMPLETE)
 
@@ -254,7 +264,40 @@ class Conversation:
 
     # --- carrying out ----------------------------------------------------------------------------
 
+    def _read(self, statement: Statement) -> Order:
+        try:
+            return read_order(statement, self._role)
+        except ClientError as refused:
+            # What a string holds may be somebody's password, meant for somewhere else.
+            said = " ".join(
+                "'…'" if token.kind == "string" else token.text for token in statement.tokens
+            )
+            kind = statement.tokens[0].text.upper()[:_MOST_NAMED]
+            self._note_command(kind, said, refused.sqlstate, 0.0)
+            raise
+
+    def _note_command(self, kind: str, text: str, result: str, spent_s: float) -> None:
+        facts = {"result": result, "ms": round(spent_s * 1e3, 3), "statement": text[:_MOST_SHOWN]}
+        self._note("admin", kind, self._whose, facts)
+
     async def _carry_out(self, order: Order) -> Answer:
+        """Run it, and note that it was."""
+        began_s = time.monotonic()
+        result = "ok"
+        try:
+            return await self._run(order)
+        except ClientError as refused:
+            result = refused.sqlstate
+            raise
+        except ConnectionResetError:
+            result = "57014"
+            raise
+        finally:
+            if order.name is not None:
+                spent_s = time.monotonic() - began_s
+                self._note_command(order.name, order.deed or order.name, result, spent_s)
+
+    async def _run(self, order: Order) -> Answer:
         """Run it, until it is done, or cancelled, or the visitor has left."""
         self._visitor.queries += 1
         self._visitor.request_s = time.monotonic()

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 
 from proxy.client import Startup
+from proxy.client.door import facts_of
 from proxy.config import Config
 from proxy.console.commands import VERSION, Desk
 from proxy.console.conversation import Conversation
@@ -13,7 +14,7 @@ from proxy.console.statistics import Statistics
 from proxy.console.steering import CONSOLE_NAMES, Levers, Steering
 from proxy.errors import ClientError
 from proxy.relay import Client
-from proxy.telemetry import LimitedLog
+from proxy.telemetry import LimitedLog, NoteAudit
 from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.console")
@@ -37,13 +38,16 @@ _PARAMETERS = {
 
 
 class Reception:
-    """Lets visitors in. config: asked at each login.
+    """Lets visitors in. config: asked at each login. note: takes what they do, for the audit log.
 
     greeting: ParameterStatus messages for who comes in. by_pid: who is there, by cancel key.
     """
 
-    def __init__(self, scene: Scene, levers: Levers, config: Callable[[], Config]) -> None:
+    def __init__(
+        self, scene: Scene, levers: Levers, config: Callable[[], Config], note: NoteAudit
+    ) -> None:
         self._scene = scene
+        self._note = note
         self._config = config
         self.steering = Steering(scene, levers)
         self.desk = Desk(scene, self.steering, Statistics(scene))
@@ -80,7 +84,7 @@ class Reception:
 
     def receive(self, visitor: Visitor, pid: int, secret: bytes) -> None:
         """A visitor has been told that it is in: speak with it from now on."""
-        conversation = Conversation(visitor, self.desk, secret)
+        conversation = Conversation(visitor, self.desk, secret, self._note)
         self._scene.visitors.append(visitor)
         self.by_pid[pid] = conversation
         task = self._scene.relay.loop.create_task(self._speak(visitor, pid, conversation))
@@ -90,11 +94,7 @@ class Reception:
     async def _speak(self, visitor: Visitor, pid: int, conversation: Conversation) -> None:
         """Task: one visit."""
         link = visitor.link
-        facts = {
-            "database": visitor.startup.database,
-            "user": visitor.startup.user,
-            "addr": link.address,
-        }
+        facts = facts_of(link, visitor.startup)
         reason = "an error of the proxy"
         try:
             reason = await conversation.hold()
@@ -108,10 +108,9 @@ class Reception:
             del self.by_pid[pid]
             self._scene.visitors.remove(visitor)
             link.close()
-        _client_log.info(
-            "client disconnected",
-            extra={"facts": {**facts, "reason": reason or "client said Terminate"}},
-        )
+        ended = {"reason": reason or "client said Terminate"}
+        _client_log.info("client disconnected", extra={"facts": {**facts, **ended}})
+        self._note("disconnect", "DISCONNECT", facts, ended)
 
     def tick(self) -> None:
         """Once a second."""

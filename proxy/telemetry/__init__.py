@@ -6,7 +6,7 @@ the names of `metrics.py`. The log: rooms use stdlib loggers below "pgweir" with
 `extra={"facts": {...}}`; `configure` decides where the lines go and how they look.
 """
 
-from proxy.telemetry.audit import AuditLog
+from proxy.telemetry.audit import AuditLog, Deed, NoteAudit
 from proxy.telemetry.collector import FiguresCollector, build_registry
 from proxy.telemetry.counting import Durations, Tally
 from proxy.telemetry.events import Event, RecentEvents
@@ -33,6 +33,7 @@ __all__ = [
     "BUCKET_BOUNDS_S",
     "FAILOVER_RESULTS",
     "AuditLog",
+    "Deed",
     "Durations",
     "Event",
     "Figures",
@@ -45,6 +46,7 @@ __all__ = [
     "LimitedLog",
     "LoopLag",
     "NodeFigures",
+    "NoteAudit",
     "Point",
     "PoolFigures",
     "QueryRecord",

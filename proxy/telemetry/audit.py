@@ -1,4 +1,5 @@
-"""The audit log: who did what, from where, to which tables, and how it ended. One JSON line each.
+"""The audit log: who came, and did what, from where, to which tables, and how it ended. One JSON
+line each.
 
 Nobody waits for it. Lines stand in a bounded queue until a short-lived thread writes them, once a
 second; what finds the queue full is dropped and counted. The file is opened for each writing, so
@@ -39,6 +40,9 @@ class Deed:
     tables: tuple[str, ...]
 
 
+NoteAudit = Callable[[AuditClass, str, Mapping[str, object], Mapping[str, object]], None]
+"""Takes what is no statement of the data plane: its class and kind, whose it is, and more facts."""
+
 _UNKNOWN = Deed("unknown", frozenset({"unknown"}), ())
 
 
@@ -73,9 +77,13 @@ def _class_of(facts: Facts) -> AuditClass:
 def is_chosen(audit: Audit, database: str, user: str, deed: Deed) -> bool:
     """Whether the rules want this written down: the first that matches says."""
     for rule in audit.rules:
+        # Each login ends: that it did is written only where it is asked for.
+        matches = "disconnect" not in deed.classes
+        if rule.classes:
+            matches = not deed.classes.isdisjoint(rule.classes)
         if (
-            rule.may_match(database, user)
-            and (not rule.classes or not deed.classes.isdisjoint(rule.classes))
+            matches
+            and rule.may_match(database, user)
             and (rule.table is None or rule.table in deed.tables)
         ):
             return rule.log
@@ -118,21 +126,12 @@ class AuditLog:
         whose: database, user, addr and what else is known of client and node.
         """
         deed = self._deed_of(fingerprint)
-        if not is_chosen(audit, str(whose["database"]), str(whose["user"]), deed):
-            return
-        if len(self._queue) >= self._max_queued:
-            self.lines.add("dropped")
+        if not self._has_room_for(audit, whose, deed):
             return
         text = fingerprint.text
         if audit.literals and ended.text:
             text = ended.text.decode("utf-8", "backslashreplace")
-        now_s = self._today()
-        entry = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_s))
-            + f".{int(now_s % 1 * 1000):03d}Z",
-            **whose,
-            "kind": deed.kind,
-            "class": sorted(deed.classes),
+        facts = {
             "tables": deed.tables,
             "result": ended.sqlstate or "ok",
             "rows": ended.rows,
@@ -141,7 +140,37 @@ class AuditLog:
             "statement": text[:MAX_TEXT_CHARS],
         }
         if traceparent is not None:
-            entry["traceparent"] = traceparent
+            facts["traceparent"] = traceparent
+        self._put(whose, deed, facts)
+
+    def note(
+        self, audit: Audit, whose: Mapping[str, object], deed: Deed, facts: Mapping[str, object]
+    ) -> None:
+        """Queue a line for what is no statement of the data plane, if the rules choose it.
+
+        whose: addr, and of database, user and the like what is known.
+        """
+        if self._has_room_for(audit, whose, deed):
+            self._put(whose, deed, facts)
+
+    def _has_room_for(self, audit: Audit, whose: Mapping[str, object], deed: Deed) -> bool:
+        if not is_chosen(audit, str(whose.get("database")), str(whose.get("user")), deed):
+            return False
+        if len(self._queue) >= self._max_queued:
+            self.lines.add("dropped")
+            return False
+        return True
+
+    def _put(self, whose: Mapping[str, object], deed: Deed, facts: Mapping[str, object]) -> None:
+        now_s = self._today()
+        entry = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_s))
+            + f".{int(now_s % 1 * 1000):03d}Z",
+            **whose,
+            "kind": deed.kind,
+            "class": sorted(deed.classes),
+            **facts,
+        }
         self._queue.append(json.dumps(entry, default=str))
 
     def tick(self, audit: Audit | None) -> None:

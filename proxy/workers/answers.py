@@ -87,11 +87,13 @@ class Answers:
         if client.line is not None and client.login.wants_replication:
             for pool in client.line.pools:
                 self._loop.call_soon(pool.retire)
-        if _client_log.isEnabledFor(logging.INFO):
-            facts = facts_of(client, client.login)
-            facts["reason"] = reason or "client said Terminate"
-            facts["seconds"] = round(time.monotonic() - client.since_s, 3)
-            _client_log.info("client disconnected", extra={"facts": facts})
+        whose = facts_of(client, client.login)
+        facts: dict[str, object] = {
+            "reason": reason or "client said Terminate",
+            "seconds": round(time.monotonic() - client.since_s, 3),
+        }
+        _client_log.info("client disconnected", extra={"facts": {**whose, **facts}})
+        self._observer.note("disconnect", "DISCONNECT", whose, facts)
 
     def server_gone(self, server: Server, reason: str) -> None:
         """A server's connection is over."""

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import proxy
 from proxy.client.door import facts_of
 from proxy.cluster import ClusterView
-from proxy.config import Config, Traces
+from proxy.config import AuditClass, Config, Traces
 from proxy.console import Picture, Pinned
 from proxy.pool import Reservoir
 from proxy.relay import Client, Ended, Relay, Server
 from proxy.tasks import in_thread
 from proxy.telemetry import (
     AuditLog,
+    Deed,
     Figures,
     Fingerprints,
     Histogram,
@@ -115,6 +116,21 @@ class Observer:
             self.audit.add(audit, whose, fingerprint, ended, traceparent)
         if trace is not None and self._spans is not None:
             self._spans.add(trace, whose, fingerprint, ended)
+
+    def note(
+        self,
+        audit_class: AuditClass,
+        kind: str,
+        whose: Mapping[str, object],
+        facts: Mapping[str, object],
+    ) -> None:
+        """Something happened that is no statement of the data plane, for the audit log.
+
+        whose: addr, and of database, user and the like what is known.
+        """
+        audit = self._config().audit
+        if audit is not None:
+            self.audit.note(audit, whose, Deed(kind, frozenset({audit_class}), ()), facts)
 
     def client_pinned(self, client: Client, reasons: tuple[str, ...]) -> None:
         """A client keeps its server connection for these reasons; for none, no longer."""

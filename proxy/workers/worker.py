@@ -139,11 +139,13 @@ class Worker:
             self.failover,
             self._company.have_others_obey,
         )
-        self._reception = Reception(scene, levers, lambda: self.config)
+        note = self._observer.note
+        self._reception = Reception(scene, levers, lambda: self.config, note)
         self._door = Door(
             self._relay,
             self._reservoir,
             self._reception,
+            note=note,
             terms=lambda: self._adoption.in_force.terms,
             verifiers=verifiers,
             clock=clock,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from proxy.config import Audit, AuditRule
-from proxy.telemetry import AuditLog, Fingerprints
+from proxy.config import Audit, AuditClass, AuditRule
+from proxy.telemetry import AuditLog, Deed, Fingerprints
 from proxy.telemetry.audit import deed_of, is_chosen, rotate, write_lines
 from tests.telemetry.test_top_queries import Ended
 
@@ -83,6 +83,44 @@ def test_the_first_rule_that_matches_says(rules: list[dict[str, Any]], chosen: b
     assert is_chosen(audit, "app", "alice", deed) is chosen
 
 
+@pytest.mark.parametrize(
+    ("rules", "chosen"),
+    [
+        ([{}], {"login", "admin"}),
+        ([{"user": "alice"}], {"login", "admin"}),
+        ([{"user": "bob"}], set()),
+        ([{"table": "orders"}], set()),
+        ([{"classes": ["write"]}], set()),
+        ([{"classes": ["disconnect"]}], {"disconnect"}),
+        ([{"classes": ["login"], "log": False}, {}], {"admin"}),
+    ],
+)
+def test_rules_choose_what_is_no_statement(rules: list[dict[str, Any]], chosen: set[str]) -> None:
+    audit = audit_to(Path("audit.log"), rules=[AuditRule(**rule) for rule in rules])
+    happenings: tuple[AuditClass, ...] = ("login", "disconnect", "admin")
+    assert chosen == {
+        each
+        for each in happenings
+        if is_chosen(audit, "app", "alice", Deed("any", frozenset({each}), ()))
+    }
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ([{}], True),
+        ([{"classes": ["login", "disconnect", "admin"]}], False),
+        ([{"classes": ["login", "write"]}], True),
+        ([{"classes": ["write"], "log": False}], False),
+    ],
+)
+def test_statements_are_looked_at_only_where_a_rule_asks_for_some(
+    rules: list[dict[str, Any]], told: bool
+) -> None:
+    audit = audit_to(Path("audit.log"), rules=[AuditRule(**rule) for rule in rules])
+    assert audit.may_log_statements("app", "alice") is told
+
+
 # Lines
 
 
@@ -116,8 +154,9 @@ async def test_a_full_queue_drops_and_counts(tmp_path: Path) -> None:
     log, audit = AuditLog(at_once, max_queued=2), audit_to(tmp_path / "audit.log")
     for _ in range(5):
         say(log, audit, b"SELECT 1")
+    log.note(audit, WHOSE, Deed("LOGIN", frozenset({"login"}), ()), {"result": "ok"})
     await log.close(audit)
-    assert log.lines.read() == {"dropped": 3, "written": 2}
+    assert log.lines.read() == {"dropped": 4, "written": 2}
 
 
 async def test_nobody_waits_for_a_slow_disk(tmp_path: Path) -> None:

@@ -76,8 +76,8 @@ $(FUZZ): $(MADE_FROM)
 	$(install)
 	@touch $(DEMO) $(DEV) $@
 
-# PostgreSQL with TLS, the proxies of the benchmark's tests, node for its drivers, slapd, Chromium,
-# Prometheus. Without them the tests that need them are skipped, or fail where CI is set.
+# PostgreSQL with TLS, the proxies of the benchmark's tests, node and Java for their drivers, slapd,
+# Chromium, Prometheus. Without them the tests that need them are skipped, or fail where CI is set.
 packages:
 	@.ci/packages test
 
@@ -112,6 +112,6 @@ failover-table: $(DEV)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
-		.import_linter_cache tests/node/node_modules
+		.import_linter_cache tests/node/node_modules tests/java/target
 	find proxy tests benchmarks -name '__pycache__' -prune -exec rm -rf {} +
 	find proxy \( -name '*.so' -o -name '*.c' \) -delete

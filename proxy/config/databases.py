@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -26,6 +27,12 @@ class Database(DatabaseOverrides):
         default=False,
         description="Send statements that only read to replicas, and all others to the primary. "
         "With `pool_mode: session` it is without effect: a client keeps one server connection.",
+    )
+    read_transactions: Literal["off", "first_statement"] = Field(
+        default="off",
+        description="With `first_statement` and `read_write_split`, a transaction that does not "
+        "say whether it writes starts on a replica when its first statement only reads. What does "
+        "not only read is refused later in it, with 25006 and a hint.",
     )
     share_unnamed: bool = Field(
         default=False,

@@ -182,6 +182,7 @@ class Config(Section):
             cluster=entry.cluster,
             target=pick_target(self.routes, database, user),
             read_write_split=entry.read_write_split,
+            reads_begin_on_replicas=entry.read_transactions == "first_statement",
             looks_at_statements=looks_at_statements(self.routes, database, user),
             share_unnamed=entry.share_unnamed,
             traced=self.traces is not None,

@@ -35,6 +35,7 @@ class Policy:
 
     database, user: as the client asked. dbname: the database's name on the nodes.
     target: `primary`, `replica`, or a role some node has: where all goes that nothing else routes.
+    reads_begin_on_replicas: a transaction whose first statement reads may start on a replica.
     looks_at_statements: some route may hold for single statements.
     traced: whether statements that name a trace are to become spans of it.
     audited: whether the audit log may want any of its statements.
@@ -50,6 +51,7 @@ class Policy:
     cluster: str
     target: str
     read_write_split: bool
+    reads_begin_on_replicas: bool
     looks_at_statements: bool
     share_unnamed: bool
     audited: bool

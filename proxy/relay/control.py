@@ -138,6 +138,9 @@ class Control(Protocol):
     def decide(self, router: Router, text: bytes, options: int) -> Decision:
         """What is to be known of a text that was not seen before."""
 
+    def why_no_read(self, client: Client, text: bytes) -> str:
+        """Why a client's statement does not only read, in a sentence."""
+
     def rule_met(self, client: Client, note: Any) -> None:
         """A statement came of which a decision has this note."""
 

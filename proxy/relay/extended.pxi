@@ -335,6 +335,11 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         stated = None if stated is None else client_meets_rules(c, stated, strlen(stated))
         if stated is not None:
             return client_refuses_unit_with(c, stated, have, size)
+    if c.began_reading and c.server is not None:
+        stated = client_text_of(c, name)
+        stated = None if stated is None else client_meets_replica(c, stated, strlen(stated), statement)
+        if stated is not None:
+            return client_refuses_unit_with(c, stated, have, size)
     if c.server is not None and c.router is not None and c.server.pool.takes_writes:
         client_notes_bind(c, name, statement)
     if c.line.session_functions is not None and client_calls_function(

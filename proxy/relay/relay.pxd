@@ -119,6 +119,7 @@ cdef class Router:
     cdef Line replicas              # ... that of `replica`, which is asked for most
     cdef readonly Horizon horizon
     cdef public bint splits         # reads go to replicas
+    cdef public bint begins_reading # ... and transactions whose first statement only reads
     cdef public bint looks          # some rule looks at statements
     cdef public bint guards         # ... and may reject one
     cdef public object session_target   # a rule's that looks at none, or None
@@ -136,6 +137,7 @@ cdef class Wish:
     cdef object target
     cdef tuple keys                 # consistency keys that hints name, or None
     cdef int statements
+    cdef bint begins                # ... if a transaction that it begins does
     cdef bint is_half               # a Flush comes before anything is run
 
 
@@ -243,6 +245,7 @@ cdef class Client(Link):
     cdef uint8_t reason             # why it aims there
     cdef bint dirty                 # it may have written since its transaction began
     cdef bint on_replica            # what runs is one request that was sent to a replica to read
+    cdef bint began_reading         # its transaction is there for what its first statement read
     cdef bint by_verdict            # ... because of what it does, and for no other reason
     cdef bint is_half               # ... and it is the part of a unit that only prepares
     cdef bint has_flushed           # ... and that has been sent

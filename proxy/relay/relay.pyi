@@ -255,7 +255,7 @@ class Decision:
         self,
         *,
         reads_only: bool = ...,
-        begins: bool = ...,
+        reads_by_default: bool = ...,
         of_the_session: bool = ...,
         target: str | None = ...,
         refusal: bytes | None = ...,
@@ -274,6 +274,7 @@ class Router:
     lines: dict[str, Line]
     horizon: Horizon
     splits: bool
+    begins_reading: bool
     looks: bool
     guards: bool
     session_target: str | None

@@ -21,14 +21,16 @@ cdef enum Reason:
     SECOND_TRY = 10
     IN_SERIALIZABLE = 11
     NO_SPLIT = 12
+    BY_FIRST_STATEMENT = 13
 
 REASONS = ('read', 'write', 'transaction', 'read_only_transaction', 'hint', 'setting', 'rule',
-           'not_fresh', 'no_replica', 'unfinished', 'second_try', 'serializable', 'no_split')
+           'not_fresh', 'no_replica', 'unfinished', 'second_try', 'serializable', 'no_split',
+           'first_statement')
 
 cdef enum DecisionFlag:
     READS = 1
-    # A BEGIN that says neither READ ONLY nor READ WRITE: what default_transaction_read_only makes it.
-    BEGINS = 2
+    # It only reads if what says neither READ ONLY nor READ WRITE, such as BEGIN, does.
+    READS_BY_DEFAULT = 2
     # No read, and yet nothing that anybody could see afterwards: SET and its like.
     OF_THE_SESSION = 4
 
@@ -56,14 +58,15 @@ cdef double DIRECTED_WAIT_S = 1.0
 cdef class Decision:
     """What is known of a text.
 
-    reads_only: it may run on a replica. begins: it is a BEGIN that does not say whether it may
-    write. of_the_session: it writes nothing that a later read could see. target: where a rule sends
-    it. refusal: the ErrorResponse with which a rule rejects it. timeout_s: what a rule gives it. note: handed to the control plane each time it comes.
+    reads_only: it may run on a replica. reads_by_default: so it may, if what begins in it without
+    a word about writing does not write. of_the_session: it writes nothing that a later read could
+    see. target: where a rule sends it. refusal: the ErrorResponse with which a rule rejects it.
+    timeout_s: what a rule gives it. note: handed to the control plane each time it comes.
     """
 
-    def __cinit__(self, *, bint reads_only=False, bint begins=False, bint of_the_session=False,
-                 str target=None, bytes refusal=None, double timeout_s=0.0, note=None):
-        self.flags = ((READS if reads_only else 0) | (BEGINS if begins else 0)
+    def __cinit__(self, *, bint reads_only=False, bint reads_by_default=False,
+                 bint of_the_session=False, str target=None, bytes refusal=None, double timeout_s=0.0, note=None):
+        self.flags = ((READS if reads_only else 0) | (READS_BY_DEFAULT if reads_by_default else 0)
                       | (OF_THE_SESSION if of_the_session else 0))
         self.target = target
         self.refusal = refusal
@@ -110,6 +113,7 @@ cdef int wish_begin(Wish w) except -1:
     w.reads = True
     w.writes = False
     w.contradicts = False
+    w.begins = False
     w.reason = TO_WRITE
     w.target = None
     w.keys = None
@@ -202,8 +206,11 @@ cdef int wish_add(Wish w, Client c, Router r, const char *text, Py_ssize_t lengt
             if statement is not None and not c.lex_options:
                 statement.decision = d
                 statement.decisions = r.decisions
-        if not (d.flags & READS or d.flags & BEGINS and c.reads_by_default):
-            w.reads = False
+        if not d.flags & READS:
+            if d.flags & READS_BY_DEFAULT and (c.reads_by_default or client_may_begin_reading(c, r)):
+                w.begins = True
+            else:
+                w.reads = False
         if not d.flags & (READS | OF_THE_SESSION):
             w.writes = True
         target = d.target
@@ -243,6 +250,14 @@ cdef int client_looks_for_key(Client c, Wish w, const char *text, Py_ssize_t len
         scan(text, length, c.lex_options, &c.relay.scan)
         wish_add_key(w, &c.relay.scan)
     return 0
+
+
+cdef inline bint client_may_begin_reading(Client c, Router r) noexcept:
+    """May its transactions start on a replica for what their first statement does?
+
+    What is bound later must be known then.
+    """
+    return r.begins_reading and c.line.tracks_statements
 
 
 cdef int client_wishes(Client c, Router r, Wish w, char *p, Py_ssize_t n) except -1:
@@ -356,7 +371,8 @@ cdef int client_routes(Client c) except -1:
     cdef Wish w = relay.wish
     cdef object target
     cdef Line line
-    cdef bint begun = c.begin is not None, begins = False
+    cdef bint begun = c.begin is not None
+    cdef uint8_t begins = TO_READ_ONLY
     cdef Decision d
     wish_begin(w)
     c.least_lsn = 0
@@ -384,21 +400,27 @@ cdef int client_routes(Client c) except -1:
         if target is None:
             c.reason = IN_TRANSACTION
             d = client_decides(c, r, c.begin, len(c.begin))
-            begins = d.flags & READS or d.flags & BEGINS and c.reads_by_default
+            begins = c.reason
+            if d.flags & READS or d.flags & READS_BY_DEFAULT and c.reads_by_default:
+                begins = IN_READ_ONLY_TRANSACTION
+            elif d.flags & READS_BY_DEFAULT and client_may_begin_reading(c, r):
+                begins = BY_FIRST_STATEMENT
     elif w.contradicts:
         target = None
         w.reads = False
         c.reason = UNFINISHED
+    elif w.begins and not c.reads_by_default:
+        begins = BY_FIRST_STATEMENT
     if target is None:
         if not r.splits:
             c.reason = NO_SPLIT
             return TAKEN
-        if not w.reads or begun and not begins:
+        if not w.reads or begins == IN_TRANSACTION:
             return TAKEN
         if c.is_serializable:
             c.reason = IN_SERIALIZABLE
             return TAKEN
-        c.reason = IN_READ_ONLY_TRANSACTION if begun else TO_READ_ONLY
+        c.reason = begins
         line = r.replicas
     elif target == 'primary':
         return TAKEN
@@ -414,7 +436,7 @@ cdef int client_aims_home(Client c) except -1:
     c.aim = c.line
     c.least_lsn = 0
     c.router = None
-    c.on_replica = c.is_half = c.expelled = False
+    c.on_replica = c.is_half = c.expelled = c.began_reading = False
     return 0
 
 
@@ -451,7 +473,8 @@ cdef int client_wants_fresh(Client c, Router r, Wish w, Line line) except -1:
         c.least_lsn = least
         return TAKEN
     wait_s = r.wait_s
-    if c.reason != TO_READ_ONLY and c.reason != IN_READ_ONLY_TRANSACTION:
+    if c.reason != TO_READ_ONLY and c.reason != IN_READ_ONLY_TRANSACTION \
+            and c.reason != BY_FIRST_STATEMENT:
         wait_s = max(wait_s, DIRECTED_WAIT_S)
     if not c.patience_s:
         c.patience_s = c.relay.now_s + wait_s
@@ -473,7 +496,8 @@ cdef int client_routed(Client c, Server s) except -1:
     c.patience_s = 0.0
     c.said_keys = w.keys
     c.on_replica = not s.pool.takes_writes and c.begin is None and not c.expelled
-    c.by_verdict = c.reason == TO_READ_ONLY
+    c.began_reading = c.reason == BY_FIRST_STATEMENT and not s.pool.takes_writes
+    c.by_verdict = c.reason == TO_READ_ONLY or c.began_reading
     c.is_half = c.on_replica and w.is_half
     c.has_flushed = False
     # What was not all looked at may write.
@@ -555,6 +579,33 @@ cdef bytes client_meets_rules(Client c, const char *text, Py_ssize_t length):
     if d.refusal is not None:
         count_error(c.relay, c.line.database, '42501')
     return d.refusal
+
+
+# --- transactions that began with reads ---
+
+# What PostgreSQL refuses for it, and what is refused before it gets there, ends with this.
+cdef str FIRST_STATEMENT_HINT = (
+    'The transaction runs on a replica because its first statement only reads, and '
+    'read_transactions is first_statement. Begin one that is to write with READ WRITE.')
+
+
+cdef bytes client_meets_replica(Client c, const char *text, Py_ssize_t length, Statement statement):
+    """The ErrorResponse to what does not only read, in a transaction that began with reads; or None.
+
+    Not all of that fails on a replica: a lock would be taken there, and keep nobody out.
+    """
+    cdef Router r = client_router(c)
+    cdef Wish w = c.relay.wish
+    if c.status != 84 or not r.splits:
+        return None
+    wish_begin(w)
+    wish_add(w, c, r, text, length, statement)
+    if w.reads or not w.writes:
+        return None
+    count_error(c.relay, c.line.database, '25006')
+    return messages.error_response(
+        '25006', 'cannot run this in a transaction that began with reads on a replica',
+        detail=c.relay.control.why_no_read(c, text[:length]), hint=FIRST_STATEMENT_HINT)
 
 
 # --- a second try ---

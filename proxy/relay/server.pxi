@@ -697,7 +697,9 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
         s.failed = fields.get('C', 'XX000')
         count_error(s.relay, c.line.database, s.failed)
         body = p[5:have]
-        if STATEMENT_PREFIX in body or DISGUISED_PREFIX in body:
+        if c.began_reading and s.failed == '25006' and 'H' not in fields:
+            body = body[:len(body) - 1] + b'H' + FIRST_STATEMENT_HINT.encode() + b'\0\0'
+        if len(body) + 5 > have or STATEMENT_PREFIX in body or DISGUISED_PREFIX in body:
             body = client_names_in(c, body)
             have = len(body) + 5
             sink_write(&s.relay.to_client, message_head(kinds.ERROR_RESPONSE, len(body)), 5)

@@ -28,6 +28,13 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         refusal = client_meets_rules(c, p + 5, have - 6)
         if refusal is not None:
             return client_refuses_query_with(c, refusal, have, size)
+    if c.began_reading and c.server is not None:
+        if have < size and size <= MOST_AWAITED_BYTES:
+            return STARVED
+        if have == size:
+            refusal = client_meets_replica(c, p + 5, size - 6, None)
+            if refusal is not None:
+                return client_refuses_query_with(c, refusal, have, size)
     if effect & EXPLAINS and size <= c.line.max_statement_bytes:
         if have < size:
             return STARVED

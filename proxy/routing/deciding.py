@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass
 
 from proxy.routing.rules import Applying, Rule
-from proxy.sql import Facts, Transaction, Verdict
+from proxy.sql import Facts, Verdict
 
 # Statements that are no reads and change nothing that another session could read.
 _OF_THE_SESSION = frozenset(
@@ -35,14 +35,14 @@ _OF_THE_SESSION = frozenset(
 class Choice:
     """What is known of a text.
 
-    reads_only: a replica may run it, and nobody can tell. begins: it is a BEGIN that does not say
-    whether it may write. of_the_session: nothing is written that a later read could see. target:
-    where a rule sends it. rejected_by: the rule that refuses it. timeout_s: 0 is none. logged_by:
-    the rule that wants it logged.
+    reads_only: a replica may run it, and nobody can tell. reads_by_default: so it is, if what
+    begins in it without a word about writing does not write. of_the_session: nothing is written
+    that a later read could see. target: where a rule sends it. rejected_by: the rule that refuses
+    it. timeout_s: 0 is none. logged_by: the rule that wants it logged.
     """
 
     reads_only: bool
-    begins: bool = False
+    reads_by_default: bool = False
     of_the_session: bool = False
     target: str | None = None
     rejected_by: Rule | None = None
@@ -81,7 +81,7 @@ def decide(text: str, key: bytes, verdict: Verdict, applying: Applying) -> Choic
             logged_by = rule
     return Choice(
         reads_only=verdict.reads_only,
-        begins=_begins_openly(verdict),
+        reads_by_default=verdict.reads_by_default,
         of_the_session=_only_touches_session(verdict),
         target=target,
         rejected_by=rejected_by,
@@ -115,17 +115,6 @@ def fingerprint_of(key: bytes) -> str:
 def may_change(facts: Facts) -> bool:
     """Whether a statement certainly is for the primary: it changes something that all can see."""
     return bool(facts.changes or facts.is_ddl or facts.copies == "from")
-
-
-def _begins_openly(verdict: Verdict) -> bool:
-    if len(verdict.statements) != 1:
-        return False
-    facts = verdict.statements[0]
-    return (
-        facts.transaction is Transaction.BEGIN
-        and facts.read_only is None
-        and not facts.serializable
-    )
 
 
 def _only_touches_session(verdict: Verdict) -> bool:

@@ -67,6 +67,7 @@ _MAX_REASONS = 16
 class Verdict:
     """What a text would do.
 
+    reads_by_default: it only reads if transactions do that unless they say otherwise.
     reasons: sentences without a subject, why it does not only read; none when it does.
     may_write: whether it may leave anything behind that outlives its session. What reads only does
     not; nor does much that is no read, as each node has its own answer to it.
@@ -80,6 +81,7 @@ class Verdict:
     statements: tuple[Facts, ...] = ()
     effects: tuple[Effect, ...] = ()
     needs_text: bool = False
+    reads_by_default: bool = False
 
     @property
     def ends_transaction(self) -> bool:
@@ -93,9 +95,11 @@ class Verdict:
 def judge(statements: Sequence[Facts], catalogue: Catalogue) -> Verdict:
     """Give the verdict on a text; the strictest of its statements decides."""
     reasons: dict[str, None] = {}
+    reads_by_default = True
     for facts in statements:
-        for find in _REASONS:
-            reasons.update(dict.fromkeys(find(facts, catalogue)))
+        found = dict.fromkeys(reason for find in _REASONS for reason in find(facts, catalogue))
+        reasons.update(found)
+        reads_by_default = reads_by_default and (not found or _begins_openly(facts))
     kept = tuple(reasons)
     if len(kept) > _MAX_REASONS:
         kept = (*kept[:_MAX_REASONS], f"has {len(kept) - _MAX_REASONS} more reasons")
@@ -107,6 +111,16 @@ def judge(statements: Sequence[Facts], catalogue: Catalogue) -> Verdict:
         statements=tuple(statements),
         effects=effects,
         needs_text=any(effect.touch in _NEEDS_TEXT for effect in effects),
+        reads_by_default=reads_by_default,
+    )
+
+
+def _begins_openly(facts: Facts) -> bool:
+    """Whether it is a BEGIN that does not say whether the transaction may write."""
+    return (
+        facts.transaction is Transaction.BEGIN
+        and facts.read_only is None
+        and not facts.serializable
     )
 
 

@@ -238,6 +238,10 @@ class Answers:
         """What is to be known of a new text."""
         return self._switchboard.decide(router, text, options)
 
+    def why_no_read(self, client: Client, text: bytes) -> str:
+        """Why a client's statement does not only read."""
+        return self._switchboard.why_no_read(client, text)
+
     def rule_met(self, client: Client, note: Rule) -> None:
         """A rule wants a statement logged."""
         self._switchboard.rule_met(client, note)

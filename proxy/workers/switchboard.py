@@ -261,6 +261,7 @@ class Switchboard:
             )
         router = Router(decisions, dict(lines), self._horizon(policy.cluster))
         router.splits = policy.read_write_split
+        router.begins_reading = policy.reads_begin_on_replicas
         router.looks = applying.looks
         router.guards = applying.guards
         router.session_target = applying.target
@@ -282,7 +283,7 @@ class Switchboard:
             )
         return Decision(
             reads_only=choice.reads_only,
-            begins=choice.begins,
+            reads_by_default=choice.reads_by_default,
             of_the_session=choice.of_the_session,
             target=choice.target,
             refusal=refusal,
@@ -302,7 +303,7 @@ class Switchboard:
             if target is not None:
                 return target, f"{why} says so"
         if not verdict.reads_only:
-            return "primary", "it " + "; it ".join(verdict.reasons)
+            return "primary", _sentence_of(verdict)
         if router.splits:
             return "replica", "it only reads"
         return "primary", "it only reads, and read_write_split is off"
@@ -321,6 +322,11 @@ class Switchboard:
             ambiguous_encoding=bool(options & _AMBIGUOUS_ENCODING),
         )
         return verdict
+
+    def why_no_read(self, client: Client, text: bytes) -> str:
+        """Say why a client's statement does not only read."""
+        router, options, *_ = self.routing_of(client)
+        return _sentence_of(_choose(router, text, options)[1])
 
     def rule_met(self, client: Client, rule: Rule) -> None:
         """A statement came that a rule wants logged."""
@@ -512,6 +518,10 @@ def _options_of(client: Client) -> int:
     if client.settings.get("client_encoding", "UTF8").upper() in _AMBIGUOUS:
         options |= _AMBIGUOUS_ENCODING
     return options
+
+
+def _sentence_of(verdict: Verdict) -> str:
+    return "it " + "; it ".join(verdict.reasons)
 
 
 def _choose(router: Router, text: bytes, options: int) -> tuple[Lexed, Verdict, Choice]:

@@ -255,8 +255,8 @@ WHOLE = {
         "clusters: {main: {nodes: [{host: h}]}}\ndatabases:\n  d: {cluster: main, hots: h}\n",
         [
             "f.yaml:3: databases.d.hots: unknown key; known are cluster, dbname, "
-            "read_write_split, share_unnamed, server_settings, connect_query, server and the keys "
-            "of limits"
+            "read_write_split, read_transactions, share_unnamed, server_settings, connect_query, "
+            "server and the keys of limits"
         ],
     ),
     "a limit misspelt in a database": (

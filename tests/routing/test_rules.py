@@ -117,11 +117,13 @@ def test_a_rule_about_sessions_sends_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reads_only", "begins", "of_the_session"),
+    ("text", "reads_only", "by_default", "of_the_session"),
     [
-        ("select 1", True, False, False),
+        ("select 1", True, True, False),
         ("begin", False, True, True),
-        ("begin read only", True, False, True),
+        ("begin read only", True, True, True),
+        ("begin; select 1; commit", False, True, False),
+        ("begin; select nextval('s'); commit", False, False, False),
         ("begin read write", False, False, True),
         ("begin isolation level serializable", False, False, True),
         ("set work_mem = 1", False, False, True),
@@ -131,8 +133,8 @@ def test_a_rule_about_sessions_sends_everything() -> None:
     ],
 )
 def test_what_is_known_of_a_text_without_rules(
-    text: str, reads_only: bool, begins: bool, of_the_session: bool
+    text: str, reads_only: bool, by_default: bool, of_the_session: bool
 ) -> None:
     choice = chosen(text)
-    known = (choice.reads_only, choice.begins, choice.of_the_session)
-    assert known == (reads_only, begins, of_the_session)
+    known = (choice.reads_only, choice.reads_by_default, choice.of_the_session)
+    assert known == (reads_only, by_default, of_the_session)

@@ -36,7 +36,7 @@ def test_anything_else_is_not_and_says_why(text: str, reason: str) -> None:
 
 
 def test_an_empty_text_does_nothing() -> None:
-    assert classify(" ; -- nothing") == Verdict(reads_only=True)
+    assert classify(" ; -- nothing") == Verdict(reads_only=True, reads_by_default=True)
 
 
 @pytest.mark.parametrize("text", READS)

@@ -2,6 +2,7 @@
 
 from proxy.console.exporter import ExporterMetrics
 from proxy.console.http import HttpEndpoint
+from proxy.console.others import Told
 from proxy.console.page import StatusPage
 from proxy.console.reception import Reception
 from proxy.console.scene import Pin, Scene
@@ -20,5 +21,6 @@ __all__ = [
     "Shutdown",
     "StatusPage",
     "Steering",
+    "Told",
     "render_status",
 ]

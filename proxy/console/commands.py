@@ -6,7 +6,7 @@ role go by. What drivers and pools send of their own accord is answered by `cour
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from proxy import __version__
 from proxy.console.courtesies import find_courtesy, ignores_setting
@@ -15,11 +15,14 @@ from proxy.console.happenings import (
     EVENT_COLUMNS,
     PIN_COLUMNS,
     QUERY_COLUMNS,
+    join_pins,
     show_events,
     show_pins,
     show_queries,
 )
-from proxy.console.nodes import NODE_COLUMNS, show_nodes
+from proxy.console.joining import Join, one_after_another, own
+from proxy.console.nodes import NODE_COLUMNS, join_nodes, show_nodes
+from proxy.console.others import Told
 from proxy.console.pools import (
     DATABASE_COLUMNS,
     DNS_HOST_COLUMNS,
@@ -30,6 +33,11 @@ from proxy.console.pools import (
     PEER_POOL_COLUMNS,
     POOL_COLUMNS,
     USER_COLUMNS,
+    join_databases,
+    join_mem,
+    join_pools,
+    join_users,
+    read_lists,
     show_databases,
     show_lists,
     show_mem,
@@ -37,7 +45,13 @@ from proxy.console.pools import (
     show_pools,
     show_users,
 )
-from proxy.console.routes import ROUTE_COLUMNS, ROUTED_COLUMNS, show_routed, show_routes
+from proxy.console.routes import (
+    ROUTE_COLUMNS,
+    ROUTED_COLUMNS,
+    join_routed,
+    show_routed,
+    show_routes,
+)
 from proxy.console.scene import Scene
 from proxy.console.settings import CONFIG_COLUMNS, show_config
 from proxy.console.sockets import (
@@ -54,7 +68,12 @@ from proxy.console.statistics import (
     STATS_COLUMNS,
     STATS_TOTALS_COLUMNS,
     TOTALS_COLUMNS,
+    Passed,
     Statistics,
+    show_stats,
+    show_stats_averages,
+    show_stats_totals,
+    show_totals,
 )
 from proxy.console.steering import Shutdown, Steering
 from proxy.console.table import Answer, Column, Row, columns
@@ -75,8 +94,18 @@ class Desk:
     steering: Steering
     statistics: Statistics
 
+    def read(self, table: str) -> Iterable[Any]:
+        """What this process alone has for a table, by the name of its command."""
+        return _READS[table](self)
 
-Rows = Callable[[Desk], Iterable[Row]]
+    async def gather(self, table: str) -> tuple[Iterable[Row], int]:
+        """The rows of a table over all processes, and how many of them have not answered."""
+        join = _JOINS[table]
+        told = Told() if join is own else await self.scene.others.read(table)
+        return join([self.read(table), *told.tables]), told.silent
+
+
+Read = Callable[[Desk], Iterable[Any]]
 Deed = Callable[[Desk, str | None], Awaitable["str | Answer | None"]]
 
 
@@ -86,8 +115,9 @@ class Command:
 
     words: those it begins with. who: may use it. meaning: a sentence for the documentation.
     argument: how it is shown in the help; None when it takes none, in brackets when it may be left
-    out. columns, rows: of a SHOW. deed: of any other; its result is the tag when that is not the
-    first word, or a whole answer.
+    out. columns: of a SHOW, which has `read`, what one process has for it, and `join`, which makes
+    rows of what all have. deed: of any other; its result is the tag when that is not the first
+    word, or a whole answer.
     """
 
     words: tuple[str, ...]
@@ -95,7 +125,8 @@ class Command:
     meaning: str
     argument: str | None = None
     columns: tuple[Column, ...] = ()
-    rows: Rows | None = None
+    read: Read | None = None
+    join: Join = own
     deed: Deed | None = None
 
     @property
@@ -112,11 +143,17 @@ class Command:
 def _show(
     what: str,
     shown: tuple[Column, ...],
-    rows: Callable[[Scene], Iterable[Row]],
+    read: Callable[[Scene], Iterable[Any]],
     meaning: str,
+    join: Join = own,
 ) -> Command:
     return Command(
-        ("SHOW", what), "stats", meaning, columns=shown, rows=lambda desk: rows(desk.scene)
+        ("SHOW", what),
+        "stats",
+        meaning,
+        columns=shown,
+        read=lambda desk: read(desk.scene),
+        join=join,
     )
 
 
@@ -145,7 +182,7 @@ async def _kill(desk: Desk, database: str | None) -> None:
 
 
 async def _kill_client(desk: Desk, number: str | None) -> None:
-    desk.steering.kill_client(number or "")
+    await desk.steering.kill_client_anywhere(number or "")
 
 
 async def _reconnect(desk: Desk, database: str | None) -> None:
@@ -179,7 +216,7 @@ async def _shut_down(desk: Desk, how: str | None) -> None:
     when = _SHUTDOWNS.get((how or "").upper())
     if when is None:
         raise ClientError("42601", f"invalid command 'SHUTDOWN {how}', use SHOW HELP;", hint=HELP)
-    desk.steering.shut_down(when)
+    await desk.steering.shut_down(when)
 
 
 def _state_rows(desk: Desk) -> Iterable[Row]:
@@ -187,37 +224,60 @@ def _state_rows(desk: Desk) -> Iterable[Row]:
         yield mode, "yes" if desk.steering.mode == mode else "no"
 
 
+def _read_statistics(desk: Desk) -> Iterable[Passed]:
+    return desk.statistics.read()
+
+
 _STATE_COLUMNS = columns(None, "key", "value")
 
 COMMANDS: tuple[Command, ...] = (
     Command(("SHOW", "HELP"), "stats", "The commands, as a notice."),
     _show("CONFIG", CONFIG_COLUMNS, show_config, "The configuration in force, without secrets."),
-    _show("DATABASES", DATABASE_COLUMNS, show_databases, "Databases and what holds for each."),
     _show(
-        "POOLS", POOL_COLUMNS, show_pools, "Clients and server connections by database and user."
+        "DATABASES",
+        DATABASE_COLUMNS,
+        show_databases,
+        "Databases and what holds for each.",
+        join=join_databases,
     ),
-    _show("CLIENTS", CLIENT_COLUMNS, show_clients, "Client connections."),
-    _show("SERVERS", SERVER_COLUMNS, show_servers, "Server connections."),
-    _show("USERS", USER_COLUMNS, show_users, "Users and what holds for each."),
+    _show(
+        "POOLS",
+        POOL_COLUMNS,
+        show_pools,
+        "Clients and server connections by database and user.",
+        join=join_pools,
+    ),
+    _show("CLIENTS", CLIENT_COLUMNS, show_clients, "Client connections.", join=one_after_another),
+    _show("SERVERS", SERVER_COLUMNS, show_servers, "Server connections.", join=one_after_another),
+    _show("USERS", USER_COLUMNS, show_users, "Users and what holds for each.", join=join_users),
     _show("VERSION", columns(None, "version"), _show_version, "The version."),
     _show("PEERS", PEER_COLUMNS, show_nothing, "Always empty: there are no peers."),
     _show("PEER_POOLS", PEER_POOL_COLUMNS, show_nothing, "Always empty: there are no peers."),
     Command(("SHOW", "FDS"), "admin", "Refused: file descriptors are not handed on in this way."),
-    _show("SOCKETS", SOCKET_COLUMNS, show_sockets, "All connections, with what is held of each."),
+    _show(
+        "SOCKETS",
+        SOCKET_COLUMNS,
+        show_sockets,
+        "All connections, with what is held of each.",
+        join=one_after_another,
+    ),
     _show(
         "ACTIVE_SOCKETS",
         SOCKET_COLUMNS,
         show_active_sockets,
         "Of these, those with bytes that have not been passed on.",
+        join=one_after_another,
     ),
-    _show("LISTS", LIST_COLUMNS, show_lists, "How many there are of what."),
-    _show("MEM", MEM_COLUMNS, show_mem, "Memory, by kind of object and of the process."),
+    _show("LISTS", LIST_COLUMNS, read_lists, "How many there are of what.", join=show_lists),
+    _show(
+        "MEM", MEM_COLUMNS, show_mem, "Memory, by kind of object and of the process.", join=join_mem
+    ),
     Command(
         ("SHOW", "STATE"),
         "stats",
         "Whether it is active, paused or suspended.",
         columns=_STATE_COLUMNS,
-        rows=_state_rows,
+        read=_state_rows,
     ),
     _show(
         "DNS_HOSTS",
@@ -231,35 +291,46 @@ COMMANDS: tuple[Command, ...] = (
         "stats",
         "What has passed, by database: totals, and averages over the last minute or two.",
         columns=STATS_COLUMNS,
-        rows=lambda desk: desk.statistics.show_stats(),
+        read=_read_statistics,
+        join=show_stats,
     ),
     Command(
         ("SHOW", "STATS_TOTALS"),
         "stats",
         "The totals of SHOW STATS.",
         columns=STATS_TOTALS_COLUMNS,
-        rows=lambda desk: desk.statistics.show_stats_totals(),
+        read=_read_statistics,
+        join=show_stats_totals,
     ),
     Command(
         ("SHOW", "STATS_AVERAGES"),
         "stats",
         "The averages of SHOW STATS.",
         columns=STATS_AVERAGES_COLUMNS,
-        rows=lambda desk: desk.statistics.show_stats_averages(),
+        read=_read_statistics,
+        join=show_stats_averages,
     ),
     Command(
         ("SHOW", "TOTALS"),
         "stats",
         "Both, of all databases together.",
         columns=TOTALS_COLUMNS,
-        rows=lambda desk: desk.statistics.show_totals(),
+        read=_read_statistics,
+        join=show_totals,
     ),
-    _show("NODES", NODE_COLUMNS, show_nodes, "Nodes, with role, state, lag and timeline."),
+    _show(
+        "NODES",
+        NODE_COLUMNS,
+        show_nodes,
+        "Nodes, with role, state, lag and timeline.",
+        join=join_nodes,
+    ),
     _show(
         "PINS",
         PIN_COLUMNS,
         show_pins,
         "Clients that keep their server connection for what they left in the session, and why.",
+        join=join_pins,
     ),
     _show("ROUTES", ROUTE_COLUMNS, show_routes, "The rules that route statements, in their order."),
     _show(
@@ -267,13 +338,21 @@ COMMANDS: tuple[Command, ...] = (
         ROUTED_COLUMNS,
         show_routed,
         "Requests by where they were sent and why: see [routing](routing.md).",
+        join=join_routed,
     ),
-    _show("EVENTS", EVENT_COLUMNS, show_events, "What happened lately, the newest first."),
+    _show(
+        "EVENTS",
+        EVENT_COLUMNS,
+        lambda scene: scene.events(),
+        "What happened lately, the newest first.",
+        join=show_events,
+    ),
     _show(
         "QUERIES",
         QUERY_COLUMNS,
-        show_queries,
+        lambda scene: scene.queries(),
         "Statements that take most of the time, without their constants.",
+        join=show_queries,
     ),
     Command(
         ("SET",),
@@ -339,6 +418,10 @@ COMMANDS: tuple[Command, ...] = (
 )
 
 
+_READS = {command.name: command.read for command in COMMANDS if command.read is not None}
+_JOINS = {command.name: command.join for command in COMMANDS}
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """A statement that has been understood.
@@ -372,8 +455,8 @@ def read_order(statement: Statement, role: Role) -> Order:
     if command.name == "SHOW HELP":
         usage = Answer("SHOW", notice="Console usage", detail=help_text())
         return replace(_constant(usage), name=command.name)
-    if command.rows is not None:
-        return _table(command, command.rows)
+    if command.read is not None:
+        return _table(command)
     if command.deed is not None:
         return _deed(statement.text, command, command.deed, argument)
     raise ClientError(
@@ -390,9 +473,11 @@ def _constant(answer: Answer) -> Order:
     return Order(answer.columns, run)
 
 
-def _table(command: Command, rows: Rows) -> Order:
+def _table(command: Command) -> Order:
     async def run(desk: Desk) -> Answer:
-        return Answer("SHOW", command.columns, rows(desk))
+        rows, silent = await desk.gather(command.name)
+        notice = f"processes that did not answer, and are missing here: {silent}"
+        return Answer("SHOW", command.columns, rows, notice if silent else None)
 
     return Order(command.columns, run, name=command.name)
 
@@ -454,7 +539,7 @@ def _read_set(statement: Statement, role: Role) -> Order:
     key, value = tokens[1].text, tokens[3].text
 
     async def run(desk: Desk) -> Answer:
-        await desk.steering.set_value(key, value)
+        await desk.steering.everywhere("SET", f"{key}={value}")
         return Answer(f"SET {key}={value}")
 
     return Order((), run, statement.text, "SET")

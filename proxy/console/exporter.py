@@ -12,13 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from proxy.console.commands import VERSION, Desk
-from proxy.console.pools import (
-    DATABASE_COLUMNS,
-    POOL_COLUMNS,
-    show_databases,
-    show_lists,
-    show_pools,
-)
+from proxy.console.pools import DATABASE_COLUMNS, POOL_COLUMNS
 from proxy.console.statistics import STATS_TOTALS_COLUMNS
 from proxy.console.table import Column, Row
 
@@ -32,7 +26,6 @@ class _Table:
     name: str
     kind: type[CounterMetricFamily] | type[GaugeMetricFamily]
     columns: tuple[Column, ...]
-    rows: Callable[[Desk], Iterable[Row]]
     labels: tuple[str, ...]
     values: Mapping[str, str]
     factors: Mapping[str, float]
@@ -43,7 +36,6 @@ _TABLES = (
         "databases",
         GaugeMetricFamily,
         DATABASE_COLUMNS,
-        lambda desk: show_databases(desk.scene),
         ("name", "host", "port", "database", "force_user", "pool_mode"),
         {
             "pool_size": "pool_size",
@@ -60,7 +52,6 @@ _TABLES = (
         "stats_totals",
         CounterMetricFamily,
         STATS_TOTALS_COLUMNS,
-        lambda desk: desk.statistics.show_stats_totals(),
         ("database",),
         {
             "query_count": "queries_pooled",
@@ -80,7 +71,6 @@ _TABLES = (
         "pools",
         GaugeMetricFamily,
         POOL_COLUMNS,
-        lambda desk: show_pools(desk.scene),
         ("database", "user"),
         {
             "cl_active": "client_active_connections",
@@ -116,11 +106,23 @@ _LISTS = {
 
 
 class ExporterMetrics(Collector):
-    """Everything pgbouncer_exporter would have said. is_wanted: asked at each scrape."""
+    """Everything pgbouncer_exporter would have said. is_wanted: asked at each scrape.
+
+    `prepare` it before each.
+    """
 
     def __init__(self, desk: Desk, is_wanted: Callable[[], bool]) -> None:
         self._desk = desk
         self._is_wanted = is_wanted
+        self._rows: dict[str, list[Row]] = {}
+
+    async def prepare(self) -> None:
+        """Ask the console for its tables."""
+        self._rows = {}
+        if self._is_wanted():
+            for name in ("lists", *(table.name for table in _TABLES)):
+                rows, _ = await self._desk.gather(f"SHOW {name.upper()}")
+                self._rows[name] = list(rows)
 
     def describe(self) -> list[Metric]:
         """Nothing beforehand: the names are another program's, and nobody else here has them."""
@@ -128,7 +130,7 @@ class ExporterMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every metric with its samples, or none where they are not wanted."""
-        if not self._is_wanted():
+        if not self._rows:
             return
         yield _gauge("pgbouncer_up", 1)
         version = GaugeMetricFamily(
@@ -136,19 +138,19 @@ class ExporterMetrics(Collector):
         )
         version.add_metric([VERSION], 1)
         yield version
-        for name, items in show_lists(self._desk.scene):
+        for name, items in self._rows["lists"]:
             if (listed := _LISTS.get(str(name))) is not None:
                 yield _gauge(f"pgbouncer_{listed}", _number(items))
         config = self._desk.scene.config()
         yield _gauge("pgbouncer_config_max_client_connections", config.listen.max_client_conn)
         yield _gauge("pgbouncer_config_max_user_connections", config.limits.max_user_connections)
         for table in _TABLES:
-            yield from _families(table, self._desk)
+            yield from _families(table, self._rows[table.name])
 
 
-def _families(table: _Table, desk: Desk) -> Iterator[Metric]:
+def _families(table: _Table, found: Iterable[Row]) -> Iterator[Metric]:
     names = [column.name for column in table.columns]
-    rows = _apart(table, [dict(zip(names, row, strict=True)) for row in table.rows(desk)])
+    rows = _apart(table, [dict(zip(names, row, strict=True)) for row in found])
     for column, metric in table.values.items():
         family = table.kind(
             f"pgbouncer_{table.name}_{metric}", f"{column} of SHOW {table.name.upper()}",

@@ -1,9 +1,12 @@
 """SHOW EVENTS, QUERIES, PINS: what happened, what takes the time, who keeps a server for itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from proxy.console.scene import Scene, written_at
 from proxy.console.table import FLOAT8, INT8, Row, columns
+from proxy.telemetry import Event, QueryRecord, events_of_all, queries_of_all
+
+SHOWN_QUERIES = 50
 
 EVENT_COLUMNS = columns(None, "time", "level", "event", "cluster", "node", "facts", "source")
 QUERY_COLUMNS = columns(
@@ -42,9 +45,15 @@ def show_pins(scene: Scene) -> Iterator[Row]:
         ]
 
 
-def show_events(scene: Scene) -> Iterator[Row]:
-    """SHOW EVENTS, the newest first: the log's, without what comes and goes by the thousand."""
-    for event in scene.events():
+def join_pins(tables: Sequence[Iterable[Row]]) -> Iterable[Row]:
+    """The pins of all processes, the oldest first."""
+    since = [column.name for column in PIN_COLUMNS].index("since")
+    return sorted((row for table in tables for row in table), key=lambda row: str(row[since]))
+
+
+def show_events(tables: Sequence[Iterable[Event]]) -> Iterator[Row]:
+    """SHOW EVENTS, the newest first."""
+    for event in events_of_all(tables):
         facts = " ".join(f"{name}={value}" for name, value in event.facts.items())
         yield [
             written_at(event.at_s),
@@ -57,13 +66,13 @@ def show_events(scene: Scene) -> Iterator[Row]:
         ]
 
 
-def show_queries(scene: Scene) -> Iterator[Row]:
+def show_queries(tables: Sequence[Iterable[QueryRecord]]) -> Iterator[Row]:
     """SHOW QUERIES, those that take most of the time first.
 
     wait_ms: of the mean, what was spent on waiting for a server connection. share: of the time of
     all statements, 0 to 1. target: nodes with the calls that went to each.
     """
-    for record in scene.queries():
+    for record in queries_of_all(tables)[:SHOWN_QUERIES]:
         targets = sorted(record.targets.items(), key=lambda each: -each[1])
         yield [
             record.database,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from proxy.cluster.view import format_lsn
+from proxy.console.joining import summed
 from proxy.console.scene import Scene
 from proxy.console.table import FLOAT8, INT4, INT8, Row, columns
 
@@ -36,6 +37,11 @@ NODE_COLUMNS = columns(
     "since",
     "reason",
     "stale",
+)
+
+
+join_nodes = summed(
+    NODE_COLUMNS, by=("cluster", "name"), add=("server_connections", "max_connections")
 )
 
 

@@ -5,10 +5,11 @@ Columns and their order are PgBouncer 1.25's; ours stand behind them.
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from proxy.config import Policy
+from proxy.console.joining import summed
 from proxy.console.scene import CONSOLE, Scene, split_us
 from proxy.console.sockets import server_state
 from proxy.console.table import INT4, INT8, Row, columns
@@ -97,6 +98,15 @@ USER_COLUMNS = columns(
     "max_user_client_connections",
     "current_client_connections",
 )
+join_pools = summed(
+    POOL_COLUMNS,
+    by=("database", "user"),
+    add=[name for name in _POOL_COUNTS if not name.startswith("maxwait")],
+    greatest=[("maxwait", "maxwait_us"), ("paused",)],
+)
+_CONNECTIONS = ("current_connections", "current_client_connections")
+join_databases = summed(DATABASE_COLUMNS, by=("name",), add=_CONNECTIONS)
+join_users = summed(USER_COLUMNS, by=("name",), add=_CONNECTIONS)
 LIST_COLUMNS = columns({"items": INT4}, "list", "items")
 MEM_COLUMNS = columns(
     dict.fromkeys(("size", "used", "free", "memtotal"), INT4),
@@ -106,6 +116,7 @@ MEM_COLUMNS = columns(
     "free",
     "memtotal",
 )
+join_mem = summed(MEM_COLUMNS, by=("name",), add=("used", "free", "memtotal"))
 PEER_COLUMNS = columns(
     dict.fromkeys(("peer_id", "port", "pool_size"), INT4), "peer_id", "host", "port", "pool_size"
 )
@@ -295,14 +306,18 @@ def _own(user: object, key: str) -> str | None:
     return None if value is None else str(value)
 
 
-def show_lists(scene: Scene) -> Iterator[Row]:
-    """SHOW LISTS."""
+_ListItems = tuple[str, int | frozenset[str]]
+
+
+def read_lists(scene: Scene) -> Iterator[_ListItems]:
+    """What SHOW LISTS counts: names where several processes may have the same, else a number."""
     users = {*scene.config().auth.users, *(line.user for line in scene.reservoir.lines)}
+    pools = {f"{line.database}\0{line.user}" for line in scene.reservoir.lines}
     yield from (
-        ("databases", len(known_databases(scene)) + 1),
-        ("users", len(users)),
+        ("databases", frozenset({*known_databases(scene), CONSOLE})),
+        ("users", frozenset(users)),
         ("peers", 0),
-        ("pools", len(scene.reservoir.lines) + bool(scene.visitors)),
+        ("pools", frozenset({*pools, CONSOLE} if scene.visitors else pools)),
         ("peer_pools", 0),
         ("free_clients", 0),
         ("used_clients", len(scene.relay.clients) + len(scene.visitors)),
@@ -314,6 +329,15 @@ def show_lists(scene: Scene) -> Iterator[Row]:
         ("dns_queries", 0),
         ("dns_pending", 0),
     )
+
+
+def show_lists(tables: Sequence[Iterable[_ListItems]]) -> Iterator[Row]:
+    """SHOW LISTS."""
+    for named in zip(*tables, strict=True):
+        name = named[0][0]
+        sets = [items for _, items in named if isinstance(items, frozenset)]
+        numbers = [items for _, items in named if isinstance(items, int)]
+        yield name, len(frozenset().union(*sets)) + sum(numbers)
 
 
 def show_mem(scene: Scene) -> Iterator[Row]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from proxy.config import Section
+from proxy.console.joining import summed
 from proxy.console.scene import Scene
 from proxy.console.table import INT4, INT8, Row, columns
 
@@ -23,6 +24,9 @@ def show_routes(scene: Scene) -> Iterator[Row]:
             to,
             ", ".join(f"{key}={_value(value)}" for key, value in settings.items()),
         ]
+
+
+join_routed = summed(ROUTED_COLUMNS, by=("database", "target", "reason"), add=("requests",))
 
 
 def show_routed(scene: Scene) -> Iterator[Row]:

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from proxy.client import Startup
 from proxy.cluster import ClusterView
 from proxy.config import Config
+from proxy.console.others import Alone, Others
 from proxy.pool import Reservoir
-from proxy.relay import Client, Relay
+from proxy.relay import Client, Link, Relay
 from proxy.telemetry import Event, QueryRecord
 
 CONSOLE = "pgbouncer"
@@ -48,7 +49,8 @@ class Scene:
     """What the console sees. config and views are asked anew each time.
 
     strangers: how many are logging in. pins: the oldest first. events: the newest first. queries:
-    those that take most of the time first. clock: the relay's monotonic seconds.
+    those that take most of the time first. others: the processes beside this one. clock: the
+    relay's monotonic seconds.
     """
 
     relay: Relay
@@ -59,6 +61,7 @@ class Scene:
     pins: Callable[[], Sequence[Pin]]
     events: Callable[[], Sequence[Event]]
     queries: Callable[[], Sequence[QueryRecord]]
+    others: Others = field(default_factory=Alone)
     visitors: list[Visitor] = field(default_factory=list)
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -67,6 +70,10 @@ class Scene:
         """A moment of the monotonic clock as PgBouncer writes it, such as
         `2026-11-27 22:21:48 UTC`."""
         return written_at(self.wall() - (self.clock() - moment_s))
+
+    def number_of(self, link: Link) -> int:
+        """The number of a connection, that no other has in any process."""
+        return link.number * self.others.count + self.others.index
 
 
 def written_at(at_s: float) -> str:

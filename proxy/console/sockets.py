@@ -104,9 +104,9 @@ def _split_address(address: str) -> tuple[str, int]:
     return "unix" if is_path else host.strip("[]"), int(port) if port.isdigit() else 0
 
 
-def _pointer(link: Link | None) -> str:
+def _pointer(scene: Scene, link: Link | None) -> str:
     """What stands for PgBouncer's address of an object: unique, and nothing's address."""
-    return "" if link is None else f"0x{link.number:x}"
+    return "" if link is None else f"0x{scene.number_of(link):x}"
 
 
 def _tls_of(startup: Startup) -> str:
@@ -158,13 +158,13 @@ def _client_row(scene: Scene, client: Client, state: str) -> list[str | int | No
         seconds,
         micros,
         0,
-        _pointer(client),
-        _pointer(client.server),
+        _pointer(scene, client),
+        _pointer(scene, client.server),
         ends.remote_pid,
         _tls_of(startup),
         client.settings.get("application_name", ""),
         client.statement_count,
-        client.number,
+        scene.number_of(client),
     ]
 
 
@@ -186,13 +186,13 @@ def _visitor_row(scene: Scene, visitor: Visitor, state: str) -> list[str | int |
         0,
         0,
         0,
-        _pointer(link),
+        _pointer(scene, link),
         "",
         ends.remote_pid,
         _tls_of(startup),
         startup.parameters.get("application_name", ""),
         0,
-        link.number,
+        scene.number_of(link),
     ]
 
 
@@ -218,13 +218,13 @@ def _server_row(scene: Scene, server: Server, state: str) -> list[str | int | No
         0,
         0,
         int(server.retiring),
-        _pointer(server),
-        _pointer(client),
+        _pointer(scene, server),
+        _pointer(scene, client),
         ends.remote_pid or server.pid,
         server.tls_version or "",
         application_name,
         server.prepared_count,
-        server.number,
+        scene.number_of(server),
     ]
 
 

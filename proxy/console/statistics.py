@@ -5,7 +5,8 @@ of this one, as PgBouncer has them: counts and bytes a second, times for each tr
 or wait. Times are microseconds.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from proxy.console.scene import CONSOLE, Scene
 from proxy.console.table import NUMERIC, Column, Row, columns
@@ -62,6 +63,20 @@ _TOTAL_NAMES = [*_named("total_", _IN_TOTALS), *_named("avg_", _IN_TOTALS)]
 _Snapshot = tuple[float, Mapping[str, Traffic]]
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What one process has counted of one database. lately: of `total`, in the last `during_s`."""
+
+    database: str
+    total: Traffic
+    lately: Traffic
+    during_s: float
+
+
+Counts = Sequence[Iterable[Passed]]
+"""Those of several processes."""
+
+
 class Statistics:
     """Remembers the counters of the last two beginnings of a period. `tick` once a second."""
 
@@ -84,34 +99,59 @@ class Statistics:
     def _traffic(self) -> dict[str, Traffic]:
         return {**self._scene.reservoir.traffic(), CONSOLE: self._of_visitors}
 
-    def _averages(self, database: str, traffic: Traffic) -> list[int]:
+    def read(self) -> Iterator[Passed]:
+        """What has been counted in this process."""
         since_s, before = self._older
-        return averages(
-            traffic.minus(before.get(database, Traffic())), self._scene.clock() - since_s
-        )
+        during_s = self._scene.clock() - since_s
+        for database, traffic in self._traffic().items():
+            lately = traffic.minus(before.get(database, Traffic()))
+            yield Passed(database, traffic, lately, during_s)
 
-    def show_stats(self) -> Iterator[Row]:
-        """SHOW STATS."""
-        for database, traffic in sorted(self._traffic().items()):
-            yield [database, *totals(traffic), *self._averages(database, traffic)]
 
-    def show_stats_totals(self) -> Iterator[Row]:
-        """SHOW STATS_TOTALS."""
-        for database, traffic in sorted(self._traffic().items()):
-            yield [database, *totals(traffic)]
+def show_stats(counts: Counts) -> Iterator[Row]:
+    """SHOW STATS."""
+    for database, passed in _by_database(counts):
+        yield [database, *_totals_of(passed), *_averages_of(passed)]
 
-    def show_stats_averages(self) -> Iterator[Row]:
-        """SHOW STATS_AVERAGES."""
-        for database, traffic in sorted(self._traffic().items()):
-            yield [database, *self._averages(database, traffic)]
 
-    def show_totals(self) -> Iterator[Row]:
-        """SHOW TOTALS."""
-        since_s, before = self._older
-        total = all_of(self._traffic().values())
-        lately = total.minus(all_of(before.values()))
-        values = [*totals(total), *averages(lately, self._scene.clock() - since_s)]
-        yield from zip(_TOTAL_NAMES, values, strict=True)
+def show_stats_totals(counts: Counts) -> Iterator[Row]:
+    """SHOW STATS_TOTALS."""
+    for database, passed in _by_database(counts):
+        yield [database, *_totals_of(passed)]
+
+
+def show_stats_averages(counts: Counts) -> Iterator[Row]:
+    """SHOW STATS_AVERAGES."""
+    for database, passed in _by_database(counts):
+        yield [database, *_averages_of(passed)]
+
+
+def show_totals(counts: Counts) -> Iterator[Row]:
+    """SHOW TOTALS."""
+    passed = [each for count in counts for each in count]
+    values = [*_totals_of(passed), *_averages_of(passed)]
+    yield from zip(_TOTAL_NAMES, values, strict=True)
+
+
+def _by_database(counts: Counts) -> list[tuple[str, list[Passed]]]:
+    found: dict[str, list[Passed]] = {}
+    for passed in (each for count in counts for each in count):
+        found.setdefault(passed.database, []).append(passed)
+    return sorted(found.items())
+
+
+def _totals_of(passed: Sequence[Passed]) -> list[int]:
+    return totals(all_of(each.total for each in passed))
+
+
+def _averages_of(passed: Sequence[Passed]) -> list[int]:
+    """What each process has a second, added; and of all together, the time for each piece."""
+    a_second = [averages(each.lately, each.during_s) for each in passed]
+    each_piece = averages(all_of(each.lately for each in passed), 1.0)
+    return [
+        piece if name.endswith("_time") else sum(rates)
+        for name, piece, *rates in zip(_PLAIN, each_piece, *a_second, strict=True)
+    ]
 
 
 def totals(traffic: Traffic) -> list[int]:

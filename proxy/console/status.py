@@ -267,7 +267,7 @@ def _version(number: int | None) -> str | None:
     return None if number is None else f"{number // 10000}.{number % 10000}"
 
 
-def latest(status: Json, points: int = 1) -> Json:
+def latest(status: Json, points: int = 3) -> Json:
     """The same with the newest points only: for who has the earlier ones."""
     kept = status["points"]
     assert isinstance(kept, Iterable)  # noqa: S101 -- render_status has just made it

@@ -29,30 +29,21 @@ Shutdown = Literal["now", "servers", "clients"]
 """When the process ends: at once; when transactions are over; when all clients have left."""
 
 
-Others = Callable[[str, str | None], Awaitable[None]]
-"""Has the other processes of this proxy do a command with an argument, and waits for them."""
-
-
-async def _nobody(_command: str, _argument: str | None) -> None:
-    """There are no other processes."""
-
-
 @dataclass(frozen=True, slots=True)
 class Levers:
     """What the console has done by others.
 
     reload: read the configuration again; its result is what has changed, a line each; raises
     ClientError when it is wrong. adopt: go over to
-    another one. shut_down: begin to end the process. fail_over: make another node the primary of a
-    cluster, one of its replicas for None; its result says what was done. others: have other
-    processes do the same.
+    another one. shut_down: begin to end all processes; for "clients", this one. fail_over: make
+    another node the primary of a cluster, one of its replicas for None; its result says what was
+    done.
     """
 
     reload: Callable[[], Awaitable[Sequence[str]]]
     adopt: Callable[[Config], Awaitable[object]]
     shut_down: Callable[[Shutdown], None]
     fail_over: Callable[[str, str | None], Awaitable[str]]
-    others: Others = _nobody
 
 
 class Steering:
@@ -61,16 +52,17 @@ class Steering:
     def __init__(self, scene: Scene, levers: Levers) -> None:
         self._scene = scene
         self._levers = levers
+        self._others = scene.others
         self._changed: dict[str, str] = {}
         self.mode: Mode = "active"
 
-    async def everywhere(self, command: str, database: str | None) -> None:
+    async def everywhere(self, command: str, argument: str | None) -> None:
         """Do a command here and in all other processes, and wait for all. Raises ClientError."""
-        await asyncio.gather(self.obey(command, database), self._levers.others(command, database))
+        await asyncio.gather(self.obey(command, argument), self._others.obey(command, argument))
 
-    async def obey(self, command: str, database: str | None) -> None:
+    async def obey(self, command: str, argument: str | None) -> None:
         """Do a command in this process alone. Raises ClientError."""
-        done = _COMMANDS[command](self, database)
+        done = _COMMANDS[command](self, argument)
         if done is not None:
             await done
 
@@ -167,13 +159,23 @@ class Steering:
                 client.dismiss("57P01", "terminating connection due to administrator command")
         self._scene.reservoir.drop(scope)
 
-    def kill_client(self, number: str) -> None:
-        """Drop one client. number: its id in SHOW CLIENTS. Raises ClientError."""
+    async def kill_client_anywhere(self, number: str) -> None:
+        """Drop one client, whichever process it is in. number: its id in SHOW CLIENTS.
+
+        Raises ClientError.
+        """
         if not number.isdecimal():
             raise ClientError("22023", "invalid client id", hint="SHOW CLIENTS has them.")
-        wanted = int(number)
+        index = int(number) % self._others.count
+        if index == self._others.index:
+            self.kill_client(number)
+        else:
+            await self._others.obey_at(index, "KILL_CLIENT", number)
+
+    def kill_client(self, number: str) -> None:
+        """Drop one client of this process. Raises ClientError."""
         for client in list(self._scene.relay.clients.values()):
-            if client.number == wanted:
+            if self._scene.number_of(client) == int(number):
                 client.dismiss("57P01", "terminating connection due to administrator command")
                 return
         raise ClientError("42704", f"client {number} not found", hint="SHOW CLIENTS has them.")
@@ -197,9 +199,11 @@ class Steering:
 
         Result: what has changed, a line each. Raises ClientError.
         """
-        changes = await self._levers.reload()
+        return await self._levers.reload()
+
+    def forget_changes(self) -> None:
+        """The configuration was read again: what SET has changed holds no longer."""
         self._changed.clear()
-        return changes
 
     async def set_value(self, key: str, written: str) -> None:
         """Change a key of the configuration until it is read again. Raises ClientError."""
@@ -217,9 +221,17 @@ class Steering:
         """Make another node the primary. Result: what was done. Raises ClientError."""
         return await self._levers.fail_over(cluster, node)
 
-    def shut_down(self, when: Shutdown) -> None:
-        """Begin to end the process."""
-        self._levers.shut_down(when)
+    async def shut_down(self, when: Shutdown) -> None:
+        """Begin to end all processes."""
+        if when == "clients":
+            # Each waits for those that are its own.
+            await self.everywhere("SHUTDOWN", when)
+        else:
+            self._levers.shut_down(when)
+
+    def end_when_all_have_left(self) -> None:
+        """Begin to end this process."""
+        self._levers.shut_down("clients")
 
     # --- what commands have in common ------------------------------------------------------------
 
@@ -246,6 +258,9 @@ _COMMANDS: Mapping[str, Callable[[Steering, str | None], Awaitable[None] | None]
     "KILL": Steering.kill,
     "DISABLE": lambda steering, database: steering.disable(database or ""),
     "ENABLE": lambda steering, database: steering.enable(database or ""),
+    "KILL_CLIENT": lambda steering, number: steering.kill_client(number or ""),
+    "SET": lambda steering, setting: steering.set_value(*(setting or "").split("=", 1)),
+    "SHUTDOWN": lambda steering, _when: steering.end_when_all_have_left(),
 }
 """What is done in all processes of a proxy."""
 

@@ -9,7 +9,7 @@ the names of `metrics.py`. The log: rooms use stdlib loggers below "pgweir" with
 from proxy.telemetry.audit import AuditLog, Deed, NoteAudit
 from proxy.telemetry.collector import FiguresCollector, build_registry
 from proxy.telemetry.counting import Durations, Tally
-from proxy.telemetry.events import Event, RecentEvents
+from proxy.telemetry.events import Event, RecentEvents, events_of_all
 from proxy.telemetry.figures import (
     BUCKET_BOUNDS_S,
     FAILOVER_RESULTS,
@@ -20,10 +20,20 @@ from proxy.telemetry.figures import (
 )
 from proxy.telemetry.fingerprints import Fingerprint, Fingerprints
 from proxy.telemetry.flood import LimitedLog
-from proxy.telemetry.history import History, Latency, Point, Totals
+from proxy.telemetry.history import (
+    KEPT_POINTS,
+    History,
+    Latency,
+    Point,
+    Span,
+    Totals,
+    latency_of,
+    points_of,
+    spans_of_all,
+)
 from proxy.telemetry.log import configure
 from proxy.telemetry.loop_lag import LoopLag
-from proxy.telemetry.queries import ALWAYS_TOLD_S, QueryRecord, TopQueries
+from proxy.telemetry.queries import ALWAYS_TOLD_S, QueryRecord, TopQueries, queries_of_all
 from proxy.telemetry.slow import SlowLog
 from proxy.telemetry.together import together
 from proxy.telemetry.traceparent import Traceparent, traceparent_of
@@ -32,6 +42,7 @@ __all__ = [
     "ALWAYS_TOLD_S",
     "BUCKET_BOUNDS_S",
     "FAILOVER_RESULTS",
+    "KEPT_POINTS",
     "AuditLog",
     "Deed",
     "Durations",
@@ -52,12 +63,18 @@ __all__ = [
     "QueryRecord",
     "RecentEvents",
     "SlowLog",
+    "Span",
     "Tally",
     "TopQueries",
     "Totals",
     "Traceparent",
     "build_registry",
     "configure",
+    "events_of_all",
+    "latency_of",
+    "points_of",
+    "queries_of_all",
+    "spans_of_all",
     "together",
     "traceparent_of",
 ]

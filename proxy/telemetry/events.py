@@ -6,7 +6,7 @@ and goes by the thousand (clients, single server connections, statements) is lef
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 KEPT_EVENTS = 200
@@ -68,3 +68,25 @@ class RecentEvents(logging.Handler):
                 else {},
             )
         )
+
+
+_SAME_S = 5.0
+"""What several processes tell within so long of each other is one event, which all have seen."""
+
+
+def events_of_all(tables: Sequence[Iterable[Event]]) -> list[Event]:
+    """The events of several processes, newest first; what all of them tell is there once."""
+    told = [(event, at) for at, table in enumerate(tables) for event in table]
+    told.sort(key=lambda each: each[0].at_s, reverse=True)
+    # By what an event says: the newest that is kept of those, and which processes have told it.
+    kept: dict[object, tuple[Event, set[int]]] = {}
+    events = []
+    for event, process in told:
+        says = (event.message, tuple(sorted(event.facts.items())))
+        known = kept.get(says)
+        if known is not None and known[0].at_s - event.at_s < _SAME_S and process not in known[1]:
+            known[1].add(process)
+            continue
+        kept[says] = (event, {process})
+        events.append(event)
+    return events

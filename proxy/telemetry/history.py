@@ -4,9 +4,11 @@ Prometheus keeps the long story; this is for who has only a browser, and for the
 has both. Pure: readings come in, points go out.
 """
 
+import math
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
 
 from proxy.telemetry.figures import EMPTY_HISTOGRAM, Histogram
 
@@ -15,8 +17,6 @@ KEPT_POINTS = 300
 
 LATENCY_S = 60.0
 """What the percentiles beside the curve are about."""
-
-_EARLIER_READINGS = 61
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +42,35 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """What happened between two readings: counts, and what was so at the end.
+
+    at_s, clock_s: of its end, as of `Totals`. span_s: how long it was.
+    """
+
+    at_s: float
+    clock_s: float
+    span_s: float
+    queries: int
+    transactions: int
+    errors: int
+    received_bytes: int
+    sent_bytes: int
+    clients: int
+    waiting: int
+    durations: Histogram
+    waits: Histogram
+    lag_s: Mapping[tuple[str, str], float]
+
+    @property
+    def second(self) -> int:
+        """Which second of the monotonic clock it ends in: the same one for all processes."""
+        return math.floor(self.clock_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """What happened between two readings: rates a second, percentiles in seconds or None."""
+    """One span as it is drawn: rates a second, percentiles in seconds or None."""
 
     at_s: float
     queries: float
@@ -72,64 +99,122 @@ class Latency:
 
 
 class History:
-    """Points of the last minutes, oldest first."""
+    """Spans of the last minutes, oldest first."""
 
     def __init__(self, kept_points: int = KEPT_POINTS) -> None:
-        self._points: deque[Point] = deque(maxlen=kept_points)
-        self._readings: deque[Totals] = deque(maxlen=_EARLIER_READINGS)
+        self._spans: deque[Span] = deque(maxlen=kept_points)
+        self._before: Totals | None = None
 
     def add(self, totals: Totals) -> None:
         """Take one more reading; of the first there is nothing to tell yet."""
-        if self._readings:
-            before = self._readings[-1]
-            span_s = totals.clock_s - before.clock_s
-            if span_s <= 0:
+        before = self._before
+        if before is not None:
+            if totals.clock_s <= before.clock_s:
                 return
-            self._points.append(_point_between(before, totals, span_s))
-        self._readings.append(totals)
+            self._spans.append(_span_between(before, totals))
+        self._before = totals
 
-    def points(self, most: int | None = None) -> list[Point]:
-        """The newest points, at most so many, oldest first."""
-        points = list(self._points)
-        return points if most is None else points[-most:]
-
-    def latency(self) -> Latency:
-        """Percentiles of the last minute, or of what there is of it."""
-        if len(self._readings) < 2:
-            return Latency(0.0, 0, None, None, None, None)
-        now = self._readings[-1]
-        since = next(
-            (each for each in self._readings if now.clock_s - each.clock_s <= LATENCY_S), now
-        )
-        durations = now.durations.since(since.durations)
-        return Latency(
-            now.clock_s - since.clock_s,
-            durations.count,
-            durations.quantile_s(0.5),
-            durations.quantile_s(0.95),
-            durations.quantile_s(0.99),
-            now.waits.since(since.waits).quantile_s(0.95),
-        )
+    def spans(self, after_s: float = -math.inf) -> list[Span]:
+        """Those that have ended after a moment of the monotonic clock."""
+        return [span for span in self._spans if span.clock_s > after_s]
 
 
-def _point_between(before: Totals, now: Totals, span_s: float) -> Point:
-    def rate(name: str) -> float:
+def _span_between(before: Totals, now: Totals) -> Span:
+    def rise(name: str) -> int:
         # What a pool had counted goes with it: less than before is not less than nothing.
-        rise: int = getattr(now, name) - getattr(before, name)
-        return max(0, rise) / span_s
+        difference: int = getattr(now, name) - getattr(before, name)
+        return max(0, difference)
 
-    durations = now.durations.since(before.durations)
-    return Point(
+    return Span(
         at_s=now.at_s,
-        queries=rate("queries"),
-        transactions=rate("transactions"),
-        errors=rate("errors"),
-        received_bytes=rate("received_bytes"),
-        sent_bytes=rate("sent_bytes"),
+        clock_s=now.clock_s,
+        span_s=now.clock_s - before.clock_s,
+        queries=rise("queries"),
+        transactions=rise("transactions"),
+        errors=rise("errors"),
+        received_bytes=rise("received_bytes"),
+        sent_bytes=rise("sent_bytes"),
         clients=now.clients,
         waiting=now.waiting,
-        p50_s=durations.quantile_s(0.5),
-        p95_s=durations.quantile_s(0.95),
-        p99_s=durations.quantile_s(0.99),
+        durations=now.durations.since(before.durations),
+        waits=now.waits.since(before.waits),
         lag_s=now.lag_s,
+    )
+
+
+def spans_of_all(own: Sequence[Span], others: Iterable[Sequence[Span]]) -> list[Span]:
+    """The spans of several processes as one: what each had in the same second.
+
+    Up to the last second that all of them have told of; an earlier one may be missing, of a process
+    that came later or was busy.
+    """
+    known = [each for each in others if each]
+    if not known:
+        return list(own)
+    until = min(each[-1].second for each in known)
+    beside: dict[int, list[Span]] = {}
+    for span in (span for each in known for span in each):
+        beside.setdefault(span.second, []).append(span)
+    return [
+        reduce(_span_of_both, beside.get(span.second, ()), span)
+        for span in own
+        if span.second <= until
+    ]
+
+
+def _span_of_both(one: Span, other: Span) -> Span:
+    return replace(
+        one,
+        queries=one.queries + other.queries,
+        transactions=one.transactions + other.transactions,
+        errors=one.errors + other.errors,
+        received_bytes=one.received_bytes + other.received_bytes,
+        sent_bytes=one.sent_bytes + other.sent_bytes,
+        clients=one.clients + other.clients,
+        waiting=one.waiting + other.waiting,
+        durations=one.durations.plus(other.durations),
+        waits=one.waits.plus(other.waits),
+        # Nodes are the same to all; who has just come may not know them yet.
+        lag_s={**other.lag_s, **one.lag_s},
+    )
+
+
+def points_of(spans: Iterable[Span]) -> list[Point]:
+    """Each span as it is drawn."""
+    return [
+        Point(
+            at_s=span.at_s,
+            queries=span.queries / span.span_s,
+            transactions=span.transactions / span.span_s,
+            errors=span.errors / span.span_s,
+            received_bytes=span.received_bytes / span.span_s,
+            sent_bytes=span.sent_bytes / span.span_s,
+            clients=span.clients,
+            waiting=span.waiting,
+            p50_s=span.durations.quantile_s(0.5),
+            p95_s=span.durations.quantile_s(0.95),
+            p99_s=span.durations.quantile_s(0.99),
+            lag_s=span.lag_s,
+        )
+        for span in spans
+    ]
+
+
+def latency_of(spans: Sequence[Span]) -> Latency:
+    """Percentiles of the last minute, or of what there is of it."""
+    if not spans:
+        return Latency(0.0, 0, None, None, None, None)
+    now_s = spans[-1].clock_s
+    lately = [span for span in spans if now_s - span.clock_s + span.span_s <= LATENCY_S]
+    if not lately:
+        return Latency(0.0, 0, None, None, None, None)
+    durations = reduce(Histogram.plus, (span.durations for span in lately))
+    waits = reduce(Histogram.plus, (span.waits for span in lately))
+    return Latency(
+        sum(span.span_s for span in lately),
+        durations.count,
+        durations.quantile_s(0.5),
+        durations.quantile_s(0.95),
+        durations.quantile_s(0.99),
+        waits.quantile_s(0.95),
     )

@@ -6,11 +6,12 @@ as there are few (see docs/metrics.md). When the table is full, those that took 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from proxy.relay import Ended
 from proxy.telemetry.counting import Durations
+from proxy.telemetry.figures import Histogram
 from proxy.telemetry.fingerprints import Fingerprint
 
 ALWAYS_TOLD_S = 0.1
@@ -33,7 +34,8 @@ class QueryRecord:
     calls, rows, received_bytes, errors: estimates where statements were sampled.
     mean_s, p95_s, max_s: from arrival to end; waited_s: of `total_s`, the wait for a connection.
     share: of the time of all statements in the table, 0 to 1. targets: calls by node.
-    roles: calls by role, primary or replica.
+    roles: calls by role, primary or replica. durations: all of them, so that the records of several
+    processes can be added.
     """
 
     database: str
@@ -51,6 +53,7 @@ class QueryRecord:
     share: float
     targets: dict[str, int]
     roles: dict[str, int]
+    durations: Histogram
 
 
 @dataclass(slots=True)
@@ -130,7 +133,7 @@ _ORDERS: dict[Order, Callable[[QueryRecord], float]] = {
 
 
 def _record(database: str, entry: _Entry, share: float) -> QueryRecord:
-    p95_s = entry.durations.read().quantile_s(0.95)
+    durations = entry.durations.read()
     return QueryRecord(
         database=database,
         id=entry.fingerprint.id,
@@ -138,8 +141,7 @@ def _record(database: str, entry: _Entry, share: float) -> QueryRecord:
         calls=entry.calls,
         total_s=entry.total_s,
         mean_s=entry.total_s / entry.calls,
-        # A bucket's bound may lie above the longest there was.
-        p95_s=min(entry.max_s, p95_s) if p95_s is not None else entry.max_s,
+        p95_s=_p95_s(durations, entry.max_s),
         max_s=entry.max_s,
         waited_s=entry.waited_s,
         rows=entry.rows,
@@ -148,4 +150,51 @@ def _record(database: str, entry: _Entry, share: float) -> QueryRecord:
         share=share,
         targets=dict(entry.targets),
         roles=dict(entry.roles),
+        durations=durations,
     )
+
+
+def _p95_s(durations: Histogram, max_s: float) -> float:
+    """A bucket's bound may lie above the longest there was."""
+    p95_s = durations.quantile_s(0.95)
+    return max_s if p95_s is None else min(max_s, p95_s)
+
+
+def queries_of_all(tables: Iterable[Iterable[QueryRecord]]) -> list[QueryRecord]:
+    """The records of several processes as one table, those that take most of the time first."""
+    merged: dict[tuple[str, str], QueryRecord] = {}
+    for record in (record for table in tables for record in table):
+        key = (record.database, record.id)
+        known = merged.get(key)
+        merged[key] = record if known is None else _record_of_both(known, record)
+    total_s = sum(record.total_s for record in merged.values()) or 1.0
+    return sorted(
+        (replace(record, share=record.total_s / total_s) for record in merged.values()),
+        key=_ORDERS["time"],
+        reverse=True,
+    )
+
+
+def _record_of_both(one: QueryRecord, other: QueryRecord) -> QueryRecord:
+    calls, total_s = one.calls + other.calls, one.total_s + other.total_s
+    max_s = max(one.max_s, other.max_s)
+    durations = one.durations.plus(other.durations)
+    return replace(
+        one,
+        calls=calls,
+        total_s=total_s,
+        mean_s=total_s / calls,
+        p95_s=_p95_s(durations, max_s),
+        max_s=max_s,
+        waited_s=one.waited_s + other.waited_s,
+        rows=one.rows + other.rows,
+        received_bytes=one.received_bytes + other.received_bytes,
+        errors=one.errors + other.errors,
+        targets=_added(one.targets, other.targets),
+        roles=_added(one.roles, other.roles),
+        durations=durations,
+    )
+
+
+def _added(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    return {key: one.get(key, 0) + other.get(key, 0) for key in {**one, **other}}

@@ -58,8 +58,9 @@ class Adoption:
         self._verifiers = verifiers
         self._primary_of = primary_of
         self._bugs = bugs
-        config = company.part(config)
-        self.in_force = read_in_force(config, read_admission(config), passwords, primary_of)
+        self.in_force = read_in_force(
+            config, company.part(config), read_admission(config), passwords, primary_of=primary_of
+        )
         self._secrets = Watch(secret_files(config))
         self._lock = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
@@ -73,8 +74,8 @@ class Adoption:
 
     @property
     def config(self) -> Config:
-        """The configuration in force."""
-        return self.in_force.config
+        """The configuration in force, of all processes."""
+        return self.in_force.whole
 
     async def prepare(self) -> None:
         """Make ready what logins need."""
@@ -106,11 +107,11 @@ class Adoption:
             self._reading = asyncio.get_running_loop().create_task(self._read_secrets())
 
     async def adopt(self, config: Config) -> tuple[Change, ...]:
-        """Go over to another configuration, as `_go_over`; one at a time."""
+        """Go over to another configuration of all processes, as `_go_over`; one at a time."""
         async with self._lock:
             return await self._go_over(config)
 
-    async def _go_over(self, config: Config) -> tuple[Change, ...]:
+    async def _go_over(self, whole: Config) -> tuple[Change, ...]:
         """Go over to another configuration. Result: what has changed, and when it holds.
 
         Nobody is disconnected: users and TLS hold for the next login, limits at once, and server
@@ -118,9 +119,11 @@ class Adoption:
         Raises ConfigError when a rule for logins is wrong, OSError or ssl.SSLError when a TLS file
         is unusable; then nothing has changed.
         """
-        before = self.in_force
+        before, config = self.in_force, self._company.part(whole)
         admission = await in_thread(read_admission, config)
-        new = read_in_force(config, admission, self._passwords, self._primary_of, before)
+        new = read_in_force(
+            whole, config, admission, self._passwords, primary_of=self._primary_of, before=before
+        )
         await prepare(new, self._verifiers)
         open_log(config.log)
         self.in_force = new
@@ -133,7 +136,7 @@ class Adoption:
             before.directory.close()
         self._clusters.adopt(before.config, is_redialled=is_redialled)
         self._reservoir.adopt()
-        return changes_between(before.config, config)
+        return changes_between(before.whole, whole)
 
     async def _read_secrets(self) -> None:
         """Task: passwords in files have changed; use them, or say why not and try again."""
@@ -141,7 +144,6 @@ class Adoption:
             async with self._lock:
                 watch = self._secrets
                 config = await in_thread(reload_secrets, self.config, os.environ)
-                config = self._company.part(config)
                 watch.settle()
                 config = self._steering.with_changes(config)
                 if config == self.config:

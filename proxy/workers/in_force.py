@@ -18,10 +18,12 @@ from proxy.workers.terms import read_inquiry, read_places, read_roster, read_ter
 class InForce:
     """Replaced as a whole by a reload.
 
-    terms: on which clients come in. contexts: TLS towards nodes. places: how to make places of
+    whole: the configuration of all processes, of which `config` is this one's. terms: on which
+    clients come in. contexts: TLS towards nodes. places: how to make places of
     nodes, by cluster. directory: asks databases for users, None where nobody is asked.
     """
 
+    whole: Config
     config: Config
     roster: Roster
     terms: DoorTerms
@@ -31,14 +33,17 @@ class InForce:
 
 
 def read_in_force(
+    whole: Config,
     config: Config,
     admission: Admission,
     passwords: Passwords,
+    *,
     primary_of: Callable[[str], NodeAddress | None],
     before: InForce | None = None,
 ) -> InForce:
     """Make of a configuration what a process goes by. Raises OSError, ssl.SSLError.
 
+    config: of the whole, what this process has.
     before: what it went by until now, of which is kept what may be.
     """
     directory = None if before is None else before.directory
@@ -48,6 +53,7 @@ def read_in_force(
     roster = read_roster(config)
     contexts = read_contexts(config, {} if before is None else before.contexts)
     return InForce(
+        whole,
         config,
         roster,
         read_terms(config, roster, admission, directory),

@@ -3,9 +3,11 @@
 The worker hands over what the relay tells; what is shown is put together only when somebody looks.
 """
 
+import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -18,17 +20,26 @@ from proxy.pool import Reservoir
 from proxy.relay import Client, Ended, Relay, Server
 from proxy.tasks import in_thread
 from proxy.telemetry import (
+    KEPT_POINTS,
     AuditLog,
     Deed,
+    Event,
     Figures,
     Fingerprints,
     Histogram,
     History,
+    QueryRecord,
     RecentEvents,
     SlowLog,
+    Span,
     Tally,
     TopQueries,
     Totals,
+    events_of_all,
+    latency_of,
+    points_of,
+    queries_of_all,
+    spans_of_all,
     traceparent_of,
 )
 from proxy.workers.reading import read_histogram
@@ -38,6 +49,42 @@ if TYPE_CHECKING:
 
 SHOWN_QUERIES = 50
 SHOWN_EVENTS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one process has observed, or several together. process: its id."""
+
+    process: int
+    spans: Sequence[Span]
+    queries: Sequence[QueryRecord]
+    pinned: Sequence[Pinned]
+    events: Sequence[Event]
+
+    @property
+    def until_s(self) -> float:
+        """The moment of the monotonic clock up to which there are spans."""
+        return self.spans[-1].clock_s if self.spans else 0.0
+
+    def followed_by(self, later: "Seen") -> "Seen":
+        """What the same process says later, with its past."""
+        past = [span for span in self.spans if span.clock_s > later.until_s - KEPT_POINTS]
+        new = [span for span in later.spans if span.clock_s > self.until_s]
+        return replace(later, spans=[*past, *new])
+
+
+def seen_by_all(own: Seen, others: Sequence[Seen]) -> Seen:
+    """What several processes have observed as one."""
+    if not others:
+        return own
+    every = [own, *others]
+    return Seen(
+        own.process,
+        spans_of_all(own.spans, [each.spans for each in others]),
+        queries_of_all(each.queries for each in every),
+        sorted((one for each in every for one in each.pinned), key=lambda one: one.since_s),
+        events_of_all([each.events for each in every]),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,16 +270,27 @@ class Observer:
                 )
         return sorted(found, key=lambda pinned: pinned.since_s)
 
+    def seen(self, after_s: float | None = None) -> Seen:
+        """What this process has observed; of the past, what came after a moment, or all."""
+        return Seen(
+            os.getpid(),
+            self._history.spans(-math.inf if after_s is None else after_s),
+            self.queries.top(SHOWN_QUERIES),
+            self.pinned(),
+            self.events.newest(SHOWN_EVENTS),
+        )
+
     def picture(
         self,
         *,
         figures: Figures,
+        seen: Seen,
         views: Sequence[ClusterView],
         not_ready: str | None,
         is_draining: bool,
         warnings: Sequence[str],
     ) -> Picture:
-        """All there is to show now."""
+        """All there is to show now. seen: by all processes."""
         return Picture(
             at_s=self._today(),
             started_s=self._started_s,
@@ -241,10 +299,10 @@ class Observer:
             is_draining=is_draining,
             figures=figures,
             views=views,
-            points=self._history.points(),
-            latency=self._history.latency(),
-            queries=self.queries.top(SHOWN_QUERIES),
-            pinned=self.pinned(),
-            events=self.events.newest(SHOWN_EVENTS),
+            points=points_of(seen.spans),
+            latency=latency_of(seen.spans),
+            queries=seen.queries[:SHOWN_QUERIES],
+            pinned=seen.pinned,
+            events=seen.events[:SHOWN_EVENTS],
             warnings=warnings,
         )

@@ -47,6 +47,11 @@ class Peers:
             self._server.close()
             self._share.address_of(self._share.index).unlink(missing_ok=True)
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._share.count - 1
+
     async def ask_all(self, question: dict[str, Any], *, is_patient: bool = False) -> list[Any]:
         """Ask every other process; those that do not answer are left out.
 

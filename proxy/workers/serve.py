@@ -12,13 +12,12 @@ import ssl
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 
-from proxy.config import Change, Config, ConfigError, changes_between, needs_restart, reload
+from proxy.config import Change, Config, ConfigError, needs_restart, reload
 from proxy.console import Shutdown
-from proxy.errors import ClientError
 from proxy.tasks import in_thread
 from proxy.watch import Watch
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
-from proxy.workers.share import Share
+from proxy.workers.share import CLOSE, Share
 from proxy.workers.systemd import Notifier
 from proxy.workers.terms import open_log
 from proxy.workers.worker import Reloaded, Worker
@@ -86,7 +85,7 @@ class _Service:
         self._tasks: set[asyncio.Task[object]] = set()
         self.notifier = Notifier(os.environ)
         self.worker = Worker(config, share)
-        self.worker.attend(self._reload_for_console, self._end_for_console)
+        self.worker.attend(self._reload_for_console, self._reload, self._end_for_console)
         if share is None:
             _look_at_descriptors(config)
             for warning in self.worker.warnings:
@@ -150,27 +149,24 @@ class _Service:
     # --- for the console -----------------------------------------------------------------------
 
     def _end_for_console(self, when: Shutdown) -> None:
+        """End all processes; when clients have left, this one alone, and nobody comes in."""
         if self._share is None:
             self._end("SHUTDOWN", when)
         elif when == "clients":
-            raise ClientError(
-                "0A000", "several processes do not wait for clients", hint="Use WAIT_FOR_SERVERS."
-            )
+            os.kill(self._share.supervisor, CLOSE)
+            self._end("SHUTDOWN", when)
         else:
             which = signal.SIGINT if when == "now" else signal.SIGTERM
             os.kill(self._share.supervisor, which)
 
     async def _reload_for_console(self) -> Reloaded:
-        """Reload, or have the one in charge do so."""
-        if self._share is None:
-            return await self._reload()
-        before = self.worker.config
-        try:
-            config = await in_thread(reload, before, os.environ)
-        except ConfigError as wrong:
-            return Reloaded(str(wrong))
-        os.kill(self._share.supervisor, signal.SIGHUP)
-        return Reloaded(changes=changes_between(before, self.worker.part(config)))
+        """Reload, and have the others do so, and the one in charge."""
+        done = await self._reload()
+        if self._share is not None and done.refusal is None:
+            await self.worker.have_others_reload()
+            # It says what has changed, and starts by it whom it starts from now on.
+            os.kill(self._share.supervisor, signal.SIGHUP)
+        return done
 
     # --- reload --------------------------------------------------------------------------------
 
@@ -186,7 +182,7 @@ class _Service:
         worker = self.worker
         try:
             config = await in_thread(reload, worker.config, os.environ)
-            changes = await worker.adopt(worker.part(config))
+            changes = await worker.adopt(config)
         except (ConfigError, OSError, ssl.SSLError) as wrong:
             for line in str(wrong).splitlines():
                 _log.error("not reloaded: %s", line)
@@ -194,6 +190,7 @@ class _Service:
         except Exception:  # noqa: BLE001 -- top of a task
             _log.exception("the reload failed")
             return Reloaded("an error of the proxy; its log says more")
+        worker.steering.forget_changes()
         if self._share is None:
             for warning in worker.warnings:
                 _log.warning("%s", warning)

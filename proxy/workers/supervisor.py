@@ -303,6 +303,9 @@ class Supervisor:
             found = signal.sigtimedwait(_HEARD, self._time_left_s(look_s))
             if found is not None:
                 self._hear(signal.Signals(found.si_signo))
+            if self._is_closed and not any(child.pid for child in self._children):
+                _log.info("all clients have left")
+                return
             now_s = time.monotonic()
             for child in self._children:
                 if not child.pid and child.due_s <= now_s and self._ending is None:

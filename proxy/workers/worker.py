@@ -8,11 +8,13 @@ leaving.py sends clients away.
 import asyncio
 import errno
 import logging
+import math
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import proxy
 from proxy.auth import Credential, Md5Secret, PlainSecret, Verifiers
@@ -42,9 +44,9 @@ from proxy.telemetry import BUCKET_BOUNDS_S, Figures, LimitedLog, LoopLag, build
 from proxy.workers.adoption import Adoption
 from proxy.workers.answers import Answers, Rooms
 from proxy.workers.clusters import Clusters
-from proxy.workers.company import Company
+from proxy.workers.company import Company, Own
 from proxy.workers.leaving import Leaving
-from proxy.workers.observing import Observer
+from proxy.workers.observing import Observer, Seen
 from proxy.workers.pinned import Pinned
 from proxy.workers.reading import read_figures
 from proxy.workers.share import Share
@@ -56,8 +58,9 @@ _TICK_S = 0.1
 _TIDY_S = 1.0
 # How often we look whether the process before us has closed its HTTP endpoint.
 _LATE_S = 0.2
-# What processes tell each other when one of them is asked to /drain.
+# What processes tell each other when one of them is asked to /drain, or to RELOAD.
 _DRAIN = "DRAIN"
+_RELOAD = "RELOAD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +79,8 @@ class Worker:
         self._loop = loop
         clock = time.monotonic
         self._share = share
-        self._company = Company(
-            share,
-            figures=self.figures,
-            cancel=self._cancel_by_key,
-            obey=self._obey,
-        )
+        own = Own(self.figures, self._seen, self._read_table, self._cancel_by_key, self._obey)
+        self._company = Company(share, own)
         self._bugs = LimitedLog(_log, clock)
         book = SettingsBook()
         answers = Answers(loop, book, self._bugs)
@@ -121,26 +120,30 @@ class Worker:
         )
         self._clusters.attend(self._reservoir, self._relay, self._hub)
         self._reload: Callable[[], Awaitable[Reloaded]] | None = None
+        self._reload_alone: Callable[[], Awaitable[Reloaded]] | None = None
         self._shut_down: Callable[[Shutdown], None] | None = None
         scene = Scene(
             self._relay,
             self._reservoir,
-            config=lambda: self.config,
+            config=lambda: self._adoption.config,
             views=lambda: self._clusters.views,
             strangers=lambda: self._door.stranger_count,
             pins=self.pins,
             events=self._observer.events.newest,
             queries=self._observer.queries.top,
+            others=self._company,
         )
         levers = Levers(
             self._reload_for_console,
             self.adopt,
             self._shut_down_for_console,
             self.failover,
-            self._company.have_others_obey,
         )
         note = self._observer.note
         self._reception = Reception(scene, levers, lambda: self.config, note)
+        self._exporter = ExporterMetrics(
+            self._reception.desk, lambda: self.config.compat.pgbouncer_metrics
+        )
         self._door = Door(
             self._relay,
             self._reservoir,
@@ -195,17 +198,15 @@ class Worker:
                 http.port,
                 build_registry(
                     lambda: self._company.together(self.figures()),
-                    ExporterMetrics(
-                        self._reception.desk, lambda: self.config.compat.pgbouncer_metrics
-                    ),
+                    self._exporter,
                 ),
                 lambda: True,
                 self.why_not_ready,
-                page=StatusPage(self.status, self._company.listen_to_others),
+                page=StatusPage(self.status, self._company.look_at_others),
                 drain=self._empty_all,
                 # A reload that drops the section does not stop the endpoint, nor open it.
                 auth=lambda: (self.config.http or http).auth,
-                prepare=self._company.listen_to_others,
+                prepare=self._prepare_scrape,
                 sock=None if self._share is None else self._share.http,
             )
             try:
@@ -263,8 +264,8 @@ class Worker:
 
     @property
     def config(self) -> Config:
-        """The configuration in force."""
-        return self._adoption.config
+        """The configuration in force, as far as it is this process's."""
+        return self._adoption.in_force.config
 
     @property
     def steering(self) -> Steering:
@@ -274,14 +275,15 @@ class Worker:
     def attend(
         self,
         reload: Callable[[], Awaitable[Reloaded]],
+        reload_alone: Callable[[], Awaitable[Reloaded]],
         shut_down: Callable[[Shutdown], None],
     ) -> None:
         """Say who does for administrators what is not this worker's.
 
-        reload: reads the configuration again. shut_down: begins to
-        end the process.
+        reload: has all processes read the configuration again. reload_alone: this one. shut_down:
+        begins to end the process.
         """
-        self._reload, self._shut_down = reload, shut_down
+        self._reload, self._reload_alone, self._shut_down = reload, reload_alone, shut_down
 
     async def _reload_for_console(self) -> Sequence[str]:
         done = Reloaded("nobody reads it again") if self._reload is None else await self._reload()
@@ -300,9 +302,9 @@ class Worker:
         """What in it was accepted and does nothing, one line each."""
         return (*self.config.warnings, *self._adoption.in_force.terms.admission.warnings)
 
-    def part(self, config: Config) -> Config:
-        """What of a configuration this process has, of several."""
-        return self._company.part(config)
+    async def have_others_reload(self) -> None:
+        """Have all other processes read the configuration again, and wait until they have."""
+        await self._company.obey(_RELOAD, None)
 
     async def adopt(self, config: Config) -> tuple[Change, ...]:
         """Go over to another configuration, as `Adoption.adopt`."""
@@ -359,7 +361,8 @@ class Worker:
                 self._clusters.tick()
                 now_s = time.monotonic()
                 if now_s >= tidy_at_s:
-                    tidy_at_s = now_s + _TIDY_S
+                    # In the same moment in all processes: what they count a second is added.
+                    tidy_at_s = math.floor(now_s / _TIDY_S + 1) * _TIDY_S
                     self._reservoir.tidy()
                     self._pinned.enforce()
                     self._hub.tidy()
@@ -419,14 +422,29 @@ class Worker:
         """A command that another process was given, for all of them."""
         if command == _DRAIN:
             self.empty(float(argument or 0))
+        elif command == _RELOAD and self._reload_alone is not None:
+            await self._reload_alone()
         else:
             await self.steering.obey(command, argument)
 
     def _empty_all(self, after_s: float) -> int:
         """As `empty`, and in all other processes."""
-        others = self._company.have_others_obey(_DRAIN, str(after_s))
+        others = self._company.obey(_DRAIN, str(after_s))
         self._telling_others = self._loop.create_task(others)
         return self.empty(after_s)
+
+    def _seen(self, after_s: float | None) -> Seen:
+        """What this process has observed, for another one."""
+        return self._observer.seen(after_s)
+
+    def _read_table(self, table: str) -> Iterable[Any]:
+        """Its rows of a table of the console, for another process."""
+        return self._reception.desk.read(table)
+
+    async def _prepare_scrape(self) -> None:
+        """Ask the other processes what they have counted."""
+        await self._company.listen_to_others()
+        await self._exporter.prepare()
 
     def _cancel_by_key(self, pid: int, secret: bytes) -> None:
         """Another process has been shown a cancel key of ours."""
@@ -452,6 +470,7 @@ class Worker:
         """What the status page shows."""
         picture = self._observer.picture(
             figures=self._company.together(self.figures()),
+            seen=self._company.seen_by_all(),
             views=self._clusters.views,
             not_ready=self.why_not_ready(),
             is_draining=self._stopping or self._leaving.is_emptying,

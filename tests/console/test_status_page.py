@@ -20,7 +20,11 @@ from proxy.telemetry import Figures, build_registry
 
 DEADLINE_S = 10.0
 FOLDER = Path(proxy.console.__file__).parent
-STATUS = {"version": "1.2.3", "points": [{"at": 1.0}, {"at": 2.0}], "clients": {"total": 0}}
+STATUS = {
+    "version": "1.2.3",
+    "points": [{"at": float(at)} for at in range(10)],
+    "clients": {"total": 0},
+}
 
 
 @asynccontextmanager
@@ -100,7 +104,7 @@ async def test_the_status_has_all_points() -> None:
     assert json.loads(body) == STATUS
 
 
-async def test_an_event_has_the_newest_point_only() -> None:
+async def test_an_event_has_the_newest_points_only() -> None:
     async with (
         endpoint_of() as endpoint,
         ClientSession() as session,
@@ -109,7 +113,11 @@ async def test_an_event_has_the_newest_point_only() -> None:
     ):
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         line = await anext(line async for line in answer.content if line.startswith(b"data: "))
-    assert json.loads(line.removeprefix(b"data: "))["points"] == [{"at": 2.0}]
+    assert json.loads(line.removeprefix(b"data: "))["points"] == [
+        {"at": 7.0},
+        {"at": 8.0},
+        {"at": 9.0},
+    ]
 
 
 async def test_who_takes_the_events_may_stay_longer_than_others() -> None:

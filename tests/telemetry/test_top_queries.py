@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from proxy.telemetry import Fingerprint, Fingerprints, TopQueries
+from proxy.telemetry import Fingerprint, Fingerprints, TopQueries, queries_of_all
 
 
 @dataclass
@@ -140,3 +140,15 @@ def test_a_reset_table_is_empty() -> None:
     table.add("app", printed("a"), "db1", "primary", Ended())
     table.reset()
     assert (len(table), table.top()) == (0, [])
+
+
+def test_the_tables_of_processes_are_added_by_database_and_statement() -> None:
+    one, other = TopQueries(), TopQueries()
+    one.add("app", printed("a"), "db1", "primary", Ended(spent_s=1.0))
+    one.add("app", printed("b"), "db1", "primary", Ended(spent_s=2.0))
+    other.add("app", printed("a"), "db2", "replica", Ended(spent_s=4.0, stands_for=3))
+    both = queries_of_all([one.top(), other.top()])
+    assert [(each.id, each.calls, each.max_s) for each in both] == [("a", 4, 4.0), ("b", 1, 2.0)]
+    assert (both[0].mean_s, both[0].targets) == (13.0 / 4, {"db1": 1, "db2": 3})
+    assert [each.share for each in both] == [pytest.approx(13 / 15), pytest.approx(2 / 15)]
+    assert both[0].p95_s <= 4.0

@@ -17,7 +17,7 @@ from tests.fixtures.console import ADMIN, LOOKER, Console
 from tests.fixtures.pgweir import Pgweir
 from tests.fixtures.postgres import APP, DATABASE, Postgres
 
-SHOWS = [command for command in COMMANDS if command.rows is not None]
+SHOWS = [command for command in COMMANDS if command.read is not None]
 
 
 @pytest.mark.parametrize("database", ["pgweir", "pgbouncer"])

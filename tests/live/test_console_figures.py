@@ -12,7 +12,7 @@ from tests.fixtures.pgweir import Pgweir, configuration, running
 from tests.fixtures.postgres import APP, DATABASE, MONITOR, Postgres
 
 LIMIT_S = 20.0
-SHOWS = [command.words[1] for command in COMMANDS if command.rows is not None]
+SHOWS = [command.words[1] for command in COMMANDS if command.read is not None]
 
 
 def stats(console: Console) -> dict[str, int]:

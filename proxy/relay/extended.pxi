@@ -44,6 +44,10 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         return client_violates(c, 'a statement name without its terminator')
     tail = <char *>nul + 1
     length = p + size - tail
+    if have == size and is_own_command(tail, length):
+        done = client_parses_own(c, p[5:nul - p], tail, length, size)
+        if done:
+            return done
     if length > 16 and have > tail - p + 8 and may_explain_pooling(tail) \
             and length <= c.line.max_statement_bytes:
         if have < size:
@@ -61,6 +65,8 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
                 if leave is not None:
                     return client_refuses_unit_with(c, leave, have, size) if leave else STOPPED
         done = client_passes_extended(c, kinds.PARSE, p, have, size)
+        if done == TAKEN and c.speaks_of_own:
+            client_forgets_name(c, p[5:nul - p])
         if done == TAKEN and nul == p + 5:
             # What is bound next is this, most likely; of what has a name nothing is known.
             server_notes(c.server, tail, strnlen(tail, p + have - tail), length - 3, None)
@@ -309,6 +315,10 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
             return STARVED
         return client_violates(c, 'a name without its terminator')
     rest += 1
+    if c.speaks_of_own and have == size:
+        done = client_binds_own(c, p, name, rest, size)
+        if done:
+            return done
     if not c.line.tracks_statements:
         if c.lost is not None or c.aborted or c.refusal is not None:
             return client_answers_loss(c, kinds.BIND, have, size)
@@ -435,8 +445,13 @@ cdef int client_ensures_unnamed(Client c, Server s) except -1:
 cdef int client_says_execute(Client c, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
     """Execute: run a portal."""
     cdef Server s
+    cdef int done
     if have < size:
         return STARVED
+    if c.own_portal is not None:
+        done = client_executes_own(c, p, size)
+        if done:
+            return done
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.EXECUTE, have, size)
     if client_attach(c) == STOPPED:
@@ -460,6 +475,8 @@ cdef int client_says_sync(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     cdef Server s = c.server
     if size != 5:
         return client_violates(c, 'a Sync with a body')
+    if c.status == 73:
+        c.own_portal = None
     if s is None or (not s.open_unit and not s.ledger.count and not s.copying_in):
         c.skipping = False
         client_say_ready(c)
@@ -478,12 +495,17 @@ cdef int client_says_sync(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
 cdef int client_says_describe(Client c, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
     """Describe: a statement's parameters and columns, or a portal's columns."""
     cdef Server s
+    cdef int done
     cdef Statement statement = None
     cdef bytes name
     if have < size:
         return STARVED
     if size < 7 or p[size - 1] != 0:
         return client_violates(c, 'a malformed Describe')
+    if c.speaks_of_own:
+        done = client_describes_own(c, p, size)
+        if done:
+            return done
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.DESCRIBE, have, size)
     if p[5] != 83 or not c.line.tracks_statements:
@@ -535,6 +557,8 @@ cdef int client_says_close(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         return STARVED
     if size < 7 or p[size - 1] != 0:
         return client_violates(c, 'a malformed Close')
+    if c.speaks_of_own and p[5] == 83 and not c.line.tracks_statements:
+        client_forgets_name(c, p[6:size - 1])
     if p[5] == 83 and c.line.tracks_statements:
         name = p[6:size - 1]
         shared = not name and c.shared_unnamed is not None

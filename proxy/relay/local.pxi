@@ -6,16 +6,7 @@ cdef int client_says_command(Client c, Command command, const char *text, Py_ssi
     cdef Server s = c.server
     cdef bytes name
     if command == OWN_SETTING:
-        if c.status == 69 or c.lost is not None or c.refusal is not None:
-            return 0
-        if s is not None and (s.ledger.count or s.open_unit):
-            c.awaits_replies = True
-            return STOPPED
-        if not client_runs_own(c, text[:length], 80):
-            return 0
-        client_forgets_unnamed(c)
-        client_say_ready(c)
-        return TAKEN
+        return client_asks_own(c, text, length, length + 6)
     if command == DEALLOCATE:
         name = deallocated_name(text, length)
         if name is None or c.statements is None or name not in c.statements or c.status == 69 \
@@ -153,12 +144,6 @@ cdef Py_ssize_t client_answers_unit(Client c, char *p, Py_ssize_t n) except -1:
     sink_write(&c.relay.to_client, BIND_COMPLETE, 5)
     if described == 83:
         sink_write(&c.relay.to_client, NO_PARAMETERS, 7)
-    if command == OWN_SETTING:
-        if described and not is_show(text, len(text)):
-            sink_write(&c.relay.to_client, NO_DATA_MESSAGE, 5)
-        client_runs_own(c, text, described)
-        client_say_ready(c)
-        return pos
     if described:
         sink_write(&c.relay.to_client, NO_DATA_MESSAGE, 5)
     if command == DEALLOCATE:
@@ -175,7 +160,7 @@ cdef Py_ssize_t client_answers_unit(Client c, char *p, Py_ssize_t n) except -1:
 
 cdef inline bint needs_whole(Command command) noexcept:
     """No server could take a part of it."""
-    return command == DEALLOCATE or command == OWN_SETTING
+    return command == DEALLOCATE
 
 
 cdef bytes client_text_of(Client c, const char *name):
@@ -191,11 +176,8 @@ cdef bytes client_text_of(Client c, const char *name):
 
 cdef bint client_can_answer(Client c, Command command, const char *text) except -1:
     """May this command be answered without a server? text: of the statement."""
-    if command == PLAIN or command == DISCARD or c.refusal is not None:
+    if command == PLAIN or command == DISCARD or command == OWN_SETTING or c.refusal is not None:
         return False
-    if command == OWN_SETTING:
-        return (c.status != 69 and c.lost is None
-                and _OWN.fullmatch(text[:strlen(text)]) is not None)
     if c.server is not None and (command != DEALLOCATE or c.server.exposed):
         return False
     if command == ROLLBACK and c.aborted:

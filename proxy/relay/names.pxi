@@ -40,6 +40,11 @@ cdef int client_forgets_unnamed(Client c) except -1:
     return 0
 
 
+cdef int client_forgets_name(Client c, bytes name) except -1:
+    """This name is free again, or the unnamed statement gone."""
+    return client_forgets_one(c, name) if name else client_forgets_unnamed(c)
+
+
 cdef int client_forgets_one(Client c, bytes name) except -1:
     """This name is free again."""
     cdef Statement statement

@@ -14,6 +14,7 @@
 #   session.pxi    settings follow a client from server to server, other things pin it
 #   client.pxi     what a client says, one message after another; its coming and leaving
 #   routing.pxi    ... where it goes, and what is run again elsewhere
+#   own.pxi        ... of settings that are the proxy's own
 #   simple.pxi     ... Query
 #   extended.pxi   ... Parse, Bind, Describe, Execute, Close, Sync
 #   local.pxi      ... commands that are answered here
@@ -213,6 +214,9 @@ cdef class Client(Link):
     cdef bint awaits_replies        # stopped until the server owes nothing
     cdef bint unsettled             # a unit under way changes names: an error would undo that
     cdef bint runs_commands         # some statement of its is a Command
+    cdef bint speaks_of_own         # some statement of its was about a setting of ours
+    cdef bytes own_portal           # the portal with such a statement, or None
+    cdef object own_setting         # ... and what it is
     cdef bint retried               # the present unit is already a second try
     cdef dict statements            # name -> Statement, NULL object until the first Parse
     cdef frozenset prepared         # names of those it made by PREPARE, None without any

@@ -10,6 +10,7 @@ import asyncpg
 
 from proxy.channels.subscriptions import Notification
 from proxy.cluster import NodeAddress, ProbeLogin, diagnose, dial
+from proxy.telemetry import report
 
 _log = logging.getLogger("pgweir.channels")
 
@@ -112,7 +113,7 @@ class Ear:
                     connection = await dial(address, self.login, _SETTINGS)
                     connection.add_termination_listener(lambda _: self._news.set())
                     await self._follow(connection)
-                _log.info("listening", extra={"facts": {"at": self._name, "node": address.name}})
+                report(_log, "listen", "listening", {"at": self._name, "node": address.name})
                 if has_gap:
                     self._on_gap()
                 pause_s = _RETRY_S[0]
@@ -144,9 +145,8 @@ class Ear:
                 await connection.execute("SELECT", timeout=_ANSWER_S)
             if connection.is_closed():
                 self.trouble = "the connection was lost"
-                _log.warning(
-                    "the listening connection was lost", extra={"facts": {"at": self._name}}
-                )
+                said = "the listening connection was lost"
+                report(_log, "listen", said, {"at": self._name}, logging.WARNING)
                 return False
             async with asyncio.timeout(_ANSWER_S):
                 await self._follow(connection)

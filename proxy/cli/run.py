@@ -23,6 +23,7 @@ from proxy.config import Config, Flags, from_environment, load
 @click.option("--listen", metavar="HOST:PORT", help="Where clients connect.")
 @click.option("--http", metavar="HOST:PORT", help="Where /metrics and the health checks are.")
 @click.option("--pool-size", type=click.IntRange(min=1), help="Server connections per pool.")
+@click.option("--watch", is_flag=True, help="Reload when the configuration's files have changed.")
 @click.option("-d", "--daemon", is_flag=True, help="Go into the background; needs a pidfile.")
 @click.option("-q", "--quiet", is_flag=True, help="Write nothing to standard error.")
 @click.option("-v", "--verbose", count=True, help="Log more.")
@@ -37,6 +38,7 @@ def run(
     http: str | None,
     pool_size: int | None,
     *,
+    watch: bool,
     daemon: bool,
     quiet: bool,
     verbose: int,
@@ -60,6 +62,7 @@ def run(
         quiet=quiet or daemon,
         verbose=verbose > 0,
         user=user,
+        watch=watch,
     )
     with telling_what_is_wrong():
         if source is None:

@@ -32,7 +32,7 @@ from proxy.errors import ClientError, PeerError
 from proxy.pool import Reservoir
 from proxy.relay import Client, Relay
 from proxy.tcp import TcpOptions
-from proxy.telemetry import LimitedLog, NoteAudit, Tally
+from proxy.telemetry import LimitedLog, NoteAudit, Tally, keep_event
 from proxy.tls import HandshakeFailed
 from proxy.wire import messages
 
@@ -450,6 +450,9 @@ class Door:
         facts = {"result": refused.sqlstate, "reason": refused.message}
         self._note("login", "LOGIN", whose, facts)
         self.refusals.add(reason)
+        if refused.sqlstate == "53300":
+            said = f"clients are refused: {refused.message}"
+            keep_event("limit", said, level=logging.WARNING, logger=_log.name)
         self._lines.log(
             logging.INFO,
             "client refused",

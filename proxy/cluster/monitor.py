@@ -18,6 +18,7 @@ from proxy.cluster.changes import changes_between
 from proxy.cluster.judge import Rules, judge
 from proxy.cluster.probe import Probe, ProbeLogin
 from proxy.cluster.view import ClusterView, NodeAddress, NodeView, Sample, first_view
+from proxy.telemetry import EventKind, report
 
 _log = logging.getLogger("pgweir.cluster")
 
@@ -222,7 +223,8 @@ class Monitor:
         changes = changes_between(before, self._view)
         for change in changes:
             level = logging.WARNING if change.alarming else logging.INFO
-            _log.log(level, "%s", change.sentence, extra={"facts": dict(change.facts)})
+            kind: EventKind = "primary" if "primary" in change.facts else "node"
+            report(_log, kind, change.sentence, change.facts, level)
         lost = _primary_in_trouble(before, self._view)
         if lost is not None:
             # What the others know of it (do their receivers still stream?) is wanted now.

@@ -17,6 +17,7 @@ from proxy.config.limits import Limits, Overrides
 from proxy.config.listening import ClientTls, Http, HttpAuth, Listen, Log, Process
 from proxy.config.load import (
     convert,
+    files_of,
     load,
     missing_service,
     parse,
@@ -88,6 +89,7 @@ __all__ = [
     "changes_between",
     "convert",
     "divide",
+    "files_of",
     "format_duration",
     "format_size",
     "from_environment",

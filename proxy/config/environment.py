@@ -117,8 +117,11 @@ def apply_flags(config: Config, origin: Origin) -> Config:
         if origin.verbose:
             said["level"] = "debug"
         changes["log"] = config.log.model_copy(update=said)
-    if origin.user is not None:
-        changes["process"] = config.process.model_copy(update={"user": origin.user})
+    process: dict[str, Any] = {} if origin.user is None else {"user": origin.user}
+    if origin.watch:
+        process["watch"] = True
+    if process:
+        changes["process"] = config.process.model_copy(update=process)
     if problems:
         raise ConfigError(problems)
     return config.model_copy(update=changes)

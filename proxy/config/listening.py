@@ -248,6 +248,7 @@ class Process(Section):
     )
     watch: bool = Field(
         default=False,
-        description="Reload when the configuration file has changed, without being asked. Files "
-        "with passwords and certificates are looked at in any case.",
+        description="Reload when the configuration file has changed, or one that it includes or "
+        "names, without being asked. Files with passwords and certificates are looked at in any "
+        "case.",
     )

@@ -41,7 +41,11 @@ def load(path: Path, environ: Mapping[str, str], **flags: Unpack[Flags]) -> Conf
     environ: what `${NAME}` expands from. flags: the command line's, which win over the file.
     Raises ConfigError with all problems, each with the file as `path` names it and its line.
     """
-    return _understand(Origin(path, text=_read(path), **flags), environ)
+    text = _read(path)
+    included: Mapping[str, str] = {}
+    if is_ini(path):
+        _, included = read_ini(text, str(path), path.resolve().parent)
+    return _understand(Origin(path, text=text, included=included, **flags), environ)
 
 
 def convert(path: Path, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
@@ -53,7 +57,7 @@ def convert(path: Path, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...
         reason = "not named like PgBouncer's file; name one that ends in .ini"
         raise ConfigError([Problem(str(path), 1, "(file)", reason)])
     config = load(path, environ)
-    document = read_ini(config.origin.text, str(path), path.resolve().parent)
+    document, _ = read_ini(config.origin.text, str(path), path.resolve().parent)
     return write_yaml(document, str(path)), config.warnings
 
 
@@ -82,13 +86,25 @@ def secret_files(config: Config) -> list[Path]:
     return [file for path, file in _paths_in(config, ()) if _holds_secrets(path)]
 
 
+def files_of(config: Config) -> list[Path]:
+    """All files that a configuration is made from: itself, those it includes, those it names."""
+    origin = config.origin
+    own = [] if origin.path is None else [origin.path, *map(Path, origin.included)]
+    named = [
+        file
+        for path, file in _paths_in(config, ())
+        if path not in _MADE_BY_US and path[-1] != "unix_socket_dir"
+    ]
+    return list(dict.fromkeys([*own, *named]))
+
+
 def _understand(origin: Origin, environ: Mapping[str, str]) -> Config:
     path = origin.path
     if path is None:
         raise ProxyBug("a configuration that is from no file has no text")
     folder = path.resolve().parent
     if is_ini(path):
-        document = read_ini(origin.text, str(path), folder)
+        document, _ = read_ini(origin.text, str(path), folder, origin.included)
         config = _Reading(document, str(path), folder).config()
     else:
         config = parse(origin.text, environ, file=str(path), folder=folder)
@@ -100,9 +116,13 @@ def is_ini(path: Path) -> bool:
     return path.suffix.lower() == ".ini"
 
 
-def read_ini(text: str, file: str, folder: Path) -> Document:
+def read_ini(
+    text: str, file: str, folder: Path, known: Mapping[str, str] | None = None
+) -> tuple[Document, dict[str, str]]:
     """Understand the text of a `pgbouncer.ini`, with the files it includes.
 
+    known: what stood in files it includes, which are not read again. Result: also what stands in
+    all of them, by their paths.
     A relative path starts at the working directory, as in PgBouncer, or beside the file if there
     is nothing there. `${NAME}` means nothing in it.
     """
@@ -112,10 +132,17 @@ def read_ini(text: str, file: str, folder: Path) -> Document:
         beside = folder / path
         return str(beside if beside.exists() and not path.exists() else Path.cwd() / path)
 
-    def include(name: str) -> str:
-        return Path(locate(name)).read_text("utf-8")
+    included: dict[str, str] = {}
 
-    return translate(text, file, include, locate)
+    def include(name: str) -> str:
+        where = locate(name)
+        if known is not None and where in known:
+            included[where] = known[where]
+        else:
+            included[where] = Path(where).read_text("utf-8")
+        return included[where]
+
+    return translate(text, file, include, locate), included
 
 
 def parse(

@@ -40,6 +40,7 @@ class Flags(TypedDict, total=False):
     quiet: bool
     verbose: bool
     user: str | None
+    watch: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,10 @@ class Origin:
     """Where a configuration came from: what is needed to read it again.
 
     path: the file, or None when it came from environment variables. text: what stood in it.
+    included: the files that it includes, by the names it has for them, with what stood in them.
     Of the command line: listen, http: `HOST:PORT`. pool_size. user: the account to go over to.
-    quiet: nothing goes to standard error. verbose: the log's level is debug.
+    quiet: nothing goes to standard error. verbose: the log's level is debug. watch: read again when
+    it has changed.
     """
 
     path: Path | None = None
@@ -58,7 +61,9 @@ class Origin:
     quiet: bool = False
     verbose: bool = False
     user: str | None = None
+    watch: bool = False
     text: str = field(default="", repr=False)
+    included: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def flags(self) -> Flags:
@@ -70,6 +75,7 @@ class Origin:
             quiet=self.quiet,
             verbose=self.verbose,
             user=self.user,
+            watch=self.watch,
         )
 
 

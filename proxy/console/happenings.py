@@ -8,7 +8,9 @@ from proxy.telemetry import Event, QueryRecord, events_of_all, queries_of_all
 
 SHOWN_QUERIES = 50
 
-EVENT_COLUMNS = columns(None, "time", "level", "event", "cluster", "node", "facts", "source")
+EVENT_COLUMNS = columns(
+    None, "time", "level", "event", "cluster", "node", "facts", "source", "kind"
+)
 QUERY_COLUMNS = columns(
     dict.fromkeys(("calls", "rows", "bytes", "errors"), INT8)
     | dict.fromkeys(("mean_ms", "p95_ms", "max_ms", "wait_ms", "share"), FLOAT8),
@@ -63,6 +65,7 @@ def show_events(tables: Sequence[Iterable[Event]]) -> Iterator[Row]:
             event.facts.get("node"),
             facts,
             event.logger,
+            event.kind,
         ]
 
 

@@ -236,6 +236,7 @@ def _event(event: Event) -> Json:
     return {
         "at": round(event.at_s, 3),
         "level": event.level,
+        "kind": event.kind,
         "message": event.message,
         "facts": dict(event.facts),
     }

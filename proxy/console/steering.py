@@ -17,6 +17,7 @@ from proxy.console.scene import Scene
 from proxy.console.settings import with_setting
 from proxy.errors import ClientError
 from proxy.pool import EVERYTHING, Scope
+from proxy.telemetry import keep_event
 
 _log = logging.getLogger("pgweir.console")
 
@@ -78,6 +79,7 @@ class Steering:
         if database is None:
             self.mode = "paused"
         self._scene.reservoir.hold(scope, drain=True)
+        _tell("paused", database)
         await _until(
             lambda: (
                 not self._scene.reservoir.is_held(scope)
@@ -94,6 +96,7 @@ class Steering:
         if self._scene.reservoir.held:
             raise ClientError("55000", "cannot suspend with paused databases")
         self.mode = "suspended"
+        _tell("suspended")
         self._scene.reservoir.hold(EVERYTHING)
         self._scene.relay.suspend()
         # Who does not read what it asked for is not waited for.
@@ -118,6 +121,7 @@ class Steering:
         if self._scene.relay.suspended:
             self._scene.relay.resume(reservoir.servers())
         reservoir.release(scope)
+        _tell("resumed", database)
 
     async def pause_by_signal(self) -> None:
         """PAUSE, asked for by SIGUSR1: what hinders it is logged."""
@@ -143,6 +147,7 @@ class Steering:
         """Close server connections as they become free. Raises ClientError."""
         scope = self._scope(database, "reconnect")
         self._scene.reservoir.reconnect(scope)
+        _tell("server connections are opened anew", database)
 
     def kill(self, database: str | None = None) -> None:
         """Drop all clients and server connections at once, and hold back who comes until RESUME.
@@ -158,6 +163,7 @@ class Steering:
             if database in (None, client.line.database):
                 client.dismiss("57P01", "terminating connection due to administrator command")
         self._scene.reservoir.drop(scope)
+        _tell("all connections were ended, and who comes waits", database)
 
     async def kill_client_anywhere(self, number: str) -> None:
         """Drop one client, whichever process it is in. number: its id in SHOW CLIENTS.
@@ -186,11 +192,13 @@ class Steering:
         """Let no new clients into a database. Raises ClientError."""
         self._scope(database, "disable")
         self._scene.reservoir.disable(database)
+        _tell("disabled", database)
 
     def enable(self, database: str) -> None:
         """Let them in again. Raises ClientError."""
         self._scope(database, "enable")
         self._scene.reservoir.enable(database)
+        _tell("enabled", database)
 
     # --- the process -----------------------------------------------------------------------------
 
@@ -210,6 +218,7 @@ class Steering:
         config = with_setting(self._scene.config(), key, written)
         await self._levers.adopt(config)
         self._changed[key] = written
+        keep_event("setting", f"{key} was set", {"key": key}, logger=_log.name)
 
     def with_changes(self, config: Config) -> Config:
         """The same configuration with what SET has changed. Raises ClientError."""
@@ -266,6 +275,11 @@ _COMMANDS: Mapping[str, Callable[[Steering, str | None], Awaitable[None] | None]
 
 CONSOLE_NAMES = ("pgweir", "pgbouncer")
 """The databases that are the console."""
+
+
+def _tell(what: str, database: str | None = None) -> None:
+    """Tell of an event; who has asked for it stands in the log."""
+    keep_event("pause", what, {} if database is None else {"database": database}, logger=_log.name)
 
 
 @contextlib.contextmanager

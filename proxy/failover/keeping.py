@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from proxy.failover.lease import CoordinatorUnavailable
+from proxy.telemetry import report
 
 _log = logging.getLogger("pgweir.failover")
 
@@ -78,9 +79,16 @@ class KeptGrant:
             try:
                 await self.extend()
             except CoordinatorUnavailable as failed:
-                _log.warning("the lease could not be extended: %s", failed)
+                report(
+                    _log,
+                    "coordinator",
+                    f"the lease could not be extended: {failed}",
+                    level=logging.WARNING,
+                )
                 if not self.is_valid:
-                    _log.error("the lease to promote was lost")
+                    report(
+                        _log, "coordinator", "the lease to promote was lost", level=logging.ERROR
+                    )
                     return
 
     async def extend(self) -> None:

@@ -14,6 +14,7 @@ import aiohttp
 
 from proxy.cluster import NodeAddress
 from proxy.failover.site import Site
+from proxy.telemetry import report
 
 _log = logging.getLogger("pgweir.failover")
 
@@ -46,7 +47,13 @@ async def listen_to_patroni(site: Site) -> None:
             leader = await ask_leader(site.terms.patroni)
         except PatroniSilent as failed:
             if not silent:
-                _log.warning("cluster %s: Patroni does not answer: %s", site.cluster, failed)
+                report(
+                    _log,
+                    "coordinator",
+                    f"Patroni does not answer: {failed}",
+                    {"cluster": site.cluster},
+                    logging.WARNING,
+                )
             silent, leader = True, None
         else:
             silent = False

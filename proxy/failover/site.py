@@ -15,6 +15,7 @@ from proxy.cluster import ClusterView, Monitor, NodeView, ProbeLogin, diagnose, 
 from proxy.failover import orders
 from proxy.failover.events import EventLog, Kind
 from proxy.failover.terms import Terms
+from proxy.telemetry import report
 
 _log = logging.getLogger("pgweir.failover")
 
@@ -95,7 +96,11 @@ class Site:
     ) -> None:
         """Log something and remember it."""
         facts = {"cluster": self.cluster, "kind": kind, "node": node}
-        _log.log(level, "%s", sentence, extra={"facts": facts})
+        if kind == "primary":
+            # Which one it is, the monitor tells.
+            _log.log(level, "%s", sentence, extra={"facts": facts})
+        else:
+            report(_log, kind, sentence, facts, level)
         alarming = level >= logging.WARNING
         self._events.add(self.cluster, kind, node, sentence, is_alarming=alarming)
 

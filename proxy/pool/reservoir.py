@@ -48,7 +48,7 @@ from proxy.server import (
 )
 from proxy.session import FOLLOWED, SettingsBook, StartupSettings
 from proxy.session.foresight import calls_pattern
-from proxy.telemetry import ALWAYS_TOLD_S, BUCKET_BOUNDS_S, LimitedLog, Tally
+from proxy.telemetry import ALWAYS_TOLD_S, BUCKET_BOUNDS_S, LimitedLog, Tally, keep_event
 from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.pool")
@@ -606,18 +606,17 @@ class Reservoir:
         return min(wanted, size - opened)
 
     def _note_full(self, pool: Pool, key: CapKey, limit: int) -> None:
-        self._refusals.log(
-            logging.WARNING,
-            "a limit on server connections is reached",
-            {
-                "limit": _LIMIT_NAMES[key[0]],
-                "value": limit,
-                "cluster": pool.cluster,
-                "node": pool.node,
-                "database": pool.database,
-                "user": pool.user,
-            },
-        )
+        said = "a limit on server connections is reached"
+        facts = {
+            "limit": _LIMIT_NAMES[key[0]],
+            "value": limit,
+            "cluster": pool.cluster,
+            "node": pool.node,
+            "database": pool.database,
+            "user": pool.user,
+        }
+        self._refusals.log(logging.WARNING, said, facts)
+        keep_event("limit", said, facts, logging.WARNING, logger=_log.name)
 
     async def _open(self, pool: Pool) -> None:
         """Task: dial until the pool has its connection, or nobody wants it any more."""

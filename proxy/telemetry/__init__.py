@@ -9,7 +9,14 @@ the names of `metrics.py`. The log: rooms use stdlib loggers below "pgweir" with
 from proxy.telemetry.audit import AuditLog, Deed, NoteAudit
 from proxy.telemetry.collector import FiguresCollector, build_registry
 from proxy.telemetry.counting import Durations, Tally
-from proxy.telemetry.events import Event, RecentEvents, events_of_all
+from proxy.telemetry.events import (
+    Event,
+    EventKind,
+    RecentEvents,
+    events_of_all,
+    keep_event,
+    report,
+)
 from proxy.telemetry.figures import (
     BUCKET_BOUNDS_S,
     FAILOVER_RESULTS,
@@ -47,6 +54,7 @@ __all__ = [
     "Deed",
     "Durations",
     "Event",
+    "EventKind",
     "Figures",
     "FiguresCollector",
     "Fingerprint",
@@ -71,9 +79,11 @@ __all__ = [
     "build_registry",
     "configure",
     "events_of_all",
+    "keep_event",
     "latency_of",
     "points_of",
     "queries_of_all",
+    "report",
     "spans_of_all",
     "together",
     "traceparent_of",

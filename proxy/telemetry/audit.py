@@ -23,6 +23,7 @@ from proxy.sql.facts import Facts
 from proxy.sql.grammar import GrammarError, parse
 from proxy.sql.reading import read_facts
 from proxy.telemetry.counting import Tally
+from proxy.telemetry.events import report
 from proxy.telemetry.fingerprints import Fingerprint
 
 MAX_QUEUED = 10_000
@@ -195,7 +196,7 @@ class AuditLog:
             self.lines.add("failed", len(lines))
             if not self._has_failed:
                 facts = {"file": str(audit.file), "reason": error.strerror, "lines": len(lines)}
-                _log.error("the audit log cannot be written", extra={"facts": facts})
+                report(_log, "audit", "the audit log cannot be written", facts, logging.ERROR)
             self._has_failed = True
         else:
             self.lines.add("written", len(lines))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from proxy.telemetry import report
 from proxy.watch import Watch
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ class Renewed(Generic[T]):
             self.value = self._make()
         except (OSError, ValueError) as useless:  # ssl.SSLError is an OSError
             facts["reason"] = str(useless)
-            _log.error("TLS files cannot be used, so the old ones stay", extra={"facts": facts})
+            said = "TLS files cannot be used, so the old ones stay"
+            report(_log, "files", said, facts, logging.ERROR)
         else:
-            _log.info("TLS files read again", extra={"facts": facts})
+            report(_log, "files", "TLS files read again", facts)

@@ -25,7 +25,7 @@ from proxy.errors import ClientError
 from proxy.pool import Reservoir
 from proxy.server import Passwords
 from proxy.tasks import in_thread
-from proxy.telemetry import LimitedLog
+from proxy.telemetry import LimitedLog, keep_event, report
 from proxy.watch import Watch
 from proxy.workers.clusters import Clusters
 from proxy.workers.company import Company
@@ -151,8 +151,10 @@ class Adoption:
                 await self._go_over(config)
         except (ConfigError, ClientError, OSError, ValueError) as wrong:
             facts = {"reason": str(wrong)}
-            self._bugs.log(logging.ERROR, "passwords cannot be read, the old ones stay", facts)
+            said = "passwords cannot be read, the old ones stay"
+            self._bugs.log(logging.ERROR, said, facts)
+            keep_event("files", said, facts, logging.ERROR)
         except Exception as bug:  # noqa: BLE001 -- top of a task
             self._bugs.log(logging.ERROR, "reading passwords again failed", {}, bug)
         else:
-            _log.info("passwords read again", extra={"facts": {"files": len(watch.files)}})
+            report(_log, "files", "passwords read again", {"files": len(watch.files)})

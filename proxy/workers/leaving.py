@@ -6,6 +6,7 @@ import time
 
 from proxy.client import Door
 from proxy.relay import Relay
+from proxy.telemetry import report
 from proxy.workers.company import Company
 
 _log = logging.getLogger("pgweir")
@@ -33,7 +34,7 @@ class Leaving:
         """Be not ready from now on; after a while accept nobody, and send clients away as their
         transactions end. Result: how many there are still. Asked again, it only says that."""
         if self._emptying is None:
-            _log.info("draining", extra={"facts": {"after_s": after_s}})
+            report(_log, "process", "draining", {"after_s": after_s})
             self._emptying = asyncio.get_running_loop().create_task(self._empty(after_s))
         return len(self._relay.clients)
 
@@ -76,4 +77,4 @@ class Leaving:
         self._door.close()
         self._company.close_door()
         await self.drain(None, dismisses=True)
-        _log.info("drained")
+        report(_log, "process", "drained")

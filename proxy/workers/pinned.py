@@ -7,7 +7,7 @@ from proxy.client.door import facts_of
 from proxy.config import Policy
 from proxy.console import Pin
 from proxy.relay import Client, Server
-from proxy.telemetry import Tally
+from proxy.telemetry import Tally, keep_event
 from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.client")
@@ -99,4 +99,6 @@ class Pinned:
                 continue
             if client.is_idle:
                 counts[line] -= 1
+                facts = {"database": pin.database, "user": pin.user}
+                keep_event("pins", why, facts, logging.WARNING, logger=_log.name)
                 client.dismiss("53400", why, _HINT)

@@ -15,11 +15,12 @@ from pathlib import Path
 from proxy.config import Change, Config, ConfigError, needs_restart, reload
 from proxy.console import Shutdown
 from proxy.tasks import in_thread
-from proxy.watch import Watch
+from proxy.telemetry import keep_event
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
 from proxy.workers.share import CLOSE, Share
 from proxy.workers.systemd import Notifier
 from proxy.workers.terms import open_log
+from proxy.workers.watching import Watching
 from proxy.workers.worker import Reloaded, Worker
 
 _log = logging.getLogger("pgweir")
@@ -68,7 +69,7 @@ async def serve(
     service.say("ready", facts)
     service.notifier.ready(_STATUS)
     if share is None and source is not None:
-        service.spawn(_watch(service.worker, source, service.reload_soon))
+        service.spawn(_watch(service.worker, service.reload_soon))
     if on_ready is not None:
         on_ready(" ".join(f"{name}={value}" for name, value in facts.items()))
     return await service.last()
@@ -93,11 +94,15 @@ class _Service:
         elif share.index > 0:
             # All of them probe, and see the same: one says it.
             logging.getLogger("pgweir.cluster").setLevel(logging.ERROR)
+        if share is not None and share.is_anew:
+            facts = {"worker": share.index}
+            keep_event("process", "started in place of one that had ended", facts, logging.ERROR)
 
     def say(self, what: str, facts: Mapping[str, object] | None = None) -> None:
-        """Log what the one in charge says for all, where there is one."""
+        """Tell of something that the one in charge logs for all, where there is one."""
         level = logging.INFO if self._share is None else logging.DEBUG
         _log.log(level, what, extra={"facts": facts or {}})
+        keep_event("process", what, facts)
 
     def spawn(self, work: Coroutine[object, object, object]) -> None:
         """Do something that ends with the process at the latest."""
@@ -186,11 +191,16 @@ class _Service:
         except (ConfigError, OSError, ssl.SSLError) as wrong:
             for line in str(wrong).splitlines():
                 _log.error("not reloaded: %s", line)
+            keep_event("reload", "not reloaded", {"reason": str(wrong)}, logging.ERROR)
             return Reloaded(str(wrong))
         except Exception:  # noqa: BLE001 -- top of a task
             _log.exception("the reload failed")
             return Reloaded("an error of the proxy; its log says more")
         worker.steering.forget_changes()
+        if changes or self._share is None:
+            # With several processes the one in charge has them read it once more than needed.
+            what = "; ".join(map(str, changes))
+            keep_event("reload", "reloaded", {"changes": len(changes), "what": what})
         if self._share is None:
             for warning in worker.warnings:
                 _log.warning("%s", warning)
@@ -242,13 +252,11 @@ async def _start(
         await asyncio.sleep(_TAKEN_S)
 
 
-async def _watch(worker: Worker, source: Path, changed: Callable[[], None]) -> None:
-    """Task: look at the configuration file now and then."""
-    watch = Watch([source])
+async def _watch(worker: Worker, changed: Callable[[], None]) -> None:
+    """Task: look at the configuration's files now and then."""
+    watching = Watching(worker.config)
     while True:
         await asyncio.sleep(_LOOK_S)
-        if watch.has_changed():
-            watch.settle()
-            if worker.config.process.watch:
-                _log.info("the configuration file has changed")
-                changed()
+        if watching.has_changed(worker.config) and worker.config.process.watch:
+            _log.info("the configuration file has changed")
+            changed()

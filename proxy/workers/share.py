@@ -41,7 +41,7 @@ class Share:
     verifiers: made before any of them, so that a name is asked for with the same salt by all.
     times: where they tell each other what was written.
     sockets: it accepts clients on. http: all of them answer there, None where there is none.
-    supervisor: the process that looks after them.
+    supervisor: the process that looks after them. is_anew: one before it has ended.
     """
 
     index: int
@@ -53,6 +53,7 @@ class Share:
     sockets: tuple[socket.socket, ...] = field(repr=False)
     http: socket.socket | None = None
     supervisor: int = 0
+    is_anew: bool = False
 
     def address_of(self, index: int) -> Path:
         """Where a process is talked to."""

@@ -21,20 +21,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from proxy.auth import Verifiers, read_admission
 from proxy.client import open_listeners, open_unix_listener
 from proxy.config import Config, ConfigError, changes_between, reload
 from proxy.relay import WriteTimes
-from proxy.watch import Watch
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
 from proxy.workers.encryption import read_contexts, read_offer
 from proxy.workers.serve import log_changes
 from proxy.workers.share import CLOSE, Counts, Share
 from proxy.workers.systemd import Notifier
 from proxy.workers.terms import open_log, read_roster, read_tcp
+from proxy.workers.watching import Watching
 
 _log = logging.getLogger("pgweir")
 
@@ -257,6 +257,7 @@ class Supervisor:
             self._be(child.share, write_end)
         os.close(write_end)
         child.pid = pid
+        child.share = replace(child.share, is_anew=True)
         return read_end
 
     def _be(self, share: Share, write_end: int) -> None:
@@ -297,7 +298,7 @@ class Supervisor:
 
     def _look_after(self) -> None:
         """Wait for signals until one ends us."""
-        watch = Watch([] if self._source is None else [self._source])
+        watching = Watching(self._config)
         look_s = time.monotonic() + _LOOK_S
         while self._ending is None:
             found = signal.sigtimedwait(_HEARD, self._time_left_s(look_s))
@@ -312,11 +313,9 @@ class Supervisor:
                     os.close(self._start(child))
             if now_s >= look_s:
                 look_s = now_s + _LOOK_S
-                if watch.has_changed():
-                    watch.settle()
-                    if self._config.process.watch:
-                        _log.info("the configuration file has changed")
-                        self._reload()
+                if watching.has_changed(self._config) and self._config.process.watch:
+                    _log.info("the configuration file has changed")
+                    self._reload()
 
     def _time_left_s(self, look_s: float) -> float:
         due_s = min([look_s, *(child.due_s for child in self._children if not child.pid)])

@@ -47,7 +47,7 @@ from proxy.sql import (
     lex,
     unreadable,
 )
-from proxy.telemetry import LimitedLog
+from proxy.telemetry import LimitedLog, report
 from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.routing")
@@ -408,7 +408,7 @@ class Switchboard:
         facts = {"cluster": cluster, "node": node}
         if reason:
             facts["reason"] = reason
-        _log.log(logging.WARNING if reason else logging.INFO, what, extra={"facts": facts})
+        report(_log, "rotation", what, facts, logging.WARNING if reason else logging.INFO)
 
     def why_out(self, cluster: str, node: str) -> str | None:
         """Why a replica may not answer, or None when it may."""

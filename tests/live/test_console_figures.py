@@ -149,8 +149,14 @@ def test_top_queries_and_events_are_shown(manned: Pgweir, console: Console) -> N
     assert row["mean_ms"] >= 150
     assert row["target"] == "db1=1"
     console.do("RECONNECT twin")
-    events = console.show("EVENTS", event="console command")
-    assert f"command=RECONNECT twin user={ADMIN.name} addr=127.0.0.1:" in events[0]["facts"]
+    (event, *_) = console.show("EVENTS")
+    assert (event["kind"], event["facts"]) == ("pause", "database=twin")
+    assert {row["source"] for row in console.show("EVENTS")} <= {
+        "pgweir",
+        "pgweir.cluster",
+        "pgweir.console",
+        "pgweir.failover",
+    }
 
 
 def test_who_keeps_a_server_connection_is_shown_with_the_reason(

@@ -337,6 +337,42 @@ def test_a_file_that_is_watched_is_read_again_when_it_changes(
     weir.wait_for_log("limits.query_timeout: 0 -> 77s, now", limit_s=20)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_files_that_it_names_are_watched_as_well(
+    pg18: Postgres, start_pgweir: Callable[..., Pgweir], tmp_path: Path, workers: int
+) -> None:
+    hba = tmp_path / "hba.conf"
+    hba.write_text("host all all 127.0.0.1/32 trust\n")
+    weir = start_pgweir(
+        pg18,
+        workers=workers,
+        process={"watch": True},
+        auth={"method": "hba", "hba_file": str(hba)},
+    )
+    psycopg.connect(weir.dsn()).close()
+    hba.write_text("host all all 127.0.0.1/32 reject\n")
+    weir.wait_for_log("the configuration file has changed", limit_s=20)
+
+    def is_rejected() -> bool:
+        try:
+            psycopg.connect(weir.dsn()).close()
+        except psycopg.OperationalError:
+            return True
+        return False
+
+    wait_until(is_rejected)
+
+
+def test_a_file_that_is_included_is_watched_as_well(site: Site, tmp_path: Path) -> None:
+    included = site.ini.parent / "included.ini"
+    included.write_text("query_timeout = 0\n")
+    site.write(f"%include {included}")
+    # PgBouncer's file has no key for it.
+    with running(site.ini, tmp_path, arguments=["--watch"]) as weir:
+        included.write_text("query_timeout = 33\n")
+        weir.wait_for_log("limits.query_timeout: 0 -> 33s, now", limit_s=20)
+
+
 def test_many_reloads_under_load_disturb_nobody(site: Site, tmp_path: Path) -> None:
     with running(site.ini, tmp_path) as weir:
         bench = subprocess.Popen(

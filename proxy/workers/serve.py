@@ -17,7 +17,7 @@ from proxy.console import Shutdown
 from proxy.tasks import in_thread
 from proxy.telemetry import keep_event
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
-from proxy.workers.share import CLOSE, Share
+from proxy.workers.share import CLOSE, RELOADED, Share
 from proxy.workers.systemd import Notifier
 from proxy.workers.terms import open_log
 from proxy.workers.watching import Watching
@@ -170,7 +170,7 @@ class _Service:
         if self._share is not None and done.refusal is None:
             await self.worker.have_others_reload()
             # It says what has changed, and starts by it whom it starts from now on.
-            os.kill(self._share.supervisor, signal.SIGHUP)
+            os.kill(self._share.supervisor, RELOADED)
         return done
 
     # --- reload --------------------------------------------------------------------------------
@@ -197,10 +197,8 @@ class _Service:
             _log.exception("the reload failed")
             return Reloaded("an error of the proxy; its log says more")
         worker.steering.forget_changes()
-        if changes or self._share is None:
-            # With several processes the one in charge has them read it once more than needed.
-            what = "; ".join(map(str, changes))
-            keep_event("reload", "reloaded", {"changes": len(changes), "what": what})
+        what = "; ".join(map(str, changes))
+        keep_event("reload", "reloaded", {"changes": len(changes), "what": what})
         if self._share is None:
             for warning in worker.warnings:
                 _log.warning("%s", warning)

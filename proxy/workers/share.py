@@ -12,6 +12,9 @@ from proxy.relay import WriteTimes
 CLOSE = signal.SIGRTMIN
 """Tells the one in charge that nobody is to come in any more: a signal that nobody else sends."""
 
+RELOADED = signal.SIGRTMIN + 1
+"""Tells it that all processes have read the configuration again, so that it does as well."""
+
 
 class Counts:
     """How many clients each process has inside, for all to see.

@@ -31,7 +31,7 @@ from proxy.relay import WriteTimes
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
 from proxy.workers.encryption import read_contexts, read_offer
 from proxy.workers.serve import log_changes
-from proxy.workers.share import CLOSE, Counts, Share
+from proxy.workers.share import CLOSE, RELOADED, Counts, Share
 from proxy.workers.systemd import Notifier
 from proxy.workers.terms import open_log, read_roster, read_tcp
 from proxy.workers.watching import Watching
@@ -40,7 +40,7 @@ _log = logging.getLogger("pgweir")
 
 _FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-_HEARD = (*_FORWARDED, *_ENDING, signal.SIGHUP, signal.SIGCHLD, CLOSE)
+_HEARD = (*_FORWARDED, *_ENDING, signal.SIGHUP, signal.SIGCHLD, CLOSE, RELOADED)
 
 _START_S = 60.0
 # How long another process may take to let go of its sockets, and how often we look.
@@ -303,7 +303,7 @@ class Supervisor:
         while self._ending is None:
             found = signal.sigtimedwait(_HEARD, self._time_left_s(look_s))
             if found is not None:
-                self._hear(signal.Signals(found.si_signo))
+                self._hear(found.si_signo)
             if self._is_closed and not any(child.pid for child in self._children):
                 _log.info("all clients have left")
                 return
@@ -321,20 +321,22 @@ class Supervisor:
         due_s = min([look_s, *(child.due_s for child in self._children if not child.pid)])
         return max(0.0, due_s - time.monotonic())
 
-    def _hear(self, which: signal.Signals) -> None:
+    def _hear(self, which: int) -> None:
         if which == signal.SIGCHLD:
             self._bury()
         elif which == signal.SIGHUP:
             self._reload()
+        elif which == RELOADED:
+            self._reload(tells=False)
         elif which == CLOSE:
             self._close()
         elif which in _FORWARDED:
-            self._tell(which)
+            self._tell(signal.Signals(which))
         else:
-            _log.info("stopping", extra={"facts": {"signal": which.name}})
-            self._ending = which
+            self._ending = signal.Signals(which)
+            _log.info("stopping", extra={"facts": {"signal": self._ending.name}})
             self._close()
-            self._tell(which)
+            self._tell(self._ending)
 
     def _bury(self) -> list[_Child]:
         """Take note of those who have ended."""
@@ -376,8 +378,8 @@ class Supervisor:
 
     # --- reload --------------------------------------------------------------------------------
 
-    def _reload(self) -> None:
-        """Read the configuration again; have all go over to it, or say why not and stay."""
+    def _reload(self, *, tells: bool = True) -> None:
+        """Read the configuration again, or say why not and stay. tells: have all go over to it."""
         self._notifier.reloading()
         try:
             config = reload(self._config, os.environ)
@@ -392,6 +394,7 @@ class Supervisor:
         else:
             changes = changes_between(self._config, config)
             self._config = config
-            self._tell(signal.SIGHUP)
+            if tells:
+                self._tell(signal.SIGHUP)
             log_changes(changes)
         self._notifier.ready(f"{self._count} processes accept clients")

@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures.slapd",
     "tests.fixtures.etcd",
     "tests.fixtures.kubernetes",
+    "tests.fixtures.agreement",
     "tests.fixtures.browser",
 ]
 

@@ -32,6 +32,8 @@ from proxy.errors import ProxyBug
 
 # Keys that name a file with the secret of the key without `_file`.
 _SECRET_FILES = ("password_file", "passwd_file", "token_file")
+# Keys that name a folder.
+_FOLDERS = ("unix_socket_dir", "account")
 _MADE_BY_US = (("audit", "file"), ("log", "file"), ("process", "pidfile"))
 
 
@@ -296,7 +298,7 @@ class _Reading:
             if path in _MADE_BY_US:
                 if not file.parent.is_dir():
                     yield Contradiction(path, f"there is no folder {file.parent}; make it")
-            elif path[-1] == "unix_socket_dir":
+            elif path[-1] in _FOLDERS:
                 if not file.is_dir():
                     yield Contradiction(path, f"{file} is no folder; make it, or name another")
             elif not file.is_file():

@@ -2,7 +2,7 @@
 
 What counts server connections is divided, so that all processes together open as many as the
 configuration says, and one per pool at least. What counts clients is not: the kernel does not deal
-them out evenly. One process alone decides about failovers; the others follow.
+them out evenly.
 """
 
 from typing import Any
@@ -53,10 +53,7 @@ def part_of(config: Config, index: int, count: int) -> Config:
             )
             for node in cluster.nodes
         )
-        failover = cluster.failover
-        if index > 0 and failover.mode == "promote":
-            failover = failover.model_copy(update={"mode": "follow"})
-        clusters[name] = cluster.model_copy(update={"nodes": nodes, "failover": failover})
+        clusters[name] = cluster.model_copy(update={"nodes": nodes})
     auth = config.auth.model_copy(update={"users": divided_all(config.auth.users)})
     return config.model_copy(
         update={

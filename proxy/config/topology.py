@@ -239,6 +239,11 @@ class Kubernetes(Section):
         pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$",
         description="Name of the Lease; `pgweir-` and the name of the cluster when absent.",
     )
+    account: FilePath | None = Field(
+        default=None,
+        description="Folder with the service account's `token`, `ca.crt` and `namespace`; where "
+        "pods have it when absent.",
+    )
 
 
 class Patroni(Section):

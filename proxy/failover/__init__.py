@@ -11,12 +11,13 @@ from proxy.failover.decision import Decision, Rules, decide
 from proxy.failover.driver import Failover
 from proxy.failover.etcd import EtcdLease, EtcdTerms
 from proxy.failover.events import Event, EventLog
-from proxy.failover.kubernetes import KubernetesLease, KubernetesTerms
-from proxy.failover.lease import Lease, OnlyProxy
-from proxy.failover.siblings import SiblingsLease
+from proxy.failover.kubernetes import SERVICE_ACCOUNT, KubernetesLease, KubernetesTerms
+from proxy.failover.lease import Lease, Member, OnlyProxy
+from proxy.failover.siblings import SiblingsLease, Tell
 from proxy.failover.terms import Hands, Terms
 
 __all__ = [
+    "SERVICE_ACCOUNT",
     "Decision",
     "EtcdLease",
     "EtcdTerms",
@@ -27,9 +28,11 @@ __all__ = [
     "KubernetesLease",
     "KubernetesTerms",
     "Lease",
+    "Member",
     "OnlyProxy",
     "Rules",
     "SiblingsLease",
+    "Tell",
     "Terms",
     "decide",
 ]

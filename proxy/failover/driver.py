@@ -14,19 +14,22 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from proxy.cluster import ClusterView, Monitor, NodeView, ProbeLogin
 from proxy.errors import ClientError
+from proxy.failover.bystander import Bystander
 from proxy.failover.decision import Decision, choose_successor, decide, decide_by_order
 from proxy.failover.events import EventLog
 from proxy.failover.followers import Followers
 from proxy.failover.handover import Handover
 from proxy.failover.lease import CoordinatorUnavailable, Grant, Lease
 from proxy.failover.patroni import listen_to_patroni
-from proxy.failover.promotion import Promotions
-from proxy.failover.site import FAILURES, Site, told
+from proxy.failover.promotion import PromotionFailed, Promotions
+from proxy.failover.siblings import SiblingsLease
+from proxy.failover.site import Site
 from proxy.failover.terms import Hands, Terms
 
 _log = logging.getLogger("pgweir.failover")
@@ -65,6 +68,15 @@ class Failover:
         self._handover = Handover(
             self._site, hands, self._followers, self._promotions, self._holding
         )
+        self._bystander = Bystander(
+            self._site,
+            hands,
+            lease=lambda: self._lease,
+            promotions=self._promotions,
+            handover=self._handover,
+            changing_roles=self._changing_roles,
+            holding=self._holding,
+        )
         self._held: str | None = None
         self._said: tuple[str, str] | None = None
         self._primary: str | None = None
@@ -81,6 +93,10 @@ class Failover:
         """The configuration has changed."""
         self._site.terms, self._site.login, self._lease = terms, login, lease
         self._site.news.set()
+
+    def hear(self, told: Mapping[str, Any]) -> object:
+        """What another process of this proxy says of the cluster. Result: what it is answered."""
+        return self._lease.hear(told) if isinstance(self._lease, SiblingsLease) else None
 
     @property
     def counts(self) -> Counter[str]:
@@ -115,8 +131,11 @@ class Failover:
         if view.primary is None or view.primary == self._primary:
             return
         before, self._primary = self._primary, view.primary
+        self._promotions.before = before
         self._site.note("primary", view.primary, f"{view.primary} is the primary: {view.reason}")
         if before is not None:
+            # By whomever: the next one is not before min_interval.
+            self._last_promotion_at = self._site.clock()
             # Whatever still runs there must not be acknowledged beside the new primary.
             self._hands.cut(self.cluster, before, f"{view.primary} is the primary now")
 
@@ -124,7 +143,11 @@ class Failover:
 
     async def run(self) -> None:
         """Decide and act until cancelled; leaves no task behind."""
-        self._site.spawn(listen_to_patroni(self._site))
+        loop = asyncio.get_running_loop()
+        beside = [
+            loop.create_task(listen_to_patroni(self._site)),
+            loop.create_task(self._bystander.attend()),
+        ]
         try:
             while True:
                 try:
@@ -133,11 +156,10 @@ class Failover:
                     _log.exception("failover of cluster %s failed", self.cluster)
                     await asyncio.sleep(1.0)
         finally:
-            ordered = list(self._ordered)
-            for task in ordered:
+            left = [*beside, *self._ordered]
+            for task in left:
                 task.cancel()
-            if ordered:
-                await asyncio.wait(ordered)
+            await asyncio.wait(left)
             await self._site.close()
 
     async def _turn(self) -> None:
@@ -235,7 +257,7 @@ class Failover:
         try:
             await self._site.until_asked_again(*others)
         except TimeoutError:
-            await grant.abandon(began=False)
+            await grant.abandon(began=grant.is_inherited)
             return f"{decision.lost} is gone, but not every replica could be asked again"
         wanted = decision.node or ""
         if grant.node not in (wanted, decision.lost) and not is_ordered:
@@ -243,7 +265,7 @@ class Failover:
             wanted = grant.node
         again = decide_by_order(self._site.view, self._site.clock(), self._site.terms.rules, wanted)
         if again.verb != "promote":
-            await grant.abandon(began=wanted != decision.node)
+            await grant.abandon(began=grant.is_inherited)
             if wanted == decision.node:
                 return again.reason
             return f"another proxy has begun to promote {wanted}: {again.reason}"
@@ -259,12 +281,11 @@ class Failover:
             async with self._holding(f"{node.name} is being promoted"):
                 self._hands.cut(self.cluster, lost.name, f"{lost.name} is gone")
                 timeline = await self._promotions.promote(node, lost.timeline or 0, grant)
-                await self._promotions.until_primary(node.name)
-        except (*FAILURES, TimeoutError) as failed:
-            reason = f"promoting {node.name} failed: {told(failed)}"
+        except PromotionFailed as failed:
+            reason = f"promoting {node.name} failed: {failed}"
             self._promotions.failed(reason, node.name)
-            # It may have been told: whoever takes the lease next goes on with the same node.
-            await grant.abandon(began=True)
+            # Where it may have been told, whoever takes the lease next goes on with the same node.
+            await grant.abandon(began=failed.was_told or grant.is_inherited)
             return reason
         except BaseException:
             grant.drop()

@@ -1,14 +1,16 @@
 """Leases in etcd, over the JSON gateway of its v3 API.
 
-Per cluster three keys: `promoting` is there while somebody has the lease and goes with it; `node`
+Per cluster a few keys: `promoting` is there while somebody has the lease and goes with it; `node`
 is the word that stays; `rest` goes by itself after the time in which nobody is to promote again.
-Every write compares the revision at which `promoting` was made, so that a holder that has lost the
-lease can change nothing any more.
+Every write of the holder compares the revision at which `promoting` was made, so that one that has
+lost the lease can change nothing any more. `notice`, and one key under `answers/` for each process
+that answers it, belong to the holder's lease as well, and go with it.
 
 Source: etcd documentation, "gRPC gateway" and "API reference" (v3.4): keys and values are base64,
 64-bit numbers are strings.
 """
 
+import asyncio
 import base64
 import json
 import ssl
@@ -20,7 +22,15 @@ from typing import Any
 import aiohttp
 
 from proxy.failover.keeping import KeptGrant, LeaseLost, boot_clock
-from proxy.failover.lease import CoordinatorUnavailable, Grant
+from proxy.failover.lease import (
+    Answer,
+    CoordinatorUnavailable,
+    Grant,
+    Member,
+    Notice,
+    Record,
+)
+from proxy.failover.messages import read_answer, read_notice, write_answer, write_notice
 
 _ASK_S = 2.0
 _MOST_BYTES = 1 << 16
@@ -46,7 +56,7 @@ class EtcdTerms:
 
 
 class EtcdLease:
-    """The lease of one cluster. name: of this proxy, shown to whoever looks at the keys."""
+    """The lease of one cluster. member: this process, shown to whoever looks at the keys."""
 
     is_shared = True
 
@@ -54,13 +64,16 @@ class EtcdLease:
         self,
         terms: EtcdTerms,
         cluster: str,
-        name: str,
+        member: Member,
         clock: Callable[[], float] = boot_clock,
     ) -> None:
+        self.member = member
         self._terms = terms
-        self._name = name
         self._clock = clock
         self._keys = Keys(f"{terms.prefix}{cluster}/")
+        self._reading: EtcdSession | None = None
+        # Of the notice that was read last.
+        self._lease_of_notice = "0"
 
     async def take(self, node: str) -> Grant | None:
         """Take the lease, unless somebody has it or rests. Raises CoordinatorUnavailable."""
@@ -75,7 +88,7 @@ class EtcdLease:
                 {
                     "compare": [_is_absent(keys.promoting), _is_absent(keys.rest)],
                     "success": [
-                        _put(keys.promoting, self._name, lease),
+                        _put(keys.promoting, self.member.name, lease),
                         {"requestRange": {"key": _encode(keys.node)}},
                     ],
                 },
@@ -92,15 +105,62 @@ class EtcdLease:
         except BaseException:
             await session.close()
             raise
-        return KeptGrant(seat, before or node, clock=self._clock, asked_at=asked_at, ttl_s=ttl_s)
+        return KeptGrant(
+            seat,
+            before or node,
+            is_inherited=before is not None,
+            clock=self._clock,
+            asked_at=asked_at,
+            ttl_s=ttl_s,
+        )
+
+    async def read(self) -> Record:
+        """What stands there. Raises CoordinatorUnavailable."""
+        found = {
+            _decode(each["key"]): each
+            for each in await (await self._session()).read_all(self._keys.folder)
+        }
+        node, notice = found.get(self._keys.node), found.get(self._keys.notice)
+        if notice is not None:
+            self._lease_of_notice = str(notice.get("lease", "0"))
+        return Record(
+            self._keys.promoting in found,
+            None if node is None else _decode(node["value"]),
+            None if notice is None else read_notice(_decode(notice["value"])),
+        )
+
+    async def answer(self, answer: Answer) -> None:
+        """Answer the notice that was read last. Raises CoordinatorUnavailable."""
+        key, lease = self._keys.answers + answer.member.name, self._lease_of_notice
+        question = {"key": _encode(key), "value": _encode(write_answer(answer)), "lease": lease}
+        await (await self._session()).ask("kv/put", question)
+
+    async def _session(self) -> "EtcdSession":
+        """The one that reads; a new one after it has failed, as a login does not last for ever."""
+        if self._reading is not None and self._reading.has_failed:
+            await self.close()
+        if self._reading is None:
+            self._reading = await EtcdSession.open(self._terms)
+        return self._reading
+
+    async def until_told(self, limit_s: float) -> None:
+        """Nobody calls us."""
+        await asyncio.sleep(limit_s)
+
+    async def close(self) -> None:
+        """Hang up."""
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            await reading.close()
 
 
 class Keys:
     """Those of one cluster, in its folder."""
 
     def __init__(self, folder: str) -> None:
-        self.promoting, self.node, self.rest = (
-            folder + word for word in ("promoting", "node", "rest")
+        self.folder = folder
+        self.promoting, self.node, self.rest, self.notice, self.answers = (
+            folder + word for word in ("promoting", "node", "rest", "notice", "answers/")
         )
 
 
@@ -125,9 +185,19 @@ class EtcdSeat:
         """Put down which node is being promoted."""
         await self._change([_put(self._keys.node, node)])
 
+    async def announce(self, notice: Notice) -> None:
+        """Put down what the others are to know."""
+        await self._change([_put(self._keys.notice, write_notice(notice), self.lease)])
+
+    async def read_answers(self) -> Sequence[Answer]:
+        """What the others say."""
+        found = await self._session.read_all(self._keys.answers)
+        answers = (read_answer(_decode(each["value"])) for each in found)
+        return [each for each in answers if each is not None]
+
     async def leave(self, node: str | None, rest_s: float) -> None:
-        """Give it back."""
-        changes = [_delete(self._keys.promoting)]
+        """Give it back, and take the notice down."""
+        changes = [_delete(self._keys.promoting), _delete(self._keys.notice)]
         changes.append(_delete(self._keys.node) if node is None else _put(self._keys.node, node))
         if rest_s > 0:
             ttl = {"TTL": str(max(1, round(rest_s)))}
@@ -160,6 +230,8 @@ class EtcdSession:
         self._http = http
         self._endpoints = list(endpoints)
         self._headers: dict[str, str] = {}
+        # Whether a question of it has had no answer.
+        self.has_failed = False
 
     @classmethod
     async def open(cls, terms: EtcdTerms) -> "EtcdSession":
@@ -202,7 +274,15 @@ class EtcdSession:
                 reasons.append(f"{endpoint}: {failed or type(failed).__name__}")
             # The next question begins with another one.
             self._endpoints.append(self._endpoints.pop(0))
+        self.has_failed = True
         raise CoordinatorUnavailable(f"etcd does not answer: {'; '.join(reasons)}")
+
+    async def read_all(self, folder: str) -> list[Json]:
+        """All keys of a folder. folder: ends with a slash. Raises CoordinatorUnavailable."""
+        # Up to the letter that follows a slash.
+        question = {"key": _encode(folder), "range_end": _encode(folder[:-1] + "0")}
+        found = (await self.ask("kv/range", question)).get("kvs", [])
+        return [dict(each) for each in found]
 
     async def close(self) -> None:
         """Close its connections."""

@@ -137,6 +137,7 @@ class Followers:
         try:
             async with self._site.connection(node) as connection:
                 await orders.forbid_writes(connection)
+                await orders.end_clients(connection)
         except (*FAILURES, TimeoutError) as failed:
             reason = f"{node.name} cannot be made read-only: {told(failed)}"
             note("fencing", node.name, reason, level=logging.ERROR)

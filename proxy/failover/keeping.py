@@ -8,10 +8,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from proxy.failover.lease import CoordinatorUnavailable
+from proxy.failover.lease import Answer, CoordinatorUnavailable, Notice
 from proxy.telemetry import report
 
 _log = logging.getLogger("pgweir.failover")
@@ -36,8 +36,17 @@ class Seat(Protocol):
     async def write(self, node: str) -> None:
         """Put down which node is being promoted."""
 
+    async def announce(self, notice: Notice) -> None:
+        """Put down what the others are to know."""
+
+    async def read_answers(self) -> Sequence[Answer]:
+        """What the others say."""
+
     async def leave(self, node: str | None, rest_s: float) -> None:
-        """Give it back. node: the word that stays, or None. rest_s: nobody takes it for so long."""
+        """Give it back, and take the notice down.
+
+        node: the word that stays, or None. rest_s: nobody takes it for so long.
+        """
 
     async def close(self) -> None:
         """Talk to the store no more. Raises nothing."""
@@ -53,13 +62,21 @@ class KeptGrant:
 
     ttl_s: it was given for so long when it was asked for at `asked_at`, on `clock`. It counts from
     there, not from the answer, and as lost a little before its end, since a command takes a moment
-    to arrive.
+    to arrive. is_inherited: somebody before had begun with this node.
     """
 
     def __init__(
-        self, seat: Seat, node: str, *, clock: Callable[[], float], asked_at: float, ttl_s: float
+        self,
+        seat: Seat,
+        node: str,
+        *,
+        is_inherited: bool,
+        clock: Callable[[], float],
+        asked_at: float,
+        ttl_s: float,
     ) -> None:
         self.node = node
+        self.is_inherited = is_inherited
         self._seat = seat
         self._clock = clock
         self._spare_s = min(1.0, ttl_s / 5)
@@ -102,6 +119,16 @@ class KeptGrant:
         with self._noticing_loss():
             await self._seat.write(node)
         self.node = node
+
+    async def announce(self, notice: Notice) -> None:
+        """Tell the others. Raises CoordinatorUnavailable."""
+        with self._noticing_loss():
+            await self._seat.announce(notice)
+
+    async def read_answers(self) -> Sequence[Answer]:
+        """What the others say. Raises CoordinatorUnavailable."""
+        with self._noticing_loss():
+            return await self._seat.read_answers()
 
     async def finish(self, rest_s: float) -> None:
         """Give the lease back, and let nobody take it for so long."""

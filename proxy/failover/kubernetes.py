@@ -5,9 +5,10 @@ a proxy has the lease its name is in `holderIdentity`, and it writes again and a
 not been written for its `leaseDurationSeconds` is taken over. That time is counted on our own
 clock, from when we saw the version, as client-go does: clocks of other machines are not trusted.
 
-The word that stays is an annotation. An object without a holder rests for `leaseDurationSeconds`
-from `renewTime`, if it has one. This is by the wall clock, since nobody looks at the object while
-all is well; a wrong clock makes the rest shorter, or as long again from when we saw it.
+The word that stays is an annotation, and so are a notice and what others answer to it: they write
+the same object, without touching what the holder has written. An object without a holder rests for
+`leaseDurationSeconds` from `renewTime`, if it has one. This is by the wall clock, for who has just
+been started; a wrong clock makes the rest shorter, or as long again from when we saw it.
 
 Source: Kubernetes API reference, "Lease" v1; "API conventions", on concurrency control; "Accessing
 the Kubernetes API from a Pod".
@@ -20,7 +21,7 @@ import os
 import re
 import secrets
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,13 +30,26 @@ from typing import Any
 import aiohttp
 
 from proxy.failover.keeping import KeptGrant, LeaseLost, boot_clock
-from proxy.failover.lease import CoordinatorUnavailable, Grant
+from proxy.failover.lease import (
+    Answer,
+    CoordinatorUnavailable,
+    Grant,
+    Member,
+    Notice,
+    Record,
+)
+from proxy.failover.messages import read_answer, read_notice, write_answer, write_notice
 
 _ASK_S = 2.0
 _MOST_BYTES = 1 << 20
 _WORD = "pgweir/promoting"
+_NOTICE = "pgweir/notice"
+_ANSWER = "pgweir/answer-"
+# Everybody writes the same object; who comes second reads it again.
+_TRIES = 8
 _NOT_A_NAME = re.compile(r"[^a-z0-9]+")
-_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod has its own."""
 
 Json = dict[str, Any]
 
@@ -50,13 +64,13 @@ class KubernetesTerms:
 
     namespace: str | None = None
     lease: str | None = None
-    account: Path = _ACCOUNT
+    account: Path = SERVICE_ACCOUNT
     ttl_s: float = 10.0
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
 class KubernetesLease:
-    """The lease of one cluster. name: of this proxy, shown to whoever looks at the object."""
+    """The lease of one cluster. member: this process, shown to whoever looks at the object."""
 
     is_shared = True
 
@@ -64,15 +78,17 @@ class KubernetesLease:
         self,
         terms: KubernetesTerms,
         cluster: str,
-        name: str,
+        member: Member,
         clock: Callable[[], float] = boot_clock,
     ) -> None:
+        self.member = member
         self._terms = terms
-        self._name = name
         self._clock = clock
+        self._reading: KubernetesSession | None = None
         self._object = terms.lease or name_object(cluster)
         self._ttl_s = max(1, int(terms.ttl_s))
-        self._seen: str | None = None
+        # What its holder has written last, and since when we know.
+        self._seen: object = None
         self._seen_at = 0.0
 
     async def take(self, node: str) -> Grant | None:
@@ -84,8 +100,10 @@ class KubernetesLease:
                 await session.close()
                 return None
             ours = found or session.blank()
-            holder = f"{self._name}/{secrets.token_hex(4)}"
-            word = ours["metadata"].setdefault("annotations", {}).setdefault(_WORD, node)
+            holder = f"{self.member.name}/{secrets.token_hex(4)}"
+            notes = _without_notice(ours)
+            is_inherited = _WORD in notes
+            word = notes.setdefault(_WORD, node)
             now = tell_time(datetime.now(UTC))
             taken_before = int(ours["spec"].get("leaseTransitions") or 0)
             ours["spec"] |= {
@@ -104,18 +122,68 @@ class KubernetesLease:
             await session.close()
             return None
         seat = KubernetesSeat(session, written, self._ttl_s)
-        return KeptGrant(seat, word, clock=self._clock, asked_at=asked_at, ttl_s=self._ttl_s)
+        return KeptGrant(
+            seat,
+            word,
+            is_inherited=is_inherited,
+            clock=self._clock,
+            asked_at=asked_at,
+            ttl_s=self._ttl_s,
+        )
 
     def _is_free(self, found: Json) -> bool:
         """Whether nobody has it, as far as our clock can tell, and nobody rests."""
-        version, spec = found["metadata"]["resourceVersion"], found["spec"]
+        spec = found["spec"]
         is_held = bool(spec.get("holderIdentity"))
-        if version != self._seen:
-            self._seen, self._seen_at = version, self._clock()
+        if (written := (spec.get("holderIdentity"), spec.get("renewTime"))) != self._seen:
+            self._seen, self._seen_at = written, self._clock()
         lasts_s = int(spec.get("leaseDurationSeconds") or (self._ttl_s if is_held else 0))
         if self._clock() - self._seen_at >= lasts_s:
             return True
         return not is_held and _is_over(spec.get("renewTime"), lasts_s)
+
+    async def read(self) -> Record:
+        """What stands there. Raises CoordinatorUnavailable."""
+        found = await (await self._session()).read()
+        if found is None:
+            return Record()
+        is_held = not self._is_free(found) and bool(found["spec"].get("holderIdentity"))
+        notes = found["metadata"].get("annotations") or {}
+        notice = read_notice(notes.get(_NOTICE)) if is_held else None
+        return Record(is_held, notes.get(_WORD), notice)
+
+    async def answer(self, answer: Answer) -> None:
+        """Answer a notice, if it still stands. Raises CoordinatorUnavailable."""
+        session = await self._session()
+        key = _ANSWER + hashlib.sha256(answer.member.name.encode()).hexdigest()[:12]
+        for _ in range(_TRIES):
+            found = await session.read()
+            notes = {} if found is None else found["metadata"].get("annotations") or {}
+            notice = read_notice(notes.get(_NOTICE))
+            if found is None or notice is None or notice.number != answer.number:
+                return
+            notes[key] = write_answer(answer)
+            if await session.write(found) is not None:
+                return
+        raise CoordinatorUnavailable("others write the lease all the time")
+
+    async def _session(self) -> "KubernetesSession":
+        """The one that reads; a new one after it has failed, as a token lasts for an hour."""
+        if self._reading is not None and self._reading.has_failed:
+            await self.close()
+        if self._reading is None:
+            self._reading = KubernetesSession.open(self._terms, self._object)
+        return self._reading
+
+    async def until_told(self, limit_s: float) -> None:
+        """Nobody calls us."""
+        await asyncio.sleep(limit_s)
+
+    async def close(self) -> None:
+        """Hang up."""
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            await reading.close()
 
 
 class KubernetesSeat:
@@ -138,10 +206,28 @@ class KubernetesSeat:
         """Put down which node is being promoted."""
         await self._change(lambda changed: _put_word(changed, node))
 
+    async def announce(self, notice: Notice) -> None:
+        """Put down what the others are to know."""
+
+        def put_up(changed: Json) -> None:
+            changed["metadata"].setdefault("annotations", {})[_NOTICE] = write_notice(notice)
+
+        await self._change(put_up)
+
+    async def read_answers(self) -> Sequence[Answer]:
+        """What the others say."""
+        found = await self._session.read()
+        if found is None or found["spec"].get("holderIdentity") != self._holder:
+            raise LeaseLost
+        notes = found["metadata"].get("annotations") or {}
+        answers = (read_answer(text) for key, text in notes.items() if key.startswith(_ANSWER))
+        return [each for each in answers if each is not None]
+
     async def leave(self, node: str | None, rest_s: float) -> None:
-        """Give it back."""
+        """Give it back, and take the notice down."""
 
         def give_back(changed: Json) -> None:
+            _without_notice(changed)
             _put_word(changed, node)
             changed["spec"]["holderIdentity"] = ""
             changed["spec"]["leaseDurationSeconds"] = max(1, round(rest_s)) if rest_s > 0 else None
@@ -151,17 +237,17 @@ class KubernetesSeat:
     async def _change(self, change: Callable[[Json], None]) -> None:
         """Write it anew, if it is still ours."""
         async with self._writing:
-            written = await self._session.write(self._changed(change))
-            if written is None:
-                # Somebody has written; perhaps ourselves, when an answer was late.
+            for _ in range(_TRIES):
+                written = await self._session.write(self._changed(change))
+                if written is not None:
+                    self._written = written
+                    return
+                # Somebody has written: with an answer, or ourselves, when one of ours was late.
                 found = await self._session.read()
                 if found is None or found["spec"].get("holderIdentity") != self._holder:
                     raise LeaseLost
                 self._written = found
-                written = await self._session.write(self._changed(change))
-            if written is None:
-                raise CoordinatorUnavailable("somebody else writes the lease as well")
-            self._written = written
+            raise CoordinatorUnavailable("others write the lease all the time")
 
     def _changed(self, change: Callable[[Json], None]) -> Json:
         changed: Json = json.loads(json.dumps(self._written))
@@ -181,6 +267,8 @@ class KubernetesSession:
         self._http = http
         self._folder = folder
         self._name = name
+        # Whether a question of it has had no answer.
+        self.has_failed = False
 
     @classmethod
     def open(cls, terms: KubernetesTerms, name: str) -> "KubernetesSession":
@@ -238,6 +326,13 @@ class KubernetesSession:
 
     async def _ask(self, method: str, url: str, body: Json | None = None) -> tuple[int, Json]:
         try:
+            return await self._ask_once(method, url, body)
+        except CoordinatorUnavailable:
+            self.has_failed = True
+            raise
+
+    async def _ask_once(self, method: str, url: str, body: Json | None) -> tuple[int, Json]:
+        try:
             async with self._http.request(method, url, json=body) as answer:
                 told = json.loads(await _read_all(answer.content))
                 status = answer.status
@@ -291,6 +386,15 @@ def _put_word(changed: Json, node: str | None) -> None:
         notes.pop(_WORD, None)
     else:
         notes[_WORD] = node
+
+
+def _without_notice(changed: Json) -> Json:
+    """The annotations of an object, from now on without a notice and what was answered to it."""
+    notes: Json = changed["metadata"].get("annotations") or {}
+    changed["metadata"]["annotations"] = notes
+    for key in [key for key in notes if key == _NOTICE or key.startswith(_ANSWER)]:
+        del notes[key]
+    return notes
 
 
 def _is_over(since: object, lasts_s: int) -> bool:

@@ -10,6 +10,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
+
 from proxy.cluster import APPLICATION_NAME
 from proxy.cluster.conninfo import has_many_hosts, lead_to, parse_conninfo
 
@@ -64,14 +66,18 @@ class Upstream:
     slot: str
 
 
-async def promote(connection: Any, timeline: int, limit_s: float) -> int:
-    """Make a standby the primary, and wait until it takes writes. Result: its new timeline.
-
-    timeline: the one it leaves. Raises OrderFailed, and what asyncpg raises.
-    """
+async def promote(connection: Any) -> None:
+    """Tell a standby to become the primary. Raises OrderFailed, and what asyncpg raises."""
     # Without `wait`: it would look only ten times a second.
     if not await connection.fetchval("SELECT pg_catalog.pg_promote(wait => false)"):
         raise OrderFailed("pg_promote could not signal the server")
+
+
+async def until_promoted(connection: Any, timeline: int, limit_s: float) -> int:
+    """Wait until it takes writes. timeline: the one it leaves. Result: its new one.
+
+    Raises OrderFailed, TimeoutError, and what asyncpg raises.
+    """
     async with asyncio.timeout(limit_s):
         while True:
             row = await connection.fetchrow(_TIMELINE)
@@ -82,6 +88,15 @@ async def promote(connection: Any, timeline: int, limit_s: float) -> int:
         raise OrderFailed(f"it is on timeline {row['timeline']}, which is not above {timeline}")
     await connection.execute(_WRITE)
     return int(row["timeline"])
+
+
+def was_refused(failed: BaseException) -> bool:
+    """Whether a node has said no to an order, so that it will not carry it out."""
+    if isinstance(failed, OrderFailed):
+        return True
+    # Class 57 and 08: the session has ended, perhaps after the order was carried out.
+    sqlstate = failed.sqlstate if isinstance(failed, asyncpg.PostgresError) else None
+    return sqlstate is not None and sqlstate[:2] not in ("57", "08")
 
 
 async def read_upstream(connection: Any) -> Upstream:
@@ -137,13 +152,12 @@ async def make_slot(connection: Any, name: str) -> None:
 
 
 async def forbid_writes(connection: Any) -> None:
-    """Let new transactions be read-only unless they insist, and end all clients.
+    """Let new transactions be read-only unless they insist. Those of now go on.
 
     It is all that SQL can do to a primary; a transaction may still say READ WRITE.
     """
     await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
     await reload(connection)
-    await end_clients(connection)
 
 
 async def end_of_wal(connection: Any, limit_s: float) -> str:
@@ -173,8 +187,13 @@ async def until_received(connection: Any, position: str, limit_s: float) -> None
 async def allow_writes(connection: Any) -> None:
     """Take `forbid_writes` back; what the operator wrote in postgresql.conf stays."""
     if await connection.fetchval(_FORBIDDEN):
-        await connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
-        await reload(connection)
+        await allow_writes_for_sure(connection)
+
+
+async def allow_writes_for_sure(connection: Any) -> None:
+    """The same where `forbid_writes` may not have come into force yet, which cannot be seen."""
+    await connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+    await reload(connection)
 
 
 async def end_clients(connection: Any) -> int:

@@ -15,11 +15,23 @@ from proxy.failover.events import Kind
 from proxy.failover.followers import Followers
 from proxy.failover.hooks import run_hook
 from proxy.failover.lease import Grant
-from proxy.failover.site import Site
+from proxy.failover.site import FAILURES, Site, told
 
 _PROMOTE_S = 60.0
+_LOST = "the lease to promote was lost"
 
 Result = Literal["promoted", "switched_over"]
+
+
+class PromotionFailed(Exception):  # noqa: N818 -- a fact about a node, not an error of ours
+    """A node was not promoted, or not for sure. Says why.
+
+    was_told: it may have got the order, and may still carry it out.
+    """
+
+    def __init__(self, why: str, *, was_told: bool) -> None:
+        super().__init__(why)
+        self.was_told = was_told
 
 
 class Promotions:
@@ -31,26 +43,62 @@ class Promotions:
         # By result: promoted, switched_over, failed, dry_run.
         self.counts: Counter[str] = Counter()
         self.last_duration_s: float | None = None
+        # The node that was the primary before the one of now.
+        self.before: str | None = None
 
     async def promote(self, node: NodeView, timeline: int, grant: Grant) -> int:
-        """Promote a node, and begin to lead the others to it. Result: its timeline.
+        """Promote a node until the monitor sees it as the primary, and begin to lead the others.
 
-        timeline: the one it leaves. Raises what belongs to FAILURES, and TimeoutError.
+        timeline: the one it leaves. Result: its own. Raises PromotionFailed.
         """
-        site = self._site
-        async with site.connection(node) as connection:
-            await orders.allow_writes(connection)
+        was_told = False
+        try:
+            async with self._site.connection(node) as connection:
+                await orders.allow_writes(connection)
+                if not grant.is_valid:
+                    raise orders.OrderFailed(_LOST)
+                try:
+                    await orders.promote(connection)
+                except FAILURES as refused:
+                    was_told = not orders.was_refused(refused)
+                    raise
+                was_told = True
+                promoted = await orders.until_promoted(connection, timeline, _PROMOTE_S)
             if not grant.is_valid:
-                raise orders.OrderFailed("the lease to promote was lost")
-            promoted = await orders.promote(connection, timeline, _PROMOTE_S)
-        for other in site.view.nodes:
-            if other.name != node.name and other.in_recovery and other.state == "up":
-                self._followers.lead(other, node, promoted)
+                # Whoever has it now does the rest, and may have gone on from there.
+                raise orders.OrderFailed(f"{_LOST} meanwhile: the rest is left to another proxy")
+            self._lead_others(node, promoted)
+            await self._site.until_seen(node.name, lambda _: self._site.view.primary == node.name)
+        except (*FAILURES, TimeoutError) as failed:
+            raise PromotionFailed(told(failed), was_told=was_told) from None
         return promoted
 
-    async def until_primary(self, name: str) -> None:
-        """Wait until the monitor sees this node as the primary. Raises TimeoutError."""
-        await self._site.until_seen(name, lambda node: self._site.view.primary == node.name)
+    def _lead_others(self, node: NodeView, timeline: int) -> None:
+        for other in self._site.view.nodes:
+            if other.name != node.name and other.in_recovery and other.state == "up":
+                self._followers.lead(other, node, timeline)
+
+    def take_over(self, node: NodeView) -> None:
+        """A node has been promoted by somebody who is gone: do what is left of it."""
+        began = self._site.clock()
+        timeline = node.timeline or 0
+        self._lead_others(node, timeline)
+        known = {each.name: each for each in self._site.view.nodes if each.name != node.name}
+        old = known.get(self.before or "")
+        if old is None:
+            self.counts["promoted"] += 1
+            sentence = f"no command is run for {node.name}: who was primary before is not known"
+            self._site.note("hook", node.name, sentence)
+            return
+        is_planned = old.state == "up" and old.in_recovery is False and bool(old.read_only)
+        self.done(
+            node,
+            old,
+            timeline=timeline,
+            began=(None if is_planned else old.failing_since) or began,
+            result="switched_over" if is_planned else "promoted",
+            reason=f"{node.name} was promoted by a proxy that is gone",
+        )
 
     def done(
         self,

@@ -11,11 +11,13 @@ from proxy.failover.decision import Rules
 class Terms:
     """What the operator has asked for; see `failover` in the configuration.
 
-    promotes: whether this proxy promotes at all. patroni: URLs of those that do, where they are.
+    promotes: whether this proxy promotes at all. proxies: how many there are that may. patroni:
+    URLs of those that do, where they are.
     """
 
     promotes: bool = False
     rules: Rules = field(default_factory=Rules)
+    proxies: int = 1
     dry_run: bool = False
     fence: bool = False
     drain_timeout_s: float = 10.0

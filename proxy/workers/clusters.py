@@ -7,14 +7,16 @@ the routing, which asks how fresh a replica is.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from proxy.channels import Hub
 from proxy.channels import Place as ChannelPlace
 from proxy.cluster import ClusterView, Monitor, NodeAddress, ProbeLogin, cast_nodes
 from proxy.config import Cluster, Config, Policy
 from proxy.errors import ClientError
-from proxy.failover import Event, EventLog, Failover, Hands
+from proxy.failover import Event, EventLog, Failover, Hands, Member
 from proxy.pool import NodePlace, Reservoir
 from proxy.relay import Client, Relay, WriteTimes
 from proxy.server import Passwords
@@ -33,7 +35,8 @@ from proxy.workers.terms import (
 class Clusters:
     """The clusters of one process. `attend` before `start`.
 
-    in_force: what is in force. room: this process's part of a limit on server connections.
+    in_force: what is in force. room: this process's part of a limit on server connections. member:
+    this process among those that change roles. tell_of: tells the others of a cluster.
     times: where the processes of the proxy tell each other what was written.
     """
 
@@ -44,11 +47,15 @@ class Clusters:
         *,
         room: Callable[[int], int],
         times: WriteTimes,
+        member: Member,
+        tell_of: Callable[[str, Mapping[str, Any]], Awaitable[Sequence[object]]],
         clock: Callable[[], float],
     ) -> None:
         self._in_force = in_force
         self._passwords = passwords
         self._room = room
+        self._member = member
+        self._tell_of = tell_of
         self._monitors: dict[str, Monitor] = {}
         self._failovers: dict[str, Failover] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
@@ -113,7 +120,7 @@ class Clusters:
         """A cluster's monitor, and who acts on what it sees; both know what those before knew."""
         before = self._monitors.get(name)
         login = self._login_of(name, cluster.monitor.dbname)
-        lease = read_lease(name, cluster, self._config.workers)
+        lease = read_lease(name, cluster, self._member, partial(self._tell_of, name))
         if name in self._failovers:
             self._failovers[name].adopt(read_failover(cluster), login, lease)
         else:
@@ -207,6 +214,10 @@ class Clusters:
         if cluster not in self._failovers:
             raise ClientError("42704", f"there is no cluster {cluster}")
         return await self._failovers[cluster].switch_over(node)
+
+    def hear(self, cluster: str, told: Mapping[str, Any]) -> object:
+        """What another process says of a cluster whose roles it changes. Result: the answer."""
+        return self._failovers[cluster].hear(told) if cluster in self._failovers else None
 
     def _publish(self, view: ClusterView) -> None:
         places = self._in_force().places

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pickle
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from proxy.client import Beside
 from proxy.config import Config, divide, part_of
 from proxy.console import Told
 from proxy.errors import ClientError
+from proxy.failover import Member
 from proxy.telemetry import Figures, together
 from proxy.workers.observing import Seen, seen_by_all
 from proxy.workers.peers import Peers
@@ -29,7 +31,8 @@ class Own:
 
     figures: a reading of its counters. seen: what it has observed; of the past, what came after a
     moment, or all. table: its rows for a table of the console. cancel: takes a cancel key that
-    another process has been shown. obey: does a command of the console.
+    another process has been shown. obey: does a command of the console. hear: what another says of
+    a cluster whose roles it changes; gives the answer.
     """
 
     figures: Callable[[], Figures]
@@ -37,6 +40,7 @@ class Own:
     table: Callable[[str], Iterable[Any]]
     cancel: Callable[[int, bytes], None]
     obey: Callable[[str, str | None], Awaitable[None]]
+    hear: Callable[[str, Mapping[str, Any]], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,23 @@ class Company:
             lambda number: share.counts.set(share.index, number),
             self._forward_cancel,
         )
+
+    @property
+    def member(self) -> Member:
+        """This process among those that agree on who changes roles."""
+        host, share = socket.gethostname(), self._share
+        own = f"{host}:{os.getpid()}"
+        return (
+            Member(own, own)
+            if share is None
+            else Member(own, f"{host}:{share.supervisor}", share.count)
+        )
+
+    async def tell_of(self, cluster: str, told: Mapping[str, Any]) -> Sequence[object]:
+        """Tell the others of a cluster. Result: what those say that answer."""
+        if self._peers is None:
+            return ()
+        return await self._peers.ask_all({"ask": "roles", "cluster": cluster, "told": told})
 
     def part(self, config: Config) -> Config:
         """What of a configuration this process has."""
@@ -174,15 +195,20 @@ class Company:
             case "cancel":
                 self._own.cancel(int(question["pid"]), bytes.fromhex(question["secret"]))
                 return True
+            case "roles":
+                return self._own.hear(question["cluster"], question["told"])
             case "obey":
-                try:
-                    await self._own.obey(question["command"], question["argument"])
-                except ClientError as refused:
-                    # Said by the process that was asked, where it is to be said.
-                    return _Refusal(refused.sqlstate, refused.message, refused.detail, refused.hint)
-                return True
+                return await self._obey(question["command"], question["argument"])
             case unknown:
                 raise ValueError(f"nobody knows what {unknown!r} means")
+
+    async def _obey(self, command: str, argument: str | None) -> object:
+        try:
+            await self._own.obey(command, argument)
+        except ClientError as refused:
+            # Said by the process that was asked, where it is to be said.
+            return _Refusal(refused.sqlstate, refused.message, refused.detail, refused.hint)
+        return True
 
 
 def _order(command: str, argument: str | None) -> dict[str, Any]:

@@ -4,8 +4,6 @@ Called by the worker at its start and at a reload, and by the supervisor for wha
 """
 
 import ipaddress
-import os
-import socket
 import time
 from collections.abc import Callable, Mapping
 
@@ -30,13 +28,16 @@ from proxy.config import (
     source_of,
 )
 from proxy.failover import (
+    SERVICE_ACCOUNT,
     EtcdLease,
     EtcdTerms,
     KubernetesLease,
     KubernetesTerms,
     Lease,
+    Member,
     OnlyProxy,
     SiblingsLease,
+    Tell,
 )
 from proxy.failover import Rules as FailoverRules
 from proxy.failover import Terms as FailoverTerms
@@ -200,16 +201,23 @@ def new_monitor(
     )
 
 
-def read_lease(name: str, cluster: Cluster, processes: int) -> Lease:
-    """Where this process and others agree on who promotes in a cluster."""
+def read_lease(name: str, cluster: Cluster, member: Member, tell: Tell) -> Lease:
+    """Where this process and others agree on who promotes in a cluster.
+
+    member: this process. tell: asks the others that serve as the same proxy.
+    """
     coordinator = cluster.failover.coordinator
     etcd, kubernetes = coordinator.etcd, coordinator.kubernetes
-    own_name = f"{socket.gethostname()}:{os.getpid()}"
     if kubernetes is not None:
-        pod = KubernetesTerms(kubernetes.namespace, kubernetes.lease, ttl_s=coordinator.ttl)
-        return KubernetesLease(pod, name, own_name)
-    if etcd is None and processes != 1:
-        return SiblingsLease([(node.host, node.port) for node in cluster.nodes])
+        pod = KubernetesTerms(
+            kubernetes.namespace,
+            kubernetes.lease,
+            kubernetes.account or SERVICE_ACCOUNT,
+            ttl_s=coordinator.ttl,
+        )
+        return KubernetesLease(pod, name, member)
+    if etcd is None and member.processes > 1:
+        return SiblingsLease([(node.host, node.port) for node in cluster.nodes], member, tell)
     if etcd is None:
         return OnlyProxy()
     terms = EtcdTerms(
@@ -222,7 +230,7 @@ def read_lease(name: str, cluster: Cluster, processes: int) -> Lease:
         key=etcd.key,
         ttl_s=coordinator.ttl,
     )
-    return EtcdLease(terms, name, own_name)
+    return EtcdLease(terms, name, member)
 
 
 def read_failover(cluster: Cluster) -> FailoverTerms:
@@ -236,6 +244,7 @@ def read_failover(cluster: Cluster) -> FailoverTerms:
             min_interval_s=asked.min_interval,
             max_loss_bytes=asked.max_loss_bytes,
         ),
+        proxies=asked.proxies,
         dry_run=asked.dry_run,
         fence=asked.fence,
         drain_timeout_s=asked.drain_timeout,

@@ -12,7 +12,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,7 +79,9 @@ class Worker:
         self._loop = loop
         clock = time.monotonic
         self._share = share
-        own = Own(self.figures, self._seen, self._read_table, self._cancel_by_key, self._obey)
+        own = Own(
+            self.figures, self._seen, self._read_table, self._cancel_by_key, self._obey, self._hear
+        )
         self._company = Company(share, own)
         self._bugs = LimitedLog(_log, clock)
         book = SettingsBook()
@@ -100,6 +102,8 @@ class Worker:
             self._passwords,
             room=self._company.room,
             times=WriteTimes() if share is None else share.times,
+            member=self._company.member,
+            tell_of=self._company.tell_of,
             clock=clock,
         )
         self._reservoir = Reservoir(
@@ -445,6 +449,10 @@ class Worker:
         """Ask the other processes what they have counted."""
         await self._company.listen_to_others()
         await self._exporter.prepare()
+
+    def _hear(self, cluster: str, told: Mapping[str, Any]) -> object:
+        """What another process says of a cluster whose roles it changes. Result: the answer."""
+        return self._clusters.hear(cluster, told)
 
     def _cancel_by_key(self, pid: int, secret: bytes) -> None:
         """Another process has been shown a cancel key of ours."""

@@ -45,9 +45,9 @@ def test_limits_on_clients_are_not(read: Callable[..., Config]) -> None:
     assert part_of(read(TEXT), 0, 3).limits.max_db_client_connections == 50
 
 
-def test_one_process_alone_promotes(read: Callable[..., Config]) -> None:
+def test_each_process_may_promote(read: Callable[..., Config]) -> None:
     modes = [part_of(read(TEXT), index, 3).clusters["main"].failover.mode for index in range(3)]
-    assert modes == ["promote", "follow", "follow"]
+    assert modes == ["promote"] * 3
 
 
 def test_who_is_alone_has_all_of_it(read: Callable[..., Config]) -> None:

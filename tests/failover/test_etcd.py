@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from proxy.failover import EtcdLease, EtcdTerms
+from proxy.failover import EtcdLease, EtcdTerms, Member
 from proxy.failover.etcd import EtcdSession
 from proxy.failover.keeping import KeptGrant
-from proxy.failover.lease import CoordinatorUnavailable, Grant
+from proxy.failover.lease import Answer, CoordinatorUnavailable, Grant, Notice, Record
 
 _clusters = itertools.count()
+ONE = Member("one", "one")
 
 
 @pytest.fixture
@@ -21,7 +22,9 @@ def leases(etcd: str) -> Callable[[], EtcdLease]:
     proxies = itertools.count()
 
     def make(ttl_s: float = 5.0) -> EtcdLease:
-        return EtcdLease(EtcdTerms((etcd,), ttl_s=ttl_s), cluster, f"proxy{next(proxies)}")
+        return EtcdLease(
+            EtcdTerms((etcd,), ttl_s=ttl_s), cluster, Member(name := f"proxy{next(proxies)}", name)
+        )
 
     return make
 
@@ -124,7 +127,7 @@ async def test_a_holder_that_has_lost_the_lease_can_change_nothing(
 
 async def test_the_clock_alone_ends_a_lease_that_cannot_be_extended(etcd: str) -> None:
     now = [100.0]
-    lease = EtcdLease(EtcdTerms((etcd,), ttl_s=5.0), "clocked", "one", clock=lambda: now[0])
+    lease = EtcdLease(EtcdTerms((etcd,), ttl_s=5.0), "clocked", ONE, clock=lambda: now[0])
     grant = await lease.take("db2")
     assert grant is not None
     now[0] += 3.9
@@ -135,13 +138,48 @@ async def test_the_clock_alone_ends_a_lease_that_cannot_be_extended(etcd: str) -
 
 
 async def test_the_next_endpoint_is_asked_when_one_does_not_answer(etcd: str) -> None:
-    lease = EtcdLease(EtcdTerms(("http://127.0.0.1:1", etcd)), "second", "one")
+    lease = EtcdLease(EtcdTerms(("http://127.0.0.1:1", etcd)), "second", ONE)
     grant = await lease.take("db2")
     assert grant is not None
     await grant.abandon(began=False)
 
 
 async def test_an_etcd_that_does_not_answer_is_told_as_such() -> None:
-    lease = EtcdLease(EtcdTerms(("http://127.0.0.1:1",)), "main", "one")
+    lease = EtcdLease(EtcdTerms(("http://127.0.0.1:1",)), "main", ONE)
     with pytest.raises(CoordinatorUnavailable, match="etcd does not answer"):
         await lease.take("db2")
+
+
+async def test_a_notice_stands_while_the_lease_is_held_and_others_answer_it(
+    leases: Callable[..., EtcdLease],
+) -> None:
+    holder, other = leases(ttl_s=2.0), leases()
+    assert await other.read() == Record()
+    grant = await taken(holder, "db2")
+    assert await other.read() == Record(is_held=True, node="db2")
+    notice = Notice("7", "db1", "db2")
+    await grant.announce(notice)
+    assert await other.read() == Record(is_held=True, node="db2", notice=notice)
+    answer = Answer("7", other.member)
+    await other.answer(answer)
+    assert await grant.read_answers() == [answer]
+    holding = Answer("7", other.member, is_holding=True)
+    await other.answer(holding)
+    assert await grant.read_answers() == [holding]
+    # Its holder is stopped: it goes with the lease, and so do the answers.
+    grant.drop()
+    async with asyncio.timeout(20):
+        while True:
+            if not (left := await other.read()).is_held:
+                break
+            await asyncio.sleep(0.1)
+    assert left == Record(node="db2")
+    with pytest.raises(CoordinatorUnavailable):
+        await other.answer(answer)
+    heir = await taken(other, "db3")
+    assert (heir.node, heir.is_inherited) == ("db2", True)
+    assert await heir.read_answers() == []
+    await heir.finish(rest_s=0.0)
+    assert await holder.read() == Record()
+    for each in (holder, other):
+        await each.close()

@@ -10,15 +10,17 @@ from dataclasses import replace
 import pytest
 
 from proxy.config import parse
-from proxy.failover import KubernetesLease, KubernetesTerms
+from proxy.failover import KubernetesLease, KubernetesTerms, Member
 from proxy.failover.keeping import KeptGrant
 from proxy.failover.kubernetes import name_object
-from proxy.failover.lease import CoordinatorUnavailable
+from proxy.failover.lease import Answer, CoordinatorUnavailable, Notice, Record
+from proxy.failover.siblings import nobody
 from proxy.workers.terms import read_lease
 from tests.fixtures.kubernetes import NAMESPACE, ApiServer
 
 Server = tuple[ApiServer, KubernetesTerms]
 TTL_S = 10.0
+ONE = Member("one", "one")
 
 
 class Clock:
@@ -43,7 +45,7 @@ def leases(api_server: Server, clock: Clock) -> Callable[[], KubernetesLease]:
 
     def make() -> KubernetesLease:
         terms = replace(api_server[1], ttl_s=TTL_S)
-        return KubernetesLease(terms, "main", f"proxy{next(proxies)}", clock)
+        return KubernetesLease(terms, "main", Member(name := f"proxy{next(proxies)}", name), clock)
 
     return make
 
@@ -147,7 +149,7 @@ async def test_a_lease_that_is_extended_is_not_taken_over(
 
 async def test_it_is_extended_by_itself_while_it_is_held(api_server: Server) -> None:
     server, terms = api_server
-    grant = await taken(KubernetesLease(replace(terms, ttl_s=1.0), "main", "one"), "db2")
+    grant = await taken(KubernetesLease(replace(terms, ttl_s=1.0), "main", ONE), "db2")
     first = server.objects["pgweir-main"]["spec"]
     async with asyncio.timeout(20):
         while True:
@@ -204,13 +206,13 @@ async def test_the_clock_alone_ends_a_lease_that_cannot_be_extended(
 async def test_who_may_not_write_leases_is_told_so(api_server: Server) -> None:
     terms = replace(api_server[1], namespace="another")
     with pytest.raises(CoordinatorUnavailable, match="403: cannot touch leases"):
-        await KubernetesLease(terms, "main", "one").take("db2")
+        await KubernetesLease(terms, "main", ONE).take("db2")
 
 
 async def test_outside_of_kubernetes_it_says_so(api_server: Server) -> None:
     terms = replace(api_server[1], environment={})
     with pytest.raises(CoordinatorUnavailable, match="KUBERNETES_SERVICE_HOST"):
-        await KubernetesLease(terms, "main", "one").take("db2")
+        await KubernetesLease(terms, "main", ONE).take("db2")
 
 
 def test_clusters_have_objects_of_their_own() -> None:
@@ -231,6 +233,39 @@ async def test_the_configuration_leads_to_it(
     )
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
-    lease = read_lease("main", config.clusters["main"], 2)
+    lease = read_lease("main", config.clusters["main"], ONE, nobody)
     with pytest.raises(CoordinatorUnavailable, match="the pod's service account"):
         await lease.take("db2")
+
+
+async def test_a_notice_stands_while_the_lease_is_held_and_others_answer_it(
+    leases: Callable[[], KubernetesLease], clock: Clock
+) -> None:
+    holder, *others = (leases() for _ in range(5))
+    assert await others[0].read() == Record()
+    grant = await taken(holder, "db2")
+    notice = Notice("7", "db1", "db2")
+    await grant.announce(notice)
+    for each in others:
+        assert await each.read() == Record(is_held=True, node="db2", notice=notice)
+    # All at once, while the holder extends it: nobody's writing is lost.
+    answers = [Answer("7", each.member) for each in others]
+    told = [each.answer(answer) for each, answer in zip(others, answers, strict=True)]
+    await asyncio.gather(grant.extend(), *told)
+    assert sorted(await grant.read_answers(), key=str) == sorted(answers, key=str)
+    await others[0].answer(Answer("6", others[0].member))
+    assert len(await grant.read_answers()) == len(others)
+    # What others write does not keep the lease of a holder that is gone.
+    grant.drop()
+    assert (await others[0].read()).is_held
+    clock.now += TTL_S - 1
+    await others[1].answer(answers[1])
+    clock.now += 2
+    assert await others[0].read() == Record(node="db2")
+    heir = await taken(others[0], "db3")
+    assert (heir.node, heir.is_inherited) == ("db2", True)
+    assert await heir.read_answers() == []
+    await heir.finish(rest_s=0.0)
+    assert await others[1].read() == Record()
+    for each in (holder, *others):
+        await each.close()

@@ -9,7 +9,7 @@ import contextlib
 import statistics
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -56,11 +56,11 @@ class Notes:
 
 
 class Appender:
-    """Clients that append until told to stop."""
+    """Clients that append until told to stop. dsns: each client goes to the next of them."""
 
-    def __init__(self, dsn: str, clients: int, pause_s: float = 0.0) -> None:
+    def __init__(self, dsns: Sequence[str], clients: int, pause_s: float = 0.0) -> None:
         self.notes = Notes()
-        self._dsn = dsn
+        self._dsns = dsns
         self._pause_s = pause_s
         self._stop = asyncio.Event()
         self._clients = clients
@@ -68,7 +68,10 @@ class Appender:
 
     async def start(self) -> None:
         connections = await asyncio.gather(
-            *(asyncpg.connect(self._dsn, ssl=False) for _ in range(self._clients))
+            *(
+                asyncpg.connect(self._dsns[number % len(self._dsns)], ssl=False)
+                for number in range(self._clients)
+            )
         )
         self._tasks = [
             asyncio.create_task(self._append(number, connection))
@@ -139,9 +142,11 @@ class Appender:
 
 
 @contextlib.asynccontextmanager
-async def appending(dsn: str, clients: int = 32, pause_s: float = 0.01) -> AsyncIterator[Appender]:
+async def appending(
+    *dsns: str, clients: int = 32, pause_s: float = 0.01
+) -> AsyncIterator[Appender]:
     """Clients for the length of a block; the notes are complete after it."""
-    appender = Appender(dsn, clients, pause_s)
+    appender = Appender(dsns, clients, pause_s)
     await appender.start()
     try:
         yield appender

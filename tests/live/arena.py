@@ -83,7 +83,7 @@ class Arena:
     async def load_through(self, fault: Callable[[], None]) -> Notes:
         """Let clients append, do something to the cluster, and wait until all can append again."""
         self.primary.execute(f"DROP TABLE IF EXISTS appended; {TABLE}")
-        async with appending(self.weir.dsn(), CLIENTS) as appender:
+        async with appending(self.weir.dsn(), clients=CLIENTS) as appender:
             await appender.until_acknowledged(3)
             await asyncio.to_thread(fault)
             await appender.until_acknowledged(3, limit_s=60.0)

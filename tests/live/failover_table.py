@@ -167,7 +167,7 @@ async def switch(arena: Arena, row: Row) -> None:
     facts = await worker.start()
     url = f"postgres://{APP.name}:{APP.password}@127.0.0.1:{facts['port']}/{DATABASE}"
     try:
-        async with appending(url, CLIENTS, 0.01) as appender:
+        async with appending(url, clients=CLIENTS) as appender:
             await appender.until_acknowledged(3)
             moment = time.monotonic()
             await worker.failover("main")

@@ -21,7 +21,7 @@ from proxy.config import parse
 from proxy.embedded import programs
 from proxy.embedded.account import give
 from proxy.errors import ClientError
-from proxy.failover import EtcdLease, EtcdTerms
+from proxy.failover import EtcdLease, EtcdTerms, Member
 from proxy.workers.worker import Worker
 from tests.faults.wire import wire_to
 from tests.fixtures.console import ADMIN, AUTH
@@ -234,7 +234,11 @@ def pair(arena: Arena, etcd: str, tmp_path: Path) -> Iterator[Pair]:
         with running(config, tmp_path) as one, running(config, tmp_path) as other:
             for weir in (one, other):
                 weir.wait_until(lambda w=weir: w.metric("pgweir_node_role", role="replica") == 2)
-            yield Pair(one, other, EtcdLease(EtcdTerms((etcd,), ttl_s=3.0), "main", "a third"))
+            yield Pair(
+                one,
+                other,
+                EtcdLease(EtcdTerms((etcd,), ttl_s=3.0), "main", Member("a third", "a third")),
+            )
     finally:
         arena.weir.send(signal.SIGCONT)
 
@@ -290,7 +294,7 @@ async def test_a_switchover_costs_no_error_and_loses_nothing(arena: Arena) -> No
     await asyncio.to_thread(old.execute, f"DROP TABLE IF EXISTS appended; {TABLE}")
     config = configuration(*arena.cluster.nodes, **promoting(), auth=AUTH)
     async with a_worker(config) as (worker, url):
-        async with appending(url, CLIENTS) as appender:
+        async with appending(url, clients=CLIENTS) as appender:
             await appender.until_acknowledged(3)
             said = await asyncio.to_thread(at_the_console, url, f"FAILOVER main TO {target.name}")
             await appender.until_acknowledged(3)

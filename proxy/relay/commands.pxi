@@ -235,9 +235,83 @@ cdef inline bint may_pin(const char *text, Py_ssize_t length) noexcept nogil:
 
 cdef uint16_t effect_of(const char *text, Py_ssize_t length) noexcept nogil:
     """MAY_PIN, what settings_effect_of says, and what statements_effect_of does."""
+    return 0 if says_nothing(text, length) else full_effect_of(text, length)
+
+
+def effects(bytes text not None):
+    """What effect_of says of a text, and what the words say one by one: never two things."""
+    return effect_of(text, len(text)), full_effect_of(text, len(text))
+
+
+cdef uint16_t full_effect_of(const char *text, Py_ssize_t length) noexcept nogil:
+    """As effect_of, one word after the other: a dozen looks at the text."""
     cdef uint16_t effect = (settings_effect_of(text, length) | statements_effect_of(text, length)
                             | sequences_effect_of(text, length))
     return effect | MAY_PIN if may_pin(text, length) else effect
+
+
+cdef extern from *:
+    """
+    /* The letters by which says_nothing finds what a text may say. */
+    static const unsigned char RARE[256] = {
+        [';'] = 1, ['_'] = 1, ['V'] = 1, ['v'] = 1, ['M'] = 1, ['m'] = 1, ['H'] = 1, ['h'] = 1,
+    };
+    """
+    const uint8_t RARE[256]
+
+
+cdef bint says_nothing(const char *text, Py_ssize_t length) noexcept nogil:
+    """Is it plain that the effect is 0? In doubt it is not.
+
+    One look, for what nearly all statements are: each word that full_effect_of knows, wherever in
+    the text it counts, is found by a letter of it that few others have.
+    """
+    cdef const char *p = text
+    cdef const char *end = text + length
+    while p < end and is_space(p[0]):
+        p += 1
+    if not (begins_with(p, end, b'select', 6) or begins_with(p, end, b'insert', 6)
+            or begins_with(p, end, b'update', 6) or begins_with(p, end, b'delete', 6)
+            or begins_with(p, end, b'with', 4)):
+        return False
+    # No word that counts begins in the first three letters of these.
+    p += 3
+    while p < end:
+        if RARE[<uint8_t>p[0]] and may_say(p, end):
+            return False
+        p += 1
+    return True
+
+
+cdef bint may_say(const char *p, const char *end) noexcept nogil:
+    """Is the RARE letter at p, with two letters or more before it, one of a word that counts?"""
+    cdef char before = p[-1] | 32
+    cdef char letter = p[0] | 32
+    if letter == 118:
+        # advisory; nextval, setval, lastval and currval
+        return before == 100 and begins_with(p + 1, end, b'i', 1) or (
+            (before == 116 or before == 114 and p[-2] | 32 == 114)
+            and begins_with(p + 1, end, b'al', 2))
+    if letter == 109:
+        # temp
+        return before == 101 and p[-2] | 32 == 116 and begins_with(p + 1, end, b'p', 1)
+    if letter == 104:
+        return begins_with(p + 1, end, b'old', 3)
+    if p[0] == 95:
+        # set_config, pg_prepared_statements
+        return (before == 116 and begins_with(p + 1, end, b'c', 1)
+                or before == 103 and begins_with(p + 1, end, b'p', 1))
+    # Behind a semicolon anything may follow, unless it is the end.
+    p += 1
+    while p < end and (is_space(p[0]) or p[0] == 0):
+        p += 1
+    return p < end
+
+
+cdef inline bint begins_with(const char *text, const char *end, const char *word,
+                             Py_ssize_t n) noexcept nogil:
+    """Are the n letters of the word (in lower case) the next, in any case?"""
+    return end - text >= n and reads_as(text, word, n)
 
 
 cdef uint16_t sequences_effect_of(const char *text, Py_ssize_t length) noexcept nogil:

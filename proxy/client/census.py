@@ -1,66 +1,112 @@
 """How many clients are inside, and whether one more may come in."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from proxy.errors import ClientError
 
+_ALL = "clients"
+
+
+class Seats(Protocol):
+    """Counts what there may be so many of, in all processes of one proxy."""
+
+    def take(self, wanted: Mapping[str, int]) -> str | None:
+        """Take one seat of each name, or none of any. wanted: how many there are; 0 is no limit.
+
+        Result: the first name that has none left, else None.
+        """
+
+    def give_back(self, names: Iterable[str]) -> None:
+        """Give back one seat of each."""
+
+    def taken(self, name: str) -> int:
+        """How many are taken."""
+
+
+class OwnSeats:
+    """Those of a process that is alone."""
+
+    def __init__(self) -> None:
+        self._taken: Counter[str] = Counter()
+
+    def take(self, wanted: Mapping[str, int]) -> str | None:
+        """As `Seats`."""
+        full = (name for name, limit in wanted.items() if 0 < limit <= self._taken[name])
+        if (name := next(full, None)) is None:
+            self._taken.update(wanted.keys())
+        return name
+
+    def give_back(self, names: Iterable[str]) -> None:
+        """As `Seats`."""
+        for name in names:
+            self._taken[name] -= 1
+            # `*` lets clients make up names of databases.
+            if not self._taken[name]:
+                del self._taken[name]
+
+    def taken(self, name: str) -> int:
+        """As `Seats`."""
+        return self._taken[name]
+
 
 class Census:
-    """Counts clients from their proof of who they are until they are gone.
+    """Counts clients from their proof of who they are until they are gone. seats: where."""
 
-    total: all of them. beside: how many there are in other processes, which count for the total.
-    note: is told each new total.
-    """
+    def __init__(self, seats: Seats | None = None) -> None:
+        self._seats = seats or OwnSeats()
 
-    def __init__(
-        self,
-        beside: Callable[[], int] = lambda: 0,
-        note: Callable[[int], None] = lambda _total: None,
-    ) -> None:
-        self.total = 0
-        self._beside = beside
-        self._note = note
-        self._by_database: Counter[str] = Counter()
-        self._by_user: Counter[str] = Counter()
+    @property
+    def total(self) -> int:
+        """How many are inside, in all processes."""
+        return self._seats.taken(_ALL)
 
     def check_total(self, most: int) -> None:
         """Raise ClientError (53300) when `most` are inside."""
-        if self.total + self._beside() >= most:
-            raise _full("max_client_conn", "Raise listen.max_client_conn")
+        if self.total >= most:
+            raise _too_many()
 
-    def enter(self, database: str, user: str, *, most_of_database: int, most_of_user: int) -> None:
+    def enter(
+        self,
+        database: str,
+        user: str,
+        *,
+        most: int = 0,
+        most_of_database: int,
+        most_of_user: int,
+    ) -> None:
         """Count one client more; `leave` takes it out again.
 
-        most_of_database: in this database, whoever they are. most_of_user: of this user, wherever.
-        0 is no limit. Raises ClientError (53300) when there are so many already.
+        most: of all. most_of_database: in this database, whoever they are. most_of_user: of this
+        user, wherever. 0 is no limit. Raises ClientError (53300) when there are so many already.
         """
-        if most_of_database and self._by_database[database] >= most_of_database:
+        in_all, in_database, of_user = _names(database, user)
+        full = self._seats.take(
+            {in_all: most, in_database: most_of_database, of_user: most_of_user}
+        )
+        if full == in_all:
+            raise _too_many()
+        if full == in_database:
             raise _full(
                 "max_db_client_connections", f'Raise it for database "{database}" or under limits'
             )
-        if most_of_user and self._by_user[user] >= most_of_user:
+        if full == of_user:
             raise _full(
                 "max_user_client_connections", f'Raise it for user "{user}" or under limits'
             )
-        self.total += 1
-        self._note(self.total)
-        self._by_database[database] += 1
-        self._by_user[user] += 1
 
     def leave(self, database: str, user: str) -> None:
         """A client that was counted is gone."""
-        self.total -= 1
-        self._note(self.total)
-        _take_one(self._by_database, database)
-        _take_one(self._by_user, user)
+        self._seats.give_back(_names(database, user))
 
 
-def _take_one(counts: Counter[str], name: str) -> None:
-    counts[name] -= 1
-    # `*` lets clients make up names of databases.
-    if not counts[name]:
-        del counts[name]
+def _names(database: str, user: str) -> tuple[str, str, str]:
+    return _ALL, f"database {database}", f"user {user}"
+
+
+def _too_many() -> ClientError:
+    return _full("max_client_conn", "Raise listen.max_client_conn")
 
 
 def _full(limit: str, remedy: str) -> ClientError:

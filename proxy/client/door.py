@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from proxy.auth import AskedTheWay, Credential, NotAllowedError, Verifiers
 from proxy.auth.authentication import OK_BODY
 from proxy.client.address import is_among
-from proxy.client.census import Census
+from proxy.client.census import Census, Seats
 from proxy.client.failures import FailedLogins
 from proxy.client.greeting import greet
 from proxy.client.judged import Proved
@@ -75,14 +75,13 @@ class Console(Protocol):
 class Beside:
     """The other processes, as far as a door has to do with them; none by default.
 
-    index, count: which of how many this one is. clients: how many they have inside. note_clients:
-    is told how many are in here. forward_cancel: takes process, process id and secret of a key.
+    index, count: which of how many this one is. seats: where clients are counted, those of all;
+    None: in this process. forward_cancel: takes process, process id and secret of a key.
     """
 
     index: int = 0
     count: int = 1
-    clients: Callable[[], int] = lambda: 0
-    note_clients: Callable[[int], None] = lambda _number: None
+    seats: Seats | None = None
     forward_cancel: Callable[[int, int, bytes], None] = lambda _owner, _pid, _secret: None
 
 
@@ -129,7 +128,7 @@ class Door:
         self.cancels: Tally[str] = Tally("other")
         self._strangers: set[Client] = set()
         self._declined: set[asyncio.Task[None]] = set()
-        self._census = Census(self._beside.clients, self._beside.note_clients)
+        self._census = Census(self._beside.seats)
         self._failures = FailedLogins(clock)
         self.is_open = False
 
@@ -356,11 +355,11 @@ class Door:
         answer, proof = await self._prove(client, startup, terms, before)
         if proof is not None:
             self._proofs[terms.cluster_of(startup.database), startup.user] = proof
-        self._census.check_total(terms.max_clients)
         policy = self._reservoir.policy_of(startup.database, startup.user)
         self._census.enter(
             startup.database,
             startup.user,
+            most=terms.max_clients,
             most_of_database=policy.max_db_client_connections,
             most_of_user=policy.max_user_client_connections,
         )

@@ -82,13 +82,7 @@ class Company:
         share = self._share
         if share is None:
             return Beside()
-        return Beside(
-            share.index,
-            share.count,
-            lambda: share.counts.beside(share.index),
-            lambda number: share.counts.set(share.index, number),
-            self._forward_cancel,
-        )
+        return Beside(share.index, share.count, share.own_seats, self._forward_cancel)
 
     @property
     def member(self) -> Member:

@@ -30,8 +30,9 @@ from proxy.config import Config, ConfigError, changes_between, reload
 from proxy.relay import WriteTimes
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
 from proxy.workers.encryption import read_contexts, read_offer
+from proxy.workers.seats import Seats
 from proxy.workers.serve import log_changes
-from proxy.workers.share import CLOSE, RELOADED, Counts, Share
+from proxy.workers.share import CLOSE, RELOADED, Share
 from proxy.workers.systemd import Notifier
 from proxy.workers.terms import open_log, read_roster, read_tcp
 from proxy.workers.watching import Watching
@@ -77,7 +78,7 @@ class Supervisor:
         self._count = count
         self._source = source
         self._run = run
-        self._counts = Counts(count)
+        self._seats = Seats(count)
         self._times = WriteTimes()
         self._children: list[_Child] = []
         self._notifier = Notifier(os.environ)
@@ -169,7 +170,7 @@ class Supervisor:
                     self._count,
                     folder,
                     verifiers,
-                    self._counts,
+                    self._seats,
                     self._times,
                     (*sockets[index % len(sockets)], *shared),
                     endpoint,
@@ -356,7 +357,7 @@ class Supervisor:
     def _note_end(self, child: _Child, status: int) -> None:
         now_s = time.monotonic()
         child.pid = 0
-        self._counts.set(child.share.index, 0)
+        self._seats.forget(child.share.index)
         if self._ending is not None or self._is_closed:
             child.due_s = math.inf
             return

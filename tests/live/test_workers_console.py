@@ -279,6 +279,54 @@ def test_the_exporters_metrics_are_sums_as_well(
         assert active + waiting == WORKERS
 
 
+@pytest.mark.parametrize(
+    ("limit", "where"),
+    [
+        ("max_user_client_connections", {"limits": {"max_user_client_connections": 7}}),
+        ("max_db_client_connections", {"limits": {"max_db_client_connections": 7}}),
+        ("max_client_conn", {"listen": {"max_client_conn": 7}}),
+    ],
+)
+def test_limits_on_clients_hold_for_all_processes_however_they_are_dealt_out(
+    pg18: Postgres, tmp_path: Any, limit: str, where: dict[str, Any]
+) -> None:
+    refusals: list[str] = []
+
+    def come(weir: Pgweir, clients: list[psycopg.Connection[Any]]) -> None:
+        try:
+            clients.append(psycopg.connect(weir.dsn(), autocommit=True))
+        except psycopg.OperationalError as refused:
+            refusals.append(str(refused))
+
+    with running(several(pg18, **where), tmp_path) as weir, contextlib.ExitStack() as stack:
+        for _ in range(2):
+            clients: list[psycopg.Connection[Any]] = []
+            refusals.clear()
+            threads = [threading.Thread(target=come, args=(weir, clients)) for _ in range(24)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            for client in clients:
+                stack.callback(client.close)
+            assert len(clients) == 7
+            assert all(f"({limit})" in refusal for refusal in refusals)
+            for client in clients:
+                client.close()
+            weir.wait_until(lambda: weir.metric("pgweir_client_connections") == 0)
+        # What a process had that dies is free for others.
+        with contextlib.ExitStack() as others:
+            for _ in range(7):
+                others.enter_context(psycopg.connect(weir.dsn()))
+            since = len(weir.log)
+            os.kill(children_of(weir)[0], signal.SIGKILL)
+            weir.wait_for_log("is started anew", since=since)
+        weir.wait_until(lambda: len(children_of(weir)) == WORKERS)
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections") == 0)
+        again = [stack.enter_context(psycopg.connect(weir.dsn())) for _ in range(7)]
+        assert len(again) == 7
+
+
 def test_a_process_that_does_not_answer_is_said_to_be_missing(
     pg18: Postgres, tmp_path: Any
 ) -> None:

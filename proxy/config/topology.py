@@ -253,6 +253,23 @@ class Patroni(Section):
         default=(),
         description="Its REST API on each node, such as `http://10.0.0.1:8008`, asked in turn.",
     )
+    ca: FilePath | None = Field(
+        default=None,
+        description="Authorities that sign its certificates; the system's when absent.",
+    )
+    cert: FilePath | None = Field(
+        default=None,
+        description="A certificate to show, a PEM file; Patroni wants one with `verify_client: "
+        "required`.",
+    )
+    key: FilePath | None = Field(default=None, description="The private key of `cert`.")
+    user: str | None = Field(
+        default=None, description="User to log in as (HTTP basic), where something asks for one."
+    )
+    password: Secret | None = Field(default=None, description="The user's password.")
+    password_file: FilePath | None = Field(
+        default=None, description="A file that holds the password, in place of `password`."
+    )
 
 
 class Coordinator(Section):

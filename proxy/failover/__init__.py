@@ -14,7 +14,7 @@ from proxy.failover.events import Event, EventLog
 from proxy.failover.kubernetes import SERVICE_ACCOUNT, KubernetesLease, KubernetesTerms
 from proxy.failover.lease import Lease, Member, OnlyProxy
 from proxy.failover.siblings import SiblingsLease, Tell
-from proxy.failover.terms import Hands, Terms
+from proxy.failover.terms import Hands, PatroniTerms, Terms
 
 __all__ = [
     "SERVICE_ACCOUNT",
@@ -30,6 +30,7 @@ __all__ = [
     "Lease",
     "Member",
     "OnlyProxy",
+    "PatroniTerms",
     "Rules",
     "SiblingsLease",
     "Tell",

@@ -13,7 +13,6 @@ Source: etcd documentation, "gRPC gateway" and "API reference" (v3.4): keys and 
 import asyncio
 import base64
 import json
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 import aiohttp
 
+from proxy.failover.https import client_context
 from proxy.failover.keeping import KeptGrant, LeaseLost, boot_clock
 from proxy.failover.lease import (
     Answer,
@@ -236,14 +236,10 @@ class EtcdSession:
     @classmethod
     async def open(cls, terms: EtcdTerms) -> "EtcdSession":
         """Connect, and log in where there is a user. Raises CoordinatorUnavailable."""
-        context: ssl.SSLContext | bool = True
-        if any(each.startswith("https") for each in terms.endpoints):
-            try:
-                context = ssl.create_default_context(cafile=terms.ca)
-                if terms.cert is not None:
-                    context.load_cert_chain(terms.cert, terms.key)
-            except OSError as wrong:
-                raise CoordinatorUnavailable(f"etcd's TLS files: {wrong}") from None
+        try:
+            context = client_context(terms.endpoints, terms.ca, terms.cert, terms.key)
+        except OSError as wrong:
+            raise CoordinatorUnavailable(f"etcd's TLS files: {wrong}") from None
         http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context),
             timeout=aiohttp.ClientTimeout(total=_ASK_S),
@@ -271,7 +267,7 @@ class EtcdSession:
                         return _read_json(body)
                     reasons.append(f"{endpoint} answered {answer.status}: {_shorten(body)}")
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as failed:
-                reasons.append(f"{endpoint}: {failed or type(failed).__name__}")
+                reasons.append(f"{endpoint}: {str(failed) or type(failed).__name__}")
             # The next question begins with another one.
             self._endpoints.append(self._endpoints.pop(0))
         self.has_failed = True

@@ -337,7 +337,7 @@ class KubernetesSession:
                 told = json.loads(await _read_all(answer.content))
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as failed:
-            reason = failed or type(failed).__name__
+            reason = str(failed) or type(failed).__name__
             raise CoordinatorUnavailable(f"Kubernetes does not answer: {reason}") from None
         if not isinstance(told, dict):
             raise CoordinatorUnavailable("Kubernetes answered with something else than an object")

@@ -2,9 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from proxy.cluster import ClusterView
 from proxy.failover.decision import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class PatroniTerms:
+    """How it is asked.
+
+    urls: of its REST API on each node, tried in turn; () where it is not asked. ca: authorities
+    that sign its certificates, None for the system's. cert, key: shown to it. user: to log in as.
+    """
+
+    urls: tuple[str, ...] = ()
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    user: str | None = None
+    password: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +29,7 @@ class Terms:
     """What the operator has asked for; see `failover` in the configuration.
 
     promotes: whether this proxy promotes at all. proxies: how many there are that may. patroni:
-    URLs of those that do, where they are.
+    whom to ask, where that is what does.
     """
 
     promotes: bool = False
@@ -24,7 +41,7 @@ class Terms:
     on_promote: tuple[str, ...] = ()
     on_demote: tuple[str, ...] = ()
     hook_timeout_s: float = 60.0
-    patroni: tuple[str, ...] = ()
+    patroni: PatroniTerms = field(default_factory=PatroniTerms)
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ from proxy.config import (
     Cluster,
     Config,
     Log,
+    Patroni,
     Secret,
     source_of,
 )
@@ -36,6 +37,7 @@ from proxy.failover import (
     Lease,
     Member,
     OnlyProxy,
+    PatroniTerms,
     SiblingsLease,
     Tell,
 )
@@ -251,5 +253,10 @@ def read_failover(cluster: Cluster) -> FailoverTerms:
         on_promote=asked.on_promote,
         on_demote=asked.on_demote,
         hook_timeout_s=asked.hook_timeout,
-        patroni=asked.patroni.urls if asked.mode == "follow" else (),
+        patroni=_read_patroni(asked.patroni) if asked.mode == "follow" else PatroniTerms(),
     )
+
+
+def _read_patroni(asked: Patroni) -> PatroniTerms:
+    password = None if asked.password is None else str(asked.password)
+    return PatroniTerms(asked.urls, asked.ca, asked.cert, asked.key, asked.user, password)

@@ -1,19 +1,25 @@
 """Patroni says who its leader is: asked over HTTP, believed where timelines do not decide."""
 
 import asyncio
+import base64
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from proxy.cluster import Monitor, NodeAddress, ProbeLogin
-from proxy.failover import EventLog, Failover, Hands, OnlyProxy, Terms
-from proxy.failover.patroni import Member, PatroniSilent, ask_leader, find_node, read_leader
+from proxy.config import parse
+from proxy.failover import EventLog, Failover, Hands, OnlyProxy, PatroniTerms, Terms
+from proxy.failover.patroni import Member, Patroni, PatroniSilent, find_node, read_leader
+from proxy.workers.terms import read_failover
 from tests.cluster.samples import Story, primary
+from tests.fixtures.postgres import Certificates, make_certificates
 
 NODES = [NodeAddress("db1", "10.0.0.1", 5432), NodeAddress("db2", "10.0.0.2", 5432)]
 
@@ -33,21 +39,48 @@ def cluster(leader: int) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def patroni(answer: dict[str, Any], status: int = 200) -> AsyncIterator[str]:
-    """A server that says this; its URL."""
+async def patroni(
+    answer: dict[str, Any],
+    status: int = 200,
+    *,
+    is_primary: bool = False,
+    login: tuple[str, str] | None = None,
+    tls: Certificates | None = None,
+) -> AsyncIterator[str]:
+    """A server that says this; its URL. login: who may ask. tls: it shows the server's."""
 
-    async def tell(_request: web.Request) -> web.Response:
+    def refuse(request: web.Request) -> None:
+        if login is not None:
+            wanted = base64.b64encode(":".join(login).encode()).decode()
+            if request.headers.get("Authorization") != f"Basic {wanted}":
+                raise web.HTTPUnauthorized
+
+    async def tell(request: web.Request) -> web.Response:
+        refuse(request)
         return web.json_response(answer, status=status)
+
+    async def tell_primary(request: web.Request) -> web.Response:
+        refuse(request)
+        return web.json_response({"state": "running"}, status=200 if is_primary else 503)
 
     app = web.Application()
     app.router.add_get("/cluster", tell)
+    app.router.add_get("/primary", tell_primary)
     runner = web.AppRunner(app)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    context = None
+    if tls is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(tls.server_cert, tls.server_key)
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+async def ask_leader(urls: tuple[str, ...], **terms: Any) -> Member | None:
+    return await Patroni(PatroniTerms(urls, **terms)).ask_leader()
 
 
 async def test_the_first_that_answers_names_the_leader() -> None:
@@ -60,6 +93,44 @@ async def test_when_nobody_answers_it_says_why() -> None:
     async with patroni({}, 503) as broken, patroni({"no": "members"}) as strange:
         with pytest.raises(PatroniSilent, match=r"answered 503; .* not what Patroni answers"):
             await ask_leader((broken, strange))
+
+
+async def test_where_nobody_knows_the_cluster_each_says_whether_it_is_the_primary() -> None:
+    async with patroni({}, 503) as replica, patroni({}, 503, is_primary=True) as leader:
+        assert await ask_leader((replica, leader)) == Member(None, "127.0.0.1", None)
+        with pytest.raises(PatroniSilent, match="answered 503"):
+            await ask_leader((replica,))
+
+
+async def test_it_is_believed_by_its_certificate_alone(tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path)
+    async with patroni(cluster(2), tls=certificates) as url:
+        assert await ask_leader((url,), ca=certificates.ca) == Member("p2", "10.0.0.2", 5432)
+        with pytest.raises(PatroniSilent, match="certificate verify failed"):
+            await ask_leader((url,))
+        with pytest.raises(PatroniSilent, match="its TLS files"):
+            await ask_leader((url,), ca=tmp_path / "none")
+
+
+async def test_it_is_logged_in_to_where_it_wants_so() -> None:
+    async with patroni(cluster(2), login=("admin", "secret")) as url:
+        known = await ask_leader((url,), user="admin", password="secret")
+        assert known == Member("p2", "10.0.0.2", 5432)
+        with pytest.raises(PatroniSilent, match="answered 401"):
+            await ask_leader((url,))
+
+
+def test_the_configuration_leads_to_it(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").touch()
+    asked = f"{{urls: [https://h:8008], ca: {tmp_path}/ca.crt, user: admin, password: secret}}"
+    text = (
+        "clusters: {main: {nodes: [{host: h}], failover: {mode: follow, patroni: "
+        f"{asked}}}}}}}\ndatabases: {{d: {{cluster: main}}}}\n"
+    )
+    terms = read_failover(parse(text, {}).clusters["main"])
+    ca = tmp_path / "ca.crt"
+    expected = PatroniTerms(("https://h:8008",), ca, user="admin", password="secret")
+    assert terms.patroni == expected
 
 
 def test_without_a_leader_there_is_none() -> None:
@@ -75,6 +146,8 @@ def test_without_a_leader_there_is_none() -> None:
         (Member("db1", "pod-1.internal", 5432), "db1"),
         (Member("db1", "10.0.0.2", 5432), "db2"),
         (Member("p2", "10.0.0.2", 5433), None),
+        (Member(None, "10.0.0.2", None), "db2"),
+        (Member(None, "10.0.0.3", None), None),
     ],
 )
 def test_a_member_is_the_node_at_its_address_or_of_its_name(
@@ -107,7 +180,7 @@ async def test_what_patroni_says_comes_into_the_picture() -> None:
     async with patroni(cluster(2)) as url:
         failover = Failover(
             "main",
-            Terms(patroni=(url,)),
+            Terms(patroni=PatroniTerms((url,))),
             login,
             Hands(lambda _view: None, lambda *_: None, lambda *_: 0),
             lease=OnlyProxy(),

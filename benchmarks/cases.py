@@ -14,11 +14,12 @@ POOL_SIZE = 20
 class Rig:
     """What stands around the proxies of a case; cases with the same rig share it.
 
-    server: `stub` answers at once, `postgres` is a real PostgreSQL 18. auth: how clients log in to
-    the poolers. max_clients: what the proxies are told to allow.
+    server: `stub` answers at once, `postgres` is a real PostgreSQL 18, `replicated` one with two
+    replicas, between which pgweir splits. auth: how clients log in to the poolers. max_clients:
+    what the proxies are told to allow.
     """
 
-    server: Literal["stub", "postgres"] = "stub"
+    server: Literal["stub", "postgres", "replicated"] = "stub"
     auth: Literal["trust", "scram-sha-256"] = "trust"
     tls: bool = False
     share_unnamed: bool = False
@@ -74,6 +75,7 @@ class Case:
 
 STUB = Rig()
 POSTGRES = Rig(server="postgres")
+REPLICATED = Rig(server="replicated", share_unnamed=True)
 
 # Debian's PgBouncer, 1.18, has no prepared statements in transaction mode.
 _WHO: dict[Mode, tuple[str, ...]] = {
@@ -189,6 +191,17 @@ CASES: tuple[Case, ...] = (
     ),
     _shared(8),
     _shared(64),
+    *(
+        Case(
+            f"nodes-{mode}-{clients}",
+            REPLICATED,
+            PgbenchLoad(clients, mode, "@select-only"),
+            ("pgweir", "direct"),
+            (Target("tx/s", 1.0, "direct", at_least=True),),
+        )
+        for mode in _MODES
+        for clients in (24, 480)
+    ),
 )
 
 

@@ -27,11 +27,19 @@ _REPOSITORY = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Contestant:
-    """Somebody who takes turns: a proxy, or `direct`, which has no process."""
+    """Somebody who takes turns: a proxy, or `direct`, which has no process.
+
+    ports: where clients connect; of several each gets its share of them.
+    """
 
     name: str
-    port: int
+    ports: tuple[int, ...]
     child: Child | None = None
+
+    @property
+    def port(self) -> int:
+        """The only port, or the primary's."""
+        return self.ports[0]
 
     @property
     def pid(self) -> int | None:
@@ -61,7 +69,7 @@ def start_contestant(name: str, wanted: Wanted, stage: Stage) -> Contestant:
     Raises BenchmarkError, with the end of its log, when that does not happen in `READY_S`.
     """
     child = _STARTERS[name](wanted, stage)
-    contestant = Contestant(name, wanted.port, child)
+    contestant = Contestant(name, (wanted.port,), child)
     deadline = time.monotonic() + READY_S
     complaint = f"nothing listens on {HOST}:{wanted.port}"
     while time.monotonic() < deadline and child.is_running:

@@ -22,6 +22,7 @@ PROXIES = ("pgweir", "pgweir-split", "pgbouncer", "haproxy")
 class Wanted:
     """What a proxy is to be.
 
+    replica_ports: of nodes that stream from the server; pgweir alone knows what to do with them.
     monitor_user, monitor_password: how pgweir probes the server. certificate: TLS is then required
     of clients.
     """
@@ -35,6 +36,7 @@ class Wanted:
     monitor_password: str
     certificate: Certificate | None = None
     share_unnamed: bool = False
+    replica_ports: tuple[int, ...] = ()
 
 
 def pgweir_yaml(wanted: Wanted, *, splits: bool = False) -> str:
@@ -55,7 +57,7 @@ def pgweir_yaml(wanted: Wanted, *, splits: bool = False) -> str:
         "pool_mode": "transaction",
         "pool_size": wanted.pool_size,
     }
-    if splits:
+    if splits or wanted.replica_ports:
         database["read_write_split"] = True
     if wanted.share_unnamed:
         database["share_unnamed"] = True
@@ -68,7 +70,10 @@ def pgweir_yaml(wanted: Wanted, *, splits: bool = False) -> str:
         "auth": {"method": wanted.auth, "users": {USER: {"password": PASSWORD}}},
         "clusters": {
             "main": {
-                "nodes": [{"name": "db1", "host": HOST, "port": wanted.server_port}],
+                "nodes": [
+                    {"name": f"db{number}", "host": HOST, "port": port}
+                    for number, port in enumerate((wanted.server_port, *wanted.replica_ports), 1)
+                ],
                 "server": {"user": USER, "password": PASSWORD, "tls": {"mode": "disable"}},
                 "monitor": {
                     "user": wanted.monitor_user,

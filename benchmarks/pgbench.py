@@ -7,7 +7,8 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.cases import PgbenchLoad
@@ -97,6 +98,35 @@ def command(
 
 def measure(
     load: PgbenchLoad,
+    ports: tuple[int, ...],
+    *,
+    tls: bool,
+    seconds: int | None,
+    cores: frozenset[int] | None,
+    log_prefix: Path | None = None,
+) -> Report:
+    """Run pgbench to its end, one for each port with its share of the clients, and add up.
+
+    Raises PgbenchFailed.
+    """
+    share = replace(load, clients=load.clients // len(ports))
+
+    def one(port: int) -> Report:
+        prefix = None if log_prefix is None else log_prefix.with_name(f"{log_prefix.name}.{port}")
+        return _measure(share, port, tls=tls, seconds=seconds, cores=cores, log_prefix=prefix)
+
+    with ThreadPoolExecutor(len(ports)) as pool:
+        reports = list(pool.map(one, ports))
+    return Report(
+        transactions=sum(each.transactions for each in reports),
+        failed=sum(each.failed for each in reports),
+        connecting_s=max(each.connecting_s for each in reports),
+        tps=sum(each.tps for each in reports),
+    )
+
+
+def _measure(
+    load: PgbenchLoad,
     port: int,
     *,
     tls: bool,
@@ -104,7 +134,6 @@ def measure(
     cores: frozenset[int] | None,
     log_prefix: Path | None = None,
 ) -> Report:
-    """Run pgbench to its end. Raises PgbenchFailed."""
     threads = len(cores) if cores else 1
     argv = command(load, port, seconds=seconds, log_prefix=log_prefix, threads=threads)
     try:

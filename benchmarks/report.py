@@ -142,7 +142,7 @@ def markdown_table(headers: Sequence[str], rows: Rows) -> str:
 def _measured_row(result: Result, name: str) -> list[str]:
     turns = result.samples[name]
     samples = [sample for sample in turns if sample is not None]
-    on_postgres = result.case.rig.server == "postgres"
+    on_postgres = result.case.rig.server != "stub"
 
     def middle(metric: str, digits: int) -> str:
         return _number(median_of(samples, metric), digits)

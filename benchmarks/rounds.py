@@ -8,7 +8,7 @@ that measures memory: its rig is like no other's.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def _running(
         contestants = {}
         for name in sorted(names):
             if name == "direct":
-                contestants[name] = Contestant(name, server.port)
+                contestants[name] = Contestant(name, server.ports)
                 continue
             wanted = Wanted(
                 port=free_port(),
@@ -107,11 +107,13 @@ def _running(
                 monitor_password=server.monitor.password,
                 certificate=certificate,
                 share_unnamed=rig.share_unnamed,
+                replica_ports=server.ports[1:],
             )
             contestant = start_contestant(name, wanted, stage)
             if contestant.child is not None:
                 stack.callback(stage.children.stop, contestant.child)
-            contestants[name] = contestant
+            # As many processes of pgbench as there are of those who connect to each node.
+            contestants[name] = replace(contestant, ports=contestant.ports * len(server.ports))
         yield contestants
 
 

@@ -31,18 +31,32 @@ _STUB_START_S = 5.0
 
 @dataclass(frozen=True)
 class Server:
-    """A running server and how pgweir's monitor logs in to it."""
+    """A running server and how pgweir's monitor logs in to it.
+
+    replicas: ports and process ids of those that stream from it.
+    """
 
     port: int
     pid: int
     monitor: Login
+    replicas: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Of all nodes, the primary's first."""
+        return (self.port, *(port for port, _ in self.replicas))
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Of all nodes; their children count as well."""
+        return (self.pid, *(pid for _, pid in self.replicas))
 
 
 @contextmanager
 def running_server(rig: Rig, children: Children, cores: Cores) -> Iterator[Server]:
     """Start the server that a rig asks for, and stop it at the end. Raises BenchmarkError."""
-    if rig.server == "postgres":
-        with _postgres() as server:
+    if rig.server != "stub":
+        with _postgres(2 if rig.server == "replicated" else 0) as server:
             yield server
     else:
         port = free_port()
@@ -57,14 +71,15 @@ def running_server(rig: Rig, children: Children, cores: Cores) -> Iterator[Serve
 
 
 @contextmanager
-def _postgres() -> Iterator[Server]:
-    """PostgreSQL 18 with pgbench's tables.
+def _postgres(replicas: int) -> Iterator[Server]:
+    """PostgreSQL 18 with pgbench's tables, and so many replicas.
 
     HAProxy opens a connection for each client, so 500 and the poolers' must fit. The application
     logs in without a password: what logging in costs is measured elsewhere. No autovacuum, whose
     work would fall upon whoever has the turn.
     """
     spec = ClusterSpec(
+        replicas=replicas,
         max_connections=700,
         settings={"shared_buffers": "256MB", "autovacuum": "off"},
         hba=(f"host {DATABASE} {USER} 127.0.0.1/32 trust",),
@@ -78,10 +93,12 @@ def _postgres() -> Iterator[Server]:
                 roles = create_roles(cluster.primary, app=app, monitor=_MONITOR, database=DATABASE)
                 runner.run(roles)
                 fill_tables(cluster.primary.port, _SCALE)
-                pid = cluster.primary.pid
-                if pid is None:
+                runner.run(cluster.until_caught_up())
+                nodes = [(node.port, node.pid) for node in cluster.nodes if node.pid is not None]
+                if len(nodes) <= replicas:
                     raise BenchmarkError("PostgreSQL ended while its tables were made")
-                yield Server(cluster.primary.port, pid, _MONITOR)
+                (port, pid), *others = nodes
+                yield Server(port, pid, _MONITOR, tuple(others))
             finally:
                 runner.run(cluster.close())
         except EmbeddedError as error:

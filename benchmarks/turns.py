@@ -61,7 +61,7 @@ class Turns:
         prefix = self._folder / f"latency-{contestant.name}"
         report = pgbench.measure(
             load,
-            contestant.port,
+            contestant.ports,
             tls=self._tls,
             # What connecting took comes on top when it matters: 500 backends are born in seconds.
             seconds=self._seconds + math.ceil(logins.connecting_s - 0.25),
@@ -98,7 +98,7 @@ class Turns:
         for _ in range(2):
             before = self._read(contestant)
             report = pgbench.measure(
-                load, contestant.port, tls=self._tls, seconds=None, cores=self._cores.load
+                load, contestant.ports, tls=self._tls, seconds=None, cores=self._cores.load
             )
             after = self._read(contestant)
             if not load.reconnect:
@@ -148,7 +148,7 @@ class Turns:
     def _read(self, contestant: Contestant) -> tuple[int, int]:
         """CPU time of proxy and server so far, nanoseconds."""
         proxy = cpu_ns(contestant.pid) if contestant.pid is not None else 0
-        return proxy, cpu_ns(self._server.pid)
+        return proxy, sum(cpu_ns(pid) for pid in self._server.pids)
 
 
 def affordable(load: IdleLoad) -> IdleLoad | None:

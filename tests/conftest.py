@@ -7,6 +7,7 @@ pytest_plugins = [
     "tests.fixtures.pgweir",
     "tests.fixtures.console",
     "tests.fixtures.node",
+    "tests.fixtures.regress",
     "tests.fixtures.java",
     "tests.fixtures.issuer",
     "tests.fixtures.slapd",

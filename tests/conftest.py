@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures.issuer",
     "tests.fixtures.slapd",
     "tests.fixtures.etcd",
+    "tests.fixtures.redis",
     "tests.fixtures.kubernetes",
     "tests.fixtures.agreement",
     "tests.fixtures.browser",

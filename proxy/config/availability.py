@@ -39,6 +39,10 @@ def find_unavailable(config: Config) -> Iterator[Contradiction]:
     missing = missing_part(auth.method)
     if missing is not None:
         yield Contradiction(("auth", "method"), missing)
+    if config.redis is not None and find_spec("redis") is None:
+        yield Contradiction(
+            ("redis",), "needs a part that is not installed; pip install 'pgweir[redis]'"
+        )
     if config.traces is not None and not _has_otel():
         yield Contradiction(
             ("traces",), "needs a part that is not installed; pip install 'pgweir[otel]'"

@@ -32,6 +32,7 @@ _WHEN: tuple[tuple[KeyPath, When], ...] = (
     (("http", "auth"), "now"),
     (("http",), "restart"),
     (("workers",), "restart"),
+    (("redis",), "restart"),
     (("process", "pidfile"), "restart"),
     (("process", "user"), "restart"),
     # Who is in stays in, with the limits that hold for them now.

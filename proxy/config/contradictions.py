@@ -247,6 +247,13 @@ def _in_clusters(config: Config) -> Iterator[Contradiction]:
                     )
         yield from _in_login((*path, "server"), cluster.server, cluster.server.user)
         yield from _in_failover((*path, "failover"), cluster)
+        if config.redis is not None and cluster.replicas.max_lag > config.redis.ttl:
+            yield Contradiction(
+                ("redis", "ttl"),
+                "writes would be forgotten before every replica has them; make it longer than "
+                "max_lag",
+                ((*path, "replicas", "max_lag"),),
+            )
 
 
 def _in_failover(path: KeyPath, cluster: Cluster) -> Iterator[Contradiction]:

@@ -28,6 +28,7 @@ from proxy.config.policy import (
 )
 from proxy.config.secret import Secret
 from proxy.config.section import Count, Section
+from proxy.config.sharing import Redis
 from proxy.config.topology import Cluster
 
 
@@ -105,6 +106,11 @@ class Config(Section):
     )
     compat: Compat = Field(
         default_factory=Compat, description="What is there for those who come from elsewhere."
+    )
+    redis: Redis | None = Field(
+        default=None,
+        description="Where several proxies tell each other what was written under keys; within "
+        "this proxy alone when absent.",
     )
     auth: Auth = Field(default_factory=Auth, description="Who may come in, and how they prove it.")
     clusters: Mapping[str, Cluster] = Field(

@@ -89,6 +89,18 @@ cdef class Client(Link):
         # In session mode it has a server all the time.
         return self.server is None or not (self.server.ledger.count or self.server.open_unit)
 
+    def hear(self, uint32_t question, lsn):
+        """The answer to a question about its keys: what a node must have replayed for what others
+        wrote under them, 0 for nothing; None: nobody can tell."""
+        if self.hearing != ASKS or self.question != question:
+            return
+        self.hearing = HAS_HEARD
+        self.heard_lsn = UNHEARD if lsn is None else lsn
+        if self.parked:
+            line_leave(self)
+            self.relay.now_s = monotonic_s()
+            self.relay._dispatch(self, 0)
+
     @property
     def is_waiting(self):
         """In line for a server connection."""

@@ -147,6 +147,22 @@ class Control(Protocol):
     def writes_begin(self, pool: Pool) -> None:
         """Something was written to the pool's cluster, for the first time since it was quiet."""
 
+    def keys_written(
+        self, client: Client | None, cluster: str, keys: tuple[str | None, ...]
+    ) -> bool:
+        """Something was committed under these keys, None being every key.
+
+        Result: whether the client is to be told only after others; `client.release` says when.
+        """
+
+    def ask_keys(
+        self, client: Client, question: int, cluster: str, keys: tuple[str | None, ...]
+    ) -> bool:
+        """A client wants to read what others wrote under these keys; `client.hear` says what.
+
+        Result: whether they can be asked.
+        """
+
     def schema_changed(self, pool: Pool) -> None:
         """A transaction that created, altered or dropped something is over."""
 

@@ -52,10 +52,17 @@ cdef enum:
     KEY_PLACES = 131072
     # least_lsn of a session that has written what has no position yet: nothing is as new as that.
     NOT_KNOWN_YET = 0x7fffffffffffffff
+    # ... of one that could not be told what others wrote.
+    UNHEARD = -1
     # Statements of one transaction may name so many keys; beyond that, it is as if it named all.
     MOST_KEYS = 256
     # Of a longer key, this much counts: what shares it reads a little fresher than it must.
     MOST_KEY_CHARS = 256
+
+cdef enum Hearing:
+    HAS_NOT_ASKED = 0
+    ASKS = 1
+    HAS_HEARD = 2
 
 # In place of a key: every key there is.
 cdef object EVERY_KEY = None
@@ -105,6 +112,7 @@ cdef class Horizon:
     def __cinit__(self, WriteTimes times not None, str cluster not None):
         cdef Py_ssize_t hashed = hash(cluster)
         self.times = times
+        self.cluster = cluster
         self.salt = <uint64_t>hashed
         self.all_written = times.places + 2 * (self.salt % (CLUSTER_PLACES // 2))
         self.all_keys = self.all_written + 1
@@ -251,6 +259,9 @@ cdef int client_written(Client c, Server s) except -1:
     keys = client_keys(c)
     if keys is not None:
         horizon_writes(h, keys, now_s)
+        # Other proxies are told before the client is.
+        if h.is_shared and c.relay.control.keys_written(c, h.cluster, keys):
+            c.withheld += 1
     if not c.dirty:
         c.said_keys = None
     return 0
@@ -282,6 +293,28 @@ cdef tuple with_keys(tuple keys, tuple more):
     for key in more:
         keys = with_key(keys, key)
     return keys
+
+
+cdef bint client_must_ask(Client c, Router r, Wish w) noexcept:
+    """Are there keys under which something may have been written through another proxy?"""
+    return (r.horizon.is_shared and r.consistency != READS_ANYTHING and c.hearing != HAS_HEARD
+            and (w.keys is not None or client_key(c) is not None))
+
+
+cdef int client_asks_others(Client c, Router r, Wish w, Line line) except -1:
+    """Ask other proxies what was written under its keys. It waits; see `hear`."""
+    cdef object key = client_key(c)
+    cdef tuple keys = w.keys if key is None else with_keys((key,), w.keys)
+    if c.hearing != ASKS:
+        c.question += 1
+        if not c.relay.control.ask_keys(c, c.question, r.horizon.cluster, keys):
+            c.hearing = HAS_HEARD
+            c.heard_lsn = UNHEARD
+            c.reason = REDIS_UNAVAILABLE
+            return TAKEN
+        c.hearing = ASKS
+    client_parks(c, line)
+    return STOPPED
 
 
 cdef int64_t client_least(Client c, Router r, tuple said_keys) except -1:

@@ -178,6 +178,14 @@ cdef class Link:
         """The descriptor, -1 once closed."""
         return self.fd
 
+    def release(self):
+        """Somebody has been told who was to be told before this peer."""
+        self.withheld -= 1
+        if self.withheld == 0 and self.unsent.end > self.unsent.start:
+            link_arm(self, True)
+            self.relay.now_s = monotonic_s()
+            self.relay._dispatch(self, EPOLLOUT)
+
     def close(self):
         """Close once everything accepted for sending is out."""
         link_finish(self)
@@ -303,7 +311,7 @@ cdef int link_send_raw(Link k, const char *p, Py_ssize_t n) except -1:
     cdef Py_ssize_t r
     if k.fd < 0 or n == 0:
         return 0
-    if k.unsent.end == k.unsent.start:
+    if k.unsent.end == k.unsent.start and not k.withheld:
         while True:
             r = send_now(k.fd, p, n)
             if r == n:
@@ -318,7 +326,8 @@ cdef int link_send_raw(Link k, const char *p, Py_ssize_t n) except -1:
                 break
             return link_break(k)
     octets_append(&k.unsent, p, n)
-    link_arm(k, True)
+    if not k.withheld:
+        link_arm(k, True)
     return 0
 
 
@@ -346,6 +355,8 @@ cdef int link_arm(Link k, bint writable) except -1:
 cdef int link_drain(Link k) except -1:
     """The socket is writable again: send what waited. 1 when nothing is left."""
     cdef Py_ssize_t r
+    if k.withheld:
+        return 0
     while k.unsent.end > k.unsent.start:
         r = send_now(k.fd, k.unsent.data + k.unsent.start, k.unsent.end - k.unsent.start)
         if r > 0:

@@ -95,7 +95,9 @@ cdef class Horizon:
     cdef uint64_t *all_written      # its place for what anybody has written
     cdef uint64_t *all_keys         # ... and for what holds for every key
     cdef Mark newest                # ... the former, once its position is known
+    cdef readonly str cluster
     cdef public bint is_quiet       # nobody has written since it was last set
+    cdef public bint is_shared      # keys are, with other proxies: the control plane tells and asks
 
 
 # What is known of a text: see routing.pxi.
@@ -182,6 +184,7 @@ cdef class Link:
     cdef Octets unsent              # accepted for sending, not yet taken by the kernel
     cdef Py_ssize_t passing         # bytes of the current frame that are still to come
     cdef bint discarding            # ... and are dropped rather than passed on
+    cdef int withheld               # nothing is sent before so many others have been told of it
     cdef Tls tls
     cdef object waiter              # the Future of a login coroutine
     cdef public str address         # "127.0.0.1:5555" or "unix:"; a PROXY header names another
@@ -256,6 +259,9 @@ cdef class Client(Link):
     cdef bint expelled              # a second try: to the primary
     cdef bint parked                # waits for a replica that has what it wrote
     cdef double patience_s          # ... until then
+    cdef uint8_t hearing            # HAS_NOT_ASKED, ASKS, HAS_HEARD what others wrote
+    cdef uint32_t question          # ... the number of what it asks, or asked last
+    cdef int64_t heard_lsn          # ... what it was told a node must have replayed, or UNHEARD
     cdef int64_t least_lsn          # what a server must have replayed
     cdef double limit_s             # query timeout of a rule; 0: none
     cdef public object login        # whatever the control plane keeps with it

@@ -22,10 +22,11 @@ cdef enum Reason:
     IN_SERIALIZABLE = 11
     NO_SPLIT = 12
     BY_FIRST_STATEMENT = 13
+    REDIS_UNAVAILABLE = 14
 
 REASONS = ('read', 'write', 'transaction', 'read_only_transaction', 'hint', 'setting', 'rule',
            'not_fresh', 'no_replica', 'unfinished', 'second_try', 'serializable', 'no_split',
-           'first_statement')
+           'first_statement', 'redis_unavailable')
 
 cdef enum DecisionFlag:
     READS = 1
@@ -461,6 +462,11 @@ cdef int client_wants_fresh(Client c, Router r, Wish w, Line line) except -1:
     cdef int fresh = 0, free = 0
     cdef int64_t least = client_least(c, r, w.keys)
     cdef double wait_s
+    if c.hearing == HAS_HEARD:
+        if c.heard_lsn == UNHEARD:
+            c.reason = REDIS_UNAVAILABLE
+            return TAKEN
+        least = max(least, c.heard_lsn)
     if not least:
         c.aim = line
         return TAKEN
@@ -469,6 +475,8 @@ cdef int client_wants_fresh(Client c, Router r, Wish w, Line line) except -1:
             fresh += 1
             free += PyList_GET_SIZE(pool.idle) > 0
     if fresh == PyList_GET_SIZE(line.pools) or free:
+        if client_must_ask(c, r, w):
+            return client_asks_others(c, r, w, line)
         c.aim = line
         c.least_lsn = least
         return TAKEN
@@ -479,14 +487,20 @@ cdef int client_wants_fresh(Client c, Router r, Wish w, Line line) except -1:
     if not c.patience_s:
         c.patience_s = c.relay.now_s + wait_s
     if c.relay.now_s < c.patience_s:
-        c.aim = line
-        c.waiting = c.parked = True
-        if not c.waits_since_s:
-            c.waits_since_s = c.relay.now_s
-        c.relay.parked[c] = True
+        client_parks(c, line)
         return STOPPED
     c.reason = NOT_FRESH
     return TAKEN
+
+
+cdef int client_parks(Client c, Line line) except -1:
+    """It waits outside of the line that it wants to stand in, until it is looked at again."""
+    c.aim = line
+    c.waiting = c.parked = True
+    if not c.waits_since_s:
+        c.waits_since_s = c.relay.now_s
+    c.relay.parked[c] = True
+    return 0
 
 
 cdef int client_routed(Client c, Server s) except -1:
@@ -494,6 +508,7 @@ cdef int client_routed(Client c, Server s) except -1:
     cdef Wish w = c.relay.wish
     c.aim.routed[c.reason] += 1
     c.patience_s = 0.0
+    c.hearing = HAS_NOT_ASKED
     c.said_keys = w.keys
     c.on_replica = not s.pool.takes_writes and c.begin is None and not c.expelled
     c.began_reading = c.reason == BY_FIRST_STATEMENT and not s.pool.takes_writes

@@ -603,6 +603,8 @@ cdef int server_committed(Server s, Client c) except -1:
             client_written(c, s)
         elif s.keys is not None:
             horizon_writes(s.pool.horizon, s.keys, monotonic_s())
+            if s.pool.horizon.is_shared:
+                s.relay.control.keys_written(None, s.pool.horizon.cluster, s.keys)
     if s.changed_schema:
         s.changed_schema = False
         s.relay.control.schema_changed(s.pool)

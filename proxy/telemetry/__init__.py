@@ -20,10 +20,12 @@ from proxy.telemetry.events import (
 from proxy.telemetry.figures import (
     BUCKET_BOUNDS_S,
     FAILOVER_RESULTS,
+    REDIS_OPERATIONS,
     Figures,
     Histogram,
     NodeFigures,
     PoolFigures,
+    RedisFigures,
 )
 from proxy.telemetry.fingerprints import Fingerprint, Fingerprints
 from proxy.telemetry.flood import LimitedLog
@@ -50,6 +52,7 @@ __all__ = [
     "BUCKET_BOUNDS_S",
     "FAILOVER_RESULTS",
     "KEPT_POINTS",
+    "REDIS_OPERATIONS",
     "AuditLog",
     "Deed",
     "Durations",
@@ -70,6 +73,7 @@ __all__ = [
     "PoolFigures",
     "QueryRecord",
     "RecentEvents",
+    "RedisFigures",
     "SlowLog",
     "Span",
     "Tally",

@@ -131,6 +131,28 @@ class PoolFigures:
     oldest_wait_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class RedisFigures:
+    """What proxies tell each other of keys.
+
+    connected: processes of this proxy to which Redis answers. operations: see `REDIS_OPERATIONS`.
+    withheld_s: how long acknowledgements waited for others to be told, together.
+    """
+
+    connected: int = 0
+    operations: Mapping[str, int] = field(default_factory=dict)
+    withheld_s: float = 0.0
+
+    def plus(self, other: "RedisFigures") -> "RedisFigures":
+        """Those of two processes as one."""
+        both = self.operations.keys() | other.operations.keys()
+        return RedisFigures(
+            self.connected + other.connected,
+            {each: self.operations.get(each, 0) + other.operations.get(each, 0) for each in both},
+            self.withheld_s + other.withheld_s,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """One reading of all counters. Counters start at 0 with the process and never go down.
@@ -161,6 +183,7 @@ class Figures:
     failovers: (cluster, result), see `FAILOVER_RESULTS`. failover_duration_s: cluster, of the last
         one, from the first failed probe until the new primary took writes.
     split_brain: cluster, nodes that take writes beside the primary.
+    redis: all 0 where none is configured.
     """
 
     version: str
@@ -193,6 +216,7 @@ class Figures:
     failovers: Mapping[tuple[str, str], int] = field(default_factory=dict)
     failover_duration_s: Mapping[str, float] = field(default_factory=dict)
     split_brain: Mapping[str, int] = field(default_factory=dict)
+    redis: RedisFigures = field(default_factory=RedisFigures)
 
 
 FAILOVER_RESULTS = ("promoted", "switched_over", "failed", "dry_run")
@@ -219,6 +243,11 @@ AUDIT_RESULTS = ("written", "dropped", "failed")
 
 SPAN_RESULTS = ("sent", "dropped", "failed")
 """dropped: too many waited to be sent. failed: nobody took them."""
+
+REDIS_OPERATIONS = ("announced", "asked", "settled", "untold", "failed")
+"""announced: writes under keys. asked: reads under keys. settled: keys whose newest write has got a
+position. untold: writes that were acknowledged although Redis did not answer. failed: Redis was
+lost, or not there."""
 
 PEERS = ("client", "server")
 

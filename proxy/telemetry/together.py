@@ -6,7 +6,7 @@ from dataclasses import fields
 from functools import reduce
 from typing import Any
 
-from proxy.telemetry.figures import Figures, Histogram, PoolFigures
+from proxy.telemetry.figures import Figures, Histogram, PoolFigures, RedisFigures
 
 
 def together(readings: Sequence[Figures]) -> Figures:
@@ -37,7 +37,7 @@ def _plus(one: Any, other: Any) -> Any:
             key: _plus(one[key], other[key]) if key in one and key in other else value
             for key, value in {**other, **one}.items()
         }
-    if isinstance(one, Histogram):
+    if isinstance(one, Histogram | RedisFigures):
         return one.plus(other)
     if isinstance(one, PoolFigures):
         return PoolFigures(one.size + other.size, max(one.oldest_wait_s, other.oldest_wait_s))

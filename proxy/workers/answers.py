@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from proxy.channels import Hub
 from proxy.client import Door
@@ -26,11 +27,18 @@ from proxy.workers.clusters import Clusters
 from proxy.workers.observing import Observer
 from proxy.workers.pinned import Pinned
 
+if TYPE_CHECKING:
+    from proxy.marks import Marks
+
 _client_log = logging.getLogger("pgweir.client")
 _server_log = logging.getLogger("pgweir.server")
 
 # How long a closing link may take over its last bytes.
 _LINGER_S = 5.0
+
+
+def _nobody() -> None:
+    """Who wrote it has left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,7 @@ class Rooms:
     observer: Observer
     pinned: Pinned
     hub: Hub
+    marks: "Marks | None"
 
 
 class Answers:
@@ -67,6 +76,7 @@ class Answers:
         self._observer = rooms.observer
         self._pinned = rooms.pinned
         self._hub = rooms.hub
+        self._marks = rooms.marks
 
     # --- pools and connections -----------------------------------------------------------------
 
@@ -249,6 +259,23 @@ class Answers:
     def writes_begin(self, pool: Pool) -> None:
         """A cluster is written to, for the first time since it was quiet."""
         self._switchboard.writes_begin(pool)
+
+    def keys_written(
+        self, client: Client | None, cluster: str, keys: tuple[str | None, ...]
+    ) -> bool:
+        """Something was committed under keys; other proxies are told before the client."""
+        if self._marks is None:
+            return False
+        return self._marks.announce(cluster, keys, _nobody if client is None else client.release)
+
+    def ask_keys(
+        self, client: Client, question: int, cluster: str, keys: tuple[str | None, ...]
+    ) -> bool:
+        """A client wants to read what others wrote under keys."""
+        if self._marks is None:
+            return False
+        known = [key for key in keys if key is not None]
+        return self._marks.ask(cluster, known, lambda lsn: client.hear(question, lsn))
 
     def schema_changed(self, pool: Pool) -> None:
         """A database's catalogue has changed."""

@@ -64,6 +64,7 @@ class Clusters:
         self.switchboard = Switchboard(
             config,
             times=times,
+            shares_keys=config.redis is not None,
             primary_of=self.primary_of,
             login_of=self._login_of,
             pace=lambda name, interval_s: self._monitors[name].set_interval(interval_s),

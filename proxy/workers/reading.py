@@ -10,7 +10,14 @@ from proxy.pool import Reservoir
 from proxy.relay import Histogram as Counted
 from proxy.relay import Relay
 from proxy.session import PINS
-from proxy.telemetry import FAILOVER_RESULTS, Figures, Histogram, NodeFigures, PoolFigures
+from proxy.telemetry import (
+    FAILOVER_RESULTS,
+    Figures,
+    Histogram,
+    NodeFigures,
+    PoolFigures,
+    RedisFigures,
+)
 
 
 def read_figures(
@@ -26,6 +33,7 @@ def read_figures(
     audit_lines: Mapping[str, int],
     spans: Mapping[str, int],
     failovers: Sequence[Failover],
+    redis: RedisFigures,
 ) -> Figures:
     """Fill one `Figures`. Costs microseconds per pool and per client."""
     clients: Counter[tuple[str, str, str]] = Counter()
@@ -112,6 +120,7 @@ def read_figures(
             for each in failovers
             if each.last_duration_s is not None
         },
+        redis=redis,
         split_brain={each.cluster: each.split_brain for each in failovers},
     )
 

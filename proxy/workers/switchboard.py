@@ -111,6 +111,7 @@ class Switchboard:
     """Routing of one process.
 
     times: where the processes of the proxy tell each other what was written.
+    shares_keys: it tells other proxies, too, what is written under keys.
     primary_of: a cluster's primary now. login_of: how to ask a database of a cluster.
     pace: called with a cluster and how often its nodes are to be asked, seconds.
     on_rotation: called when other replicas of a cluster may answer than before.
@@ -121,6 +122,7 @@ class Switchboard:
         config: Config,
         *,
         times: WriteTimes,
+        shares_keys: bool,
         primary_of: Callable[[str], NodeAddress | None],
         login_of: Callable[[str, str], ProbeLogin],
         pace: Callable[[str, float], None],
@@ -128,6 +130,7 @@ class Switchboard:
         clock: Callable[[], float],
     ) -> None:
         self._times = times
+        self._shares_keys = shares_keys
         self._primary_of = primary_of
         self._login_of = login_of
         self._pace = pace
@@ -192,21 +195,26 @@ class Switchboard:
         if cluster is None or cluster.serve_from != "primary" or policy.pool_mode == "session":
             return ()
         is_wanted = policy.read_write_split or policy.looks_at_statements
-        if not is_wanted and (len(cluster.nodes) == 1 or policy.target != "primary"):
+        if not is_wanted and (self._is_lonely(cluster) or policy.target != "primary"):
             return ()
         roles = {role: None for node in cluster.nodes for role in node.roles}
         return ("replica", *roles)
 
     def horizon_of(self, cluster: str) -> Horizon | None:
-        """How far the cluster's nodes are; None where it has no replicas to read from."""
+        """How far the cluster's nodes are; None where nobody reads what is written through us."""
         declared = self._config.clusters.get(cluster)
-        if declared is None or declared.serve_from != "primary" or len(declared.nodes) == 1:
+        if declared is None or declared.serve_from != "primary" or self._is_lonely(declared):
             return None
         return self._horizon(cluster)
 
+    def _is_lonely(self, cluster: Cluster) -> bool:
+        """Whether there is no replica to read from, here or through another proxy."""
+        return len(cluster.nodes) == 1 and not self._shares_keys
+
     def _horizon(self, cluster: str) -> Horizon:
         if cluster not in self._horizons:
-            self._horizons[cluster] = Horizon(self._times, cluster)
+            horizon = self._horizons[cluster] = Horizon(self._times, cluster)
+            horizon.is_shared = self._shares_keys
         return self._horizons[cluster]
 
     def connect(self, policy: Policy, lines: Mapping[str, Line]) -> None:
@@ -344,16 +352,37 @@ class Switchboard:
 
     def writes_begin(self, pool: Pool) -> None:
         """Something was written, for the first time since it was quiet."""
-        self._hurry(pool.cluster)
+        self.hurry(pool.cluster)
 
-    def _hurry(self, name: str) -> None:
+    def hurry(self, cluster: str) -> None:
         """Ask the nodes of a cluster often where they are, until it is quiet again."""
-        cluster = self._config.clusters.get(name)
-        if cluster is not None and cluster.consistency != "none":
-            horizon = self._horizon(name)
+        declared = self._config.clusters.get(cluster)
+        if declared is not None and declared.consistency != "none":
+            horizon = self._horizon(cluster)
             horizon.is_quiet = False
-            self._paces[name] = _Pace(horizon.written_s, self._clock())
-            self._pace(name, min(_BUSY_INTERVAL_S, cluster.monitor.interval))
+            self._paces[cluster] = _Pace(horizon.written_s, self._clock())
+            self._pace(cluster, min(_BUSY_INTERVAL_S, declared.monitor.interval))
+
+    # --- what other proxies tell and are told --------------------------------------------------
+
+    def position_after(self, cluster: str, at_s: float) -> tuple[int, int] | None:
+        """Timeline and position where all that was written until then ends, when it is known."""
+        horizon = self._horizons.get(cluster)
+        lsn = None if horizon is None else horizon.lsn_after(at_s)
+        return None if lsn is None else (self.timeline(cluster), lsn)
+
+    def timeline(self, cluster: str) -> int:
+        """The primary's; 0 when it is not known."""
+        return self._timelines.get(cluster, 0)
+
+    def note_key(self, cluster: str, key: str, at_s: float) -> None:
+        """Something was written under a key through another proxy, at the latest then."""
+        self._horizon(cluster).note_key(key, at_s)
+
+    def doubt_keys(self, at_s: float) -> None:
+        """Until then anything may have been written under any key."""
+        for horizon in self._horizons.values():
+            horizon.doubt_keys(at_s)
 
     def schema_changed(self, pool: Pool) -> None:
         """Something was created, altered or dropped."""
@@ -422,7 +451,7 @@ class Switchboard:
         now_s = self._clock()
         for name, horizon in self._horizons.items():
             if name not in self._paces and now_s - horizon.written_s < _QUIET_AFTER_S:
-                self._hurry(name)
+                self.hurry(name)
         for name, pace in list(self._paces.items()):
             horizon = self._horizon(name)
             if horizon.written_s != pace.written_s:

@@ -6,6 +6,8 @@ Called by the worker at its start and at a reload, and by the supervisor for wha
 import ipaddress
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from proxy.auth import (
     Admission,
@@ -49,6 +51,9 @@ from proxy.telemetry import (
     configure,
 )
 from proxy.workers.encryption import Contexts, read_offer
+
+if TYPE_CHECKING:
+    from proxy.marks import Marks, Positions
 
 
 def open_log(log: Log) -> None:
@@ -233,6 +238,26 @@ def read_lease(name: str, cluster: Cluster, member: Member, tell: Tell) -> Lease
         ttl_s=coordinator.ttl,
     )
     return EtcdLease(terms, name, member)
+
+
+def open_marks(
+    config: Config, positions: "Positions", clock: Callable[[], float]
+) -> "Marks | None":
+    """What tells other proxies of writes under keys; None where there are none."""
+    redis = config.redis
+    if redis is None:
+        return None
+    # An optional part: the configuration has looked whether it is there.
+    marks = import_module("proxy.marks")
+    terms = marks.RedisTerms(
+        str(redis.url),
+        None if redis.password is None else str(redis.password),
+        redis.ca,
+        redis.prefix,
+        redis.ttl,
+    )
+    opened: Marks = marks.Marks(terms, positions, clock)
+    return opened
 
 
 def read_failover(cluster: Cluster) -> FailoverTerms:

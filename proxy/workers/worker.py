@@ -40,7 +40,14 @@ from proxy.pool import Reservoir
 from proxy.relay import Relay, WriteTimes
 from proxy.server import Passwords, Place
 from proxy.session import SettingsBook
-from proxy.telemetry import BUCKET_BOUNDS_S, Figures, LimitedLog, LoopLag, build_registry
+from proxy.telemetry import (
+    BUCKET_BOUNDS_S,
+    Figures,
+    LimitedLog,
+    LoopLag,
+    RedisFigures,
+    build_registry,
+)
 from proxy.workers.adoption import Adoption
 from proxy.workers.answers import Answers, Rooms
 from proxy.workers.clusters import Clusters
@@ -50,7 +57,7 @@ from proxy.workers.observing import Observer, Seen
 from proxy.workers.pinned import Pinned
 from proxy.workers.reading import read_figures
 from proxy.workers.share import Share
-from proxy.workers.terms import read_tcp
+from proxy.workers.terms import open_marks, read_tcp
 
 _log = logging.getLogger("pgweir")
 
@@ -106,6 +113,7 @@ class Worker:
             tell_of=self._company.tell_of,
             clock=clock,
         )
+        self._marks = open_marks(self.config, self._clusters.switchboard, clock)
         self._reservoir = Reservoir(
             self._relay,
             book,
@@ -168,6 +176,7 @@ class Worker:
                 self._observer,
                 self._pinned,
                 self._hub,
+                self._marks,
             )
         )
         self._clock_task: asyncio.Task[None] | None = None
@@ -222,6 +231,8 @@ class Worker:
                     raise
                 self._late_http = self._loop.create_task(self._start_http_late(self._http))
         self._loop.add_reader(self._relay.fileno(), self._relay.poll)
+        if self._marks is not None:
+            self._marks.start()
         self._clusters.start()
         self._clock_task = self._loop.create_task(self._keep_time())
         self._loop_lag.start()
@@ -328,6 +339,8 @@ class Worker:
             self._relay.resume(self._reservoir.servers())
         await self._leaving.drain(patience_s, dismisses=not waits_for_clients)
         self._leaving.dismiss_all()
+        if self._marks is not None:
+            await self._marks.stop()
         tasks = [*self._clusters.stop(), *self._adoption.stop(), *self._leaving.stop()]
         for task in (self._clock_task, self._late_http):
             if task is not None:
@@ -472,6 +485,7 @@ class Worker:
             audit_lines=self._observer.audit.lines.read(),
             spans=self._observer.span_counts.read(),
             failovers=self._clusters.failovers,
+            redis=RedisFigures() if self._marks is None else self._marks.figures(),
         )
 
     def status(self) -> dict[str, object]:

@@ -64,6 +64,18 @@ def splitting(
         yield weir
 
 
+@contextlib.contextmanager
+def paused(cluster: PostgresCluster) -> Iterator[None]:
+    """Replicas replay nothing meanwhile."""
+    for node in cluster.replicas:
+        node.pause_replay()
+    try:
+        yield
+    finally:
+        for node in cluster.replicas:
+            node.resume_replay()
+
+
 @contextlib.asynccontextmanager
 async def stop_and_go(cluster: PostgresCluster, chance: random.Random) -> AsyncIterator[None]:
     """Replay on the replicas is paused and resumed at random meanwhile, sometimes on both."""

@@ -14,7 +14,7 @@ import pytest
 from tests.fixtures.pgweir import Pgweir
 from tests.fixtures.postgres import PostgresCluster
 from tests.live.conversation import SYNC, Wire, address_of, bind, execute, parse, query
-from tests.live.freshness import splitting, stop_and_go, written_table
+from tests.live.freshness import paused, splitting, stop_and_go, written_table
 
 WORKERS = 2
 GROUPS = 2
@@ -28,18 +28,6 @@ CONNECTIONS = 6
 def cluster(pg_replicated: PostgresCluster) -> Iterator[PostgresCluster]:
     with written_table(pg_replicated) as cluster:
         yield cluster
-
-
-@contextlib.contextmanager
-def paused(cluster: PostgresCluster) -> Iterator[None]:
-    """Replicas replay nothing meanwhile."""
-    for node in cluster.replicas:
-        node.pause_replay()
-    try:
-        yield
-    finally:
-        for node in cluster.replicas:
-            node.resume_replay()
 
 
 @contextlib.asynccontextmanager
@@ -101,7 +89,7 @@ async def count_stale(
         )
 
 
-def _replica_reads(weirs: Sequence[Pgweir]) -> float:
+def replica_reads(weirs: Sequence[Pgweir]) -> float:
     return sum(weir.metric("pgweir_queries_total", role="replica") for weir in weirs)
 
 
@@ -109,10 +97,10 @@ async def assert_never_stale(
     cluster: PostgresCluster, weirs: Sequence[Pgweir], *, is_keyed: bool
 ) -> None:
     """No read is stale, though replicas do answer; on a busy machine only in another round."""
-    reads = _replica_reads(weirs)
+    reads = replica_reads(weirs)
     for seed in range(1, 6):
         assert await count_stale(cluster, weirs, seed, is_keyed=is_keyed) == 0
-        if _replica_reads(weirs) > reads:
+        if replica_reads(weirs) > reads:
             return
     raise AssertionError("no replica was ever fresh enough")
 

@@ -50,7 +50,8 @@ def diagnose(error: Exception) -> tuple[Failure, str]:
         failure = _BY_SQLSTATE.get(sqlstate) or _BY_SQLSTATE.get(sqlstate[:2], Failure.BROKEN)
         return failure, _flat(f"{sqlstate} {error.args[0] if error.args else ''}")
     failure = next((found for kind, found in _BY_TYPE if isinstance(error, kind)), Failure.BROKEN)
-    return failure, _flat(f"{error}" or type(error).__name__)
+    said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return failure, _flat(said or type(error).__name__)
 
 
 def is_lost(error: Exception) -> bool:

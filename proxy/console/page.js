@@ -54,6 +54,9 @@ const clock = (at) => new Date(at * 1000).toLocaleTimeString();
 
 // --- curves
 
+// All that there is, and not less than a minute of it.
+const drawnPoints = () => Math.max(60, points.length);
+
 function draw(figure, series, format) {
   const width = 300, height = 100;
   let most = 0;
@@ -75,7 +78,7 @@ function draw(figure, series, format) {
     let path = "", pen = "M";
     each.values.forEach((value, at) => {
       if (value === null || value === undefined) { pen = "M"; return; }
-      const x = width - (each.values.length - 1 - at) * (width / (KEPT_POINTS - 1));
+      const x = width - (each.values.length - 1 - at) * (width / (drawnPoints() - 1));
       const y = height - 1 - (most ? (value / most) * (height - 4) : 0);
       path += `${pen}${x.toFixed(1)} ${y.toFixed(1)}`;
       if (pen === "M") path += `h0.5`;
@@ -94,6 +97,7 @@ function draw(figure, series, format) {
 }
 
 function drawCurves() {
+  by("covered").textContent = points.length > 90 ? Math.round(points.length / 60) + " minutes" : "minute";
   const of = (key) => points.map((point) => point[key]);
   draw(by("curve-throughput"), [
     { name: "queries", values: of("queries") },
@@ -199,7 +203,9 @@ function drawPins(pins) {
     total ? `nobody now; so far: ${total}` : "nobody");
 }
 
-function drawEvents(events) {
+const SENTENCES = new Set(["node", "primary", "decision", "promotion", "switchover", "replica", "fencing", "hook"]);
+
+function drawEvents(events, severalClusters) {
   document.querySelector("#events ol").replaceChildren(...(events.length ? events : [{ message: "none yet", facts: {} }]).map((event) => {
     const item = make("li");
     if (event.at) {
@@ -207,7 +213,11 @@ function drawEvents(events) {
       time.dateTime = new Date(event.at * 1000).toISOString();
       item.append(time);
     }
-    const facts = Object.entries(event.facts).map(([key, value]) => `${key}=${value}`).join(" ");
+    if (event.kind) item.append(make("b", event.kind, "kind"));
+    // A sentence says it all; of which cluster it speaks is to be said where there are several.
+    const shown = Object.entries(event.facts).filter(([key, value]) =>
+      SENTENCES.has(event.kind) ? key === "cluster" && severalClusters : !event.message.includes(value));
+    const facts = shown.map(([key, value]) => `${key}=${value}`).join(" ");
     item.append(make("span", event.message, { warning: "odd", error: "bad" }[event.level] || ""), " ", make("span", facts, "soft"));
     return item;
   }));
@@ -233,6 +243,10 @@ function drawFigures(status) {
   by("now-p95").textContent = ms(status.latency.p95_ms);
   by("now-clients").textContent = `${count(status.clients.total)} / ${count(status.clients.limit)}`;
   by("now-waiting").textContent = count(status.clients.waiting);
+  const roles = status.totals.queries_by_role;
+  const all = Object.values(roles).reduce((sum, each) => sum + each, 0);
+  by("now-replicas").textContent = all ? Math.round((roles.replica || 0) / all * 100) + " %" : "–";
+  by("now-servers").textContent = count(status.clusters.flatMap((each) => each.nodes).reduce((sum, node) => sum + node.connections, 0));
   by("now-pins").textContent = count(status.pins.clients.length);
 }
 
@@ -246,7 +260,7 @@ function show(status) {
   drawPools(status.pools);
   drawQueries(status.queries);
   drawPins(status.pins);
-  drawEvents(status.events);
+  drawEvents(status.events, status.clusters.length > 1);
 }
 
 // --- from the proxy

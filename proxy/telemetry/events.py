@@ -107,7 +107,7 @@ class RecentEvents(logging.Handler):
             getattr(record, "kind", ""),
             getattr(record, "room", ""),
             record.getMessage()[:MAX_CHARS],
-            {str(key): str(value)[:MAX_CHARS] for key, value in facts.items()},
+            {str(key): str(value)[:MAX_CHARS] for key, value in facts.items() if value is not None},
         )
         for known in reversed(self._events):
             if event.at_s - known.at_s > _REPEATS_S or _is_about(known) != _is_about(event):

@@ -210,6 +210,9 @@ class Observer:
             transactions += line.transaction_count
             waiting += line.waiting
             durations = durations.plus(read_histogram(line.duration_histogram))
+        for line in self._reservoir.reads:
+            # What was routed is counted with its client's line; how long it took, here.
+            durations = durations.plus(read_histogram(line.duration_histogram))
         self._history.add(
             Totals(
                 at_s=self._today(),

@@ -38,6 +38,7 @@ cdef class Client(Link):
     def cancel(self):
         """Cancel what it has running; True when there is something to cancel."""
         cdef Server s = self.server
+        cdef Reply *head
         if self.waiting:
             line_leave(self)
             self.refusal = messages.error_response('57014', 'canceling statement due to user request')
@@ -46,8 +47,11 @@ cdef class Client(Link):
             return True
         if s is None or s.ledger.count == 0:
             return False
-        if ledger_head(&s.ledger).action == SWALLOW:
-            # What runs is ours, and the client's statement would follow it: wait for that.
+        head = ledger_head(&s.ledger)
+        if head.action == SWALLOW and (head.kind == kinds.QUERY or head.kind == kinds.SYNC
+                                       or head.effect == TO_CARRY):
+            # What runs is ours, and the client's statement would follow it: wait for that. What we
+            # prepare for the client is part of its own unit, and may wait for a lock like that.
             s.cancel_wanted = True
         else:
             server_cancel(s)

@@ -7,22 +7,29 @@ cdef inline int client_begin_unit(Client c, Server s, char *p, Py_ssize_t have, 
     worthwhile: it refers to a statement whose plan may be out of date.
     """
     if not s.open_unit:
-        s.open_unit = True
-        if not c.began_s:
-            c.began_s = c.relay.now_s
-        if s.ledger.count == 0 or (s.ledger.count == 1 and ledger_head(&s.ledger).action == SWALLOW):
-            s.unit.start = s.unit.end = 0
-            s.replied = False
-            s.retain = RETAIN_NO
-            if (worthwhile or c.on_replica) and c.status == 73 and not c.retried:
-                s.retain = RETAIN_YES
-        else:
-            s.retain = RETAIN_OVER
+        client_opens_unit(c, s, worthwhile)
     if s.retain == RETAIN_YES:
         if have < size or s.unit.end + size > MOST_RETAINED_BYTES:
             s.retain = RETAIN_OVER
         else:
             octets_append(&s.unit, p, size)
+    return 0
+
+
+cdef inline int client_opens_unit(Client c, Server s, bint worthwhile) noexcept:
+    """Extended messages are about to go out, up to a Sync."""
+    s.open_unit = True
+    s.compared = False
+    if not c.began_s:
+        c.began_s = c.relay.now_s
+    if s.ledger.count == 0 or (s.ledger.count == 1 and ledger_head(&s.ledger).action == SWALLOW):
+        s.unit.start = s.unit.end = 0
+        s.replied = False
+        s.retain = RETAIN_NO
+        if (worthwhile or c.on_replica) and c.status == 73 and not c.retried:
+            s.retain = RETAIN_YES
+    else:
+        s.retain = RETAIN_OVER
     return 0
 
 
@@ -167,6 +174,7 @@ cdef int client_refreshes(Client c, Server s, bytes key) except -1:
 
 cdef int client_prepares(Client c, Server s, Statement statement, bytes name) except -1:
     """The client wants this prepared: say it is when the server has it, else send the Parse."""
+    cdef Prepared prepared
     c.unsettled = c.unsettled or name is not None or statement not in s.prepared
     c.line.parses += 1
     if statement.command != PLAIN:
@@ -174,17 +182,25 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name) ex
     if c.status == 69 and not statement.effect & LEAVES_ABORTED and statement in s.prepared:
         # The server refuses it, if the transaction is still aborted then.
         server_drops(s, statement)
-    if statement in s.prepared and s.prepared[statement] is not s.relay.schema_age:
+    prepared = <Prepared>s.prepared.get(statement)
+    if prepared is not None and prepared.schema_age is not s.relay.schema_age:
         # The types of its parameters may be others by now: those are found once, by Parse.
         server_drops(s, statement)
-    if statement in s.prepared:
+        prepared = None
+    if prepared is not None:
         server_uses(s, statement)
         ledger_push(&s.ledger, kinds.PARSE, FORGE, statement.effect, None, name)
         c.relay.parses_forged += 1
+        if not prepared.shape:
+            server_describes(s, statement, b'' if name is None else name)
+        elif name is not None or statement.varied:
+            # It was not asked for now, and what the server has may be out of date.
+            client_learns(c, b'' if name is None else name, statement, 0)
         return TAKEN
     server_keeps(s, statement)
     ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, statement, name)
     client_send_parse(c, s, statement)
+    server_describes(s, statement, b'' if name is None else name)
     c.relay.parses_sent += 1
     c.line.server_parses += 1
     return TAKEN
@@ -195,8 +211,11 @@ cdef int client_send_parse(Client c, Server s, Statement statement) except -1:
     return sink_write(&c.relay.to_server, message, len(message))
 
 
-cdef int client_ensures(Server s, Statement statement) except -1:
-    """The statement is on the server, or its Parse goes ahead of what needs it."""
+cdef int client_ensures(Server s, Statement statement, bint describes=True) except -1:
+    """The statement is on the server, or its Parse goes ahead of what needs it.
+
+    describes: what comes next does not ask for its columns.
+    """
     cdef bytes message
     if statement is s.latest:
         return 0
@@ -206,6 +225,8 @@ cdef int client_ensures(Server s, Statement statement) except -1:
     message = parse_message(statement)
     sink_write(&s.relay.to_server, message, len(message))
     ledger_push(&s.ledger, kinds.PARSE, SWALLOW, 0, statement)
+    if describes:
+        server_describes(s, statement, None)
     s.relay.parses_injected += 1
     s.client.line.server_parses += 1
     return 0
@@ -228,7 +249,7 @@ cdef int server_keeps(Server s, Statement statement) except -1:
         oldest = <Statement>next(iter(s.prepared))
         server_drops(s, oldest)
         s.relay.evictions += 1
-    s.prepared[statement] = s.relay.schema_age
+    s.prepared[statement] = prepared_now(s.relay)
     statement_use(statement)
     s.latest = statement
     return 0
@@ -363,6 +384,11 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
             return client_refuses_unit_with(c, leave, have, size) if leave else STOPPED
     if client_attach(c) == STOPPED:
         return STOPPED
+    s = c.server
+    if statement is not None and (statement is not s.latest or statement.varied) and not s.exposed:
+        done = client_meets_columns(c, s, statement, name[:rest - name - 1], have, size)
+        if done:
+            return done
     if command == DEALLOCATE or command == DISCARD:
         c.unsettled = True
     c.bound_effect = effect
@@ -370,7 +396,6 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         c.bound_text = statement.key if statement is not None else c.unnamed
         c.bound_values = p[5:size] if have == size and size <= MOST_RETAINED_BYTES else None
     c.bound_commit = command == COMMIT
-    s = c.server
     known = statement.key if statement is not None else c.unnamed
     if known is not None and is_notify(known, len(known)):
         s.notifier = c.pid
@@ -509,7 +534,12 @@ cdef int client_says_describe(Client c, char *p, Py_ssize_t have, Py_ssize_t siz
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.DESCRIBE, have, size)
     if p[5] != 83 or not c.line.tracks_statements:
-        return client_passes_extended(c, kinds.DESCRIBE, p, have, size)
+        if c.bound is None or c.server is None:
+            return client_passes_extended(c, kinds.DESCRIBE, p, have, size)
+        client_begin_unit(c, c.server, p, have, size, True)
+        ledger_push(&c.server.ledger, kinds.DESCRIBE, FORWARD, 0, c.bound, c.bound_name)
+        c.bound = None
+        return client_pass(c, p, have, size)
     if client_attach(c) == STOPPED:
         return STOPPED
     s = c.server
@@ -534,8 +564,8 @@ cdef int client_says_describe(Client c, char *p, Py_ssize_t have, Py_ssize_t siz
             p[6] = 45
         ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD)
         return client_pass(c, p, have, size)
-    client_ensures(s, statement)
-    ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD)
+    client_ensures(s, statement, False)
+    ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD, 0, statement, name)
     client_send_named(c, kinds.DESCRIBE, statement.name)
     return TAKEN
 

@@ -31,6 +31,7 @@ cdef Statement client_shares_unnamed(Client c, bytes key):
 
 
 cdef int client_forgets_unnamed(Client c) except -1:
+    client_unlearns(c, b'')
     c.unnamed = None
     c.unnamed_command = PLAIN
     if c.shared_unnamed is not None:
@@ -48,6 +49,7 @@ cdef int client_forgets_name(Client c, bytes name) except -1:
 cdef int client_forgets_one(Client c, bytes name) except -1:
     """This name is free again."""
     cdef Statement statement
+    client_unlearns(c, name)
     if c.statements is not None:
         statement = <Statement>c.statements.pop(name, None)
         if statement is not None:
@@ -71,7 +73,7 @@ cdef int client_forgets(Client c) except -1:
         for name, statement in c.statements.items():
             client_keeps_alias(c, <Statement>statement, name)
             statement_drop(c.relay, <Statement>statement)
-        c.statements = None
+        c.statements = c.shapes = None
     return 0
 
 

@@ -5,6 +5,7 @@
 #   ledger.pxi     the replies a server still owes
 #   link.pxi       one non-blocking socket end: read, write, back-pressure, TLS
 #   statements.pxi prepared statements, one identity per text and parameter types
+#   columns.pxi    ... what they return, and what their clients have been told of that
 #   freshness.pxi  what a session has written, and how far the nodes of its cluster are
 #   line.pxi       the line in which clients wait, and the pools that serve it
 #   balance.pxi    which of several nodes gets the next statement
@@ -69,6 +70,14 @@ cdef class Statement:
     cdef uint16_t effect
     cdef Decision decision          # on its text, as `decisions` had it
     cdef Decisions decisions
+    cdef uint64_t shape             # of the columns it was first seen to return; 0: not seen yet
+    cdef bint varied                # ... and it was seen to return others
+
+
+# A statement as one server has it.
+cdef class Prepared:
+    cdef object schema_age          # the relay's when it was prepared
+    cdef uint64_t shape             # of what it returns; 0: the server has not said yet
 
 
 # When something was last written, and by whom, for all processes of the proxy.
@@ -222,6 +231,9 @@ cdef class Client(Link):
     cdef object own_setting         # ... and what it is
     cdef bint retried               # the present unit is already a second try
     cdef dict statements            # name -> Statement, NULL object until the first Parse
+    cdef dict shapes                # name -> shape it knows of that statement, where not Statement.shape
+    cdef Statement bound            # what is described next, if its client is to know it from then on
+    cdef bytes bound_name           # ... and the client's name for it
     cdef frozenset prepared         # names of those it made by PREPARE, None without any
     cdef bint listens               # to some channels
     cdef bint awaits_listener       # the control plane has yet to listen in its stead
@@ -299,8 +311,9 @@ cdef class Server(Link):
     cdef bint replanning
     cdef uint8_t retain             # RETAIN_NO, RETAIN_YES, RETAIN_OVER: is the unit kept?
     cdef Octets unit                # the client's messages of the present unit, for a second try
-    cdef dict prepared              # Statement -> True, least recently used first
+    cdef dict prepared              # Statement -> Prepared, least recently used first
     cdef Statement latest           # the one used last: it is at the end already
+    cdef bint compared              # ... was prepared in this unit, for its columns to be compared
     cdef dict aliases               # our name -> its client's, of names given up meanwhile
     cdef bytes unnamed              # key of its unnamed statement
     cdef public object settings     # interned Settings in force on it

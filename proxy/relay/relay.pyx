@@ -92,6 +92,10 @@ cdef char *SYNC_MESSAGE = b'S\0\0\0\4'
 
 # Everything that RESET ALL leaves is the role: it is a setting of its own kind.
 cdef bytes RESET_TEXT = b'SET SESSION AUTHORIZATION DEFAULT; RESET ALL'
+# What PostgreSQL says of a statement that would return other columns than when it was prepared.
+# asyncpg and pgjdbc know it by the routine, and prepare their statement again.
+cdef bytes OTHER_COLUMNS = messages.error_response(
+    '0A000', 'cached plan must not change result type', routine='RevalidateCachedQuery')
 # Body of a Bind of a statement that no server has: see client_refuses_unit.
 cdef bytes REFUSED_BIND = b'\0-pgweir-refused\0\0\0\0\0\0\0'
 # A Query that no server runs: see client_refuses_query_with.
@@ -125,6 +129,7 @@ include "commands.pxi"
 include "ledger.pxi"
 include "link.pxi"
 include "statements.pxi"
+include "columns.pxi"
 include "freshness.pxi"
 include "line.pxi"
 include "balance.pxi"

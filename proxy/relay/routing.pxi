@@ -651,26 +651,14 @@ cdef int client_reruns(Client c, Server s) except -1:
 
     It goes on at its next turn, and to the primary.
     """
-    cdef Octets unit = s.unit
-    cdef Py_ssize_t pos = unit.start
-    memset(&s.unit, 0, sizeof(Octets))
     sink_reset(&c.relay.to_client)
-    while pos < unit.end:
-        if unit.data[pos] == kinds.PARSE and unit.data[pos + 5] != 0:
-            # The name is given anew.
-            client_forgets_one(c, <bytes>(unit.data + pos + 5))
-        pos += int32_at(unit.data + pos + 1) + 1
-    if c.held.end > c.held.start:
-        octets_append(&unit, c.held.data + c.held.start, c.held.end - c.held.start)
-    octets_free(&c.held)
-    c.held = unit
+    client_takes_back(c, s)
     c.server = None
     s.client = None
     s.orphaned = True
     s.retain = RETAIN_NO
     c.retried = c.expelled = True
-    c.on_replica = c.unsettled = c.starved = c.skipping = c.awaits_replies = False
-    c.is_half = False
+    c.on_replica = c.skipping = c.is_half = False
     c.waits_since_s = c.began_s
     c.relay.reruns += 1
     if s.open_unit:

@@ -400,6 +400,8 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
         server_ignores_syncs(s)
         head = ledger_head(l)
     if is_last_of(head.kind, kind):
+        if head.kind == kinds.DESCRIBE and head.statement != NULL:
+            server_sees_columns(s, c, head, kind, p, have)
         ledger_pop(l)
         if forward:
             server_pass(s, True, p, have, size)
@@ -762,7 +764,7 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
         elif head.kind == kinds.CLOSE and statement is not None:
             # An eviction that did not happen: the server has it still.
             if statement not in s.prepared:
-                s.prepared[statement] = s.relay.schema_age
+                s.prepared[statement] = prepared_now(s.relay)
                 statement_use(statement)
         ledger_pop(l)
     return 0

@@ -19,6 +19,7 @@ def error_response(
     severity: str = ...,
     detail: str | None = ...,
     hint: str | None = ...,
+    routine: str | None = ...,
 ) -> bytes: ...
 def notice_response(
     sqlstate: str,

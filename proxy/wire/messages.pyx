@@ -73,10 +73,11 @@ def command_complete(bytes tag not None):
     return _finished(message)
 
 
-cdef bytes _fields(char kind, str severity, str sqlstate, str text, str detail, str hint):
+cdef bytes _fields(char kind, str severity, str sqlstate, str text, str detail, str hint,
+                   str routine=None):
     cdef WriteBuffer message = WriteBuffer.new_message(kind)
     for code, value in ((b'S', severity), (b'V', severity), (b'C', sqlstate), (b'M', text),
-                        (b'D', detail), (b'H', hint)):
+                        (b'D', detail), (b'H', hint), (b'R', routine)):
         if value is not None:
             message.write_bytes(code)
             # A NUL inside would end the field early and shift the rest.
@@ -86,9 +87,12 @@ cdef bytes _fields(char kind, str severity, str sqlstate, str text, str detail, 
 
 
 def error_response(str sqlstate not None, str text not None, *, str severity='ERROR',
-                   str detail=None, str hint=None):
-    """ErrorResponse. severity: ERROR, or FATAL when the connection is closed after it."""
-    return _fields(kinds.ERROR_RESPONSE, severity, sqlstate, text, detail, hint)
+                   str detail=None, str hint=None, str routine=None):
+    """ErrorResponse. severity: ERROR, or FATAL when the connection is closed after it.
+
+    routine: the function of PostgreSQL that would have raised it, where drivers look at that.
+    """
+    return _fields(kinds.ERROR_RESPONSE, severity, sqlstate, text, detail, hint, routine)
 
 
 def notice_response(str sqlstate not None, str text not None, *, str severity='NOTICE',

@@ -2,6 +2,7 @@
 # make test    the whole suite          make lint    format, style, types, layers, stubs
 # make bench   beside PgBouncer         make fuzz    atheris on all that reads a peer's bytes
 # make docs    pages that are written by the program
+# make suites  what drivers and ORMs test, direct and through pgweir
 # make failover-table    kills many primaries, and writes down what clients saw (15 minutes)
 # make clean   as if freshly cloned
 #
@@ -18,6 +19,7 @@ PYTEST_ARGS ?=
 TEST_PROCESSES ?= 3
 RUNS ?= 10
 BENCH_ARGS ?=
+SUITES_ARGS ?=
 FUZZ_ARGS ?= --seconds 300
 
 VENV := .venv
@@ -34,7 +36,7 @@ FUZZ := $(VENV)/.fuzz-$(BUILD)
 export PGWEIR_DEBUG
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench fuzz docs failover-table clean packages
+.PHONY: demo test lint bench suites fuzz docs failover-table clean packages
 .DEFAULT_GOAL := demo
 
 demo: $(DEMO)
@@ -98,6 +100,9 @@ lint: $(DEV)
 
 bench: $(DEV)
 	@$(RUN) -m benchmarks $(BENCH_ARGS)
+
+suites: packages $(DEV)
+	@$(RUN) -m benchmarks.suites $(SUITES_ARGS)
 
 fuzz: $(FUZZ)
 	@$(RUN) -m tests.fuzz $(FUZZ_ARGS)

@@ -258,7 +258,7 @@ class Bystander(threading.Thread):
 
     _QUESTION = """
         SELECT 'setting', name || ' = ' || setting FROM pg_settings
-            WHERE setting IS DISTINCT FROM reset_val
+            WHERE source = 'session' AND setting IS DISTINCT FROM reset_val
         UNION ALL SELECT 'role', current_user
         UNION ALL SELECT 'session role', session_user
         UNION ALL SELECT 'own', coalesce(current_setting('app.bystander', true), '')

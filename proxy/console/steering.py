@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from proxy.config import Config
-from proxy.console.pools import is_database
+from proxy.console.pools import is_database, known_databases
 from proxy.console.scene import Scene
 from proxy.console.settings import with_setting
 from proxy.errors import ClientError
@@ -66,6 +66,26 @@ class Steering:
         done = _COMMANDS[command](self, argument)
         if done is not None:
             await done
+
+    def standing(self) -> list[tuple[str, str | None]]:
+        """The commands by which a process that has just begun comes to where this one is."""
+        scene = self._scene
+        commands: list[tuple[str, str | None]] = [
+            ("SET", f"{key}={written}") for key, written in self._changed.items()
+        ]
+        commands += [
+            ("DISABLE", name)
+            for name in known_databases(scene)
+            if scene.reservoir.is_disabled(name)
+        ]
+        commands += [
+            ("PAUSE", scope.database)
+            for scope in scene.reservoir.held
+            if scope.database is not None
+        ]
+        if self.mode != "active":
+            commands.append(("SUSPEND" if self.mode == "suspended" else "PAUSE", None))
+        return commands
 
     # --- holding back ----------------------------------------------------------------------------
 

@@ -30,14 +30,16 @@ class Own:
     """What this process tells the others when they ask, and does when they say so.
 
     figures: a reading of its counters. seen: what it has observed; of the past, what came after a
-    moment, or all. table: its rows for a table of the console. cancel: takes a cancel key that
-    another process has been shown. obey: does a command of the console. hear: what another says of
-    a cluster whose roles it changes; gives the answer.
+    moment, or all. table: its rows for a table of the console. standing: what it has been told at
+    the console that still holds. cancel: takes a cancel key that another process has been shown.
+    obey: does a command of the console. hear: what another says of a cluster whose roles it
+    changes; gives the answer.
     """
 
     figures: Callable[[], Figures]
     seen: Callable[[float | None], Seen]
     table: Callable[[str], Iterable[Any]]
+    standing: Callable[[], list[tuple[str, str | None]]]
     cancel: Callable[[int, bytes], None]
     obey: Callable[[str, str | None], Awaitable[None]]
     hear: Callable[[str, Mapping[str, Any]], object]
@@ -161,6 +163,13 @@ class Company:
         if self._peers is not None:
             await self._peers.ask_all(_order(command, argument), is_patient=True)
 
+    async def standing(self) -> list[tuple[str, str | None]]:
+        """What the others have been told at the console that still holds: as commands."""
+        if self._peers is None:
+            return []
+        answers: list[list[tuple[str, str | None]]] = await self._peers.ask_all({"ask": "standing"})
+        return max(answers, key=len, default=[])
+
     async def obey_at(self, index: int, command: str, argument: str | None) -> None:
         """Have one of them do a command. Raises ClientError, as it would there."""
         if self._peers is None:
@@ -179,22 +188,25 @@ class Company:
         task.add_done_callback(self._forwarding.discard)
 
     async def _answer(self, question: Mapping[str, Any]) -> object:
+        answer: object = True
         match question["ask"]:
             case "figures":
-                return self._own.figures()
+                answer = self._own.figures()
             case "seen":
-                return self._own.seen(question["after_s"])
+                answer = self._own.seen(question["after_s"])
             case "table":
-                return await _packed(self._own.table(question["table"]))
+                answer = await _packed(self._own.table(question["table"]))
+            case "standing":
+                answer = self._own.standing()
             case "cancel":
                 self._own.cancel(int(question["pid"]), bytes.fromhex(question["secret"]))
-                return True
             case "roles":
-                return self._own.hear(question["cluster"], question["told"])
+                answer = self._own.hear(question["cluster"], question["told"])
             case "obey":
-                return await self._obey(question["command"], question["argument"])
+                answer = await self._obey(question["command"], question["argument"])
             case unknown:
                 raise ValueError(f"nobody knows what {unknown!r} means")
+        return answer
 
     async def _obey(self, command: str, argument: str | None) -> object:
         try:

@@ -87,7 +87,13 @@ class Worker:
         clock = time.monotonic
         self._share = share
         own = Own(
-            self.figures, self._seen, self._read_table, self._cancel_by_key, self._obey, self._hear
+            self.figures,
+            self._seen,
+            self._read_table,
+            self._standing,
+            self._cancel_by_key,
+            self._obey,
+            self._hear,
         )
         self._company = Company(share, own)
         self._bugs = LimitedLog(_log, clock)
@@ -205,6 +211,10 @@ class Worker:
             self._door.close()
             raise
         await self._company.start()
+        if self._share is not None and self._share.is_anew:
+            # What was paused, disabled or set is so for all, and for who comes later.
+            for command, argument in await self._company.standing():
+                await self.steering.obey(command, argument)
         if (http := config.http) is not None:
             self._http = HttpEndpoint(
                 http.host,
@@ -453,6 +463,10 @@ class Worker:
     def _seen(self, after_s: float | None) -> Seen:
         """What this process has observed, for another one."""
         return self._observer.seen(after_s)
+
+    def _standing(self) -> list[tuple[str, str | None]]:
+        """What it has been told at the console that still holds, for one that is new."""
+        return self.steering.standing()
 
     def _read_table(self, table: str) -> Iterable[Any]:
         """Its rows of a table of the console, for another process."""

@@ -342,6 +342,28 @@ def test_a_process_that_does_not_answer_is_said_to_be_missing(
             os.kill(other, signal.SIGCONT)
 
 
+def test_a_process_that_is_started_anew_is_where_the_others_are(
+    pg18: Postgres, tmp_path: Any
+) -> None:
+    with running(several(pg18), tmp_path) as weir:
+        with consoles(weir) as (_, admin):
+            admin.execute("SET query_timeout = 7")
+            admin.execute("PAUSE demo")
+            since = len(weir.log)
+            os.kill(children_of(weir)[0], signal.SIGKILL)
+            weir.wait_for_log("is started anew", since=since)
+        weir.wait_until(lambda: len(children_of(weir)) == WORKERS)
+        with consoles(weir) as admins:
+            for admin in admins:
+                config = {row["key"]: row["value"] for row in shown(admin, "CONFIG")}
+                assert config["query_timeout"] == "7"
+                (database,) = [row for row in shown(admin, "DATABASES") if row["name"] == "demo"]
+                assert database["paused"] == 1
+            admins[0].execute("RESUME demo")
+        with one_in_each(weir) as clients:
+            assert [client.execute("SELECT 1").fetchone() for client in clients] == [(1,)] * WORKERS
+
+
 def test_all_processes_end_when_their_clients_have_left(pg18: Postgres, tmp_path: Any) -> None:
     # The fixture expects to end what it has started.
     with (

@@ -113,7 +113,7 @@ docs: $(DEV)
 	@PYTHONPATH=. $(RUN) tests/telemetry/test_metrics_page.py
 
 failover-table: $(DEV)
-	@$(RUN) -m tests.live.failover_table --runs $(RUNS)
+	@$(RUN) -m tests.live.failover_table --runs $(RUNS) $(if $(FAULTS),--only $(FAULTS))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \

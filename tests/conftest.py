@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.fixtures.kubernetes",
     "tests.fixtures.agreement",
     "tests.fixtures.browser",
+    "tests.fixtures.disks",
 ]
 
 # How long an example takes says more about the machine than about the code.

@@ -1,7 +1,8 @@
 """Clients that append numbered rows through the proxy and write down what they were told.
 
-Afterwards the table is held against their notes: what was acknowledged must be there exactly once,
-what was refused for sure must not, and nothing may be there that nobody wrote.
+Each client appends to a list of its own. Afterwards the table is held against their notes: what was
+acknowledged must be there exactly once, what was refused must not, only what was called unknown
+(`08007`) may be either, and nothing may be there that nobody wrote.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import contextlib
 import statistics
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -19,6 +20,7 @@ from tests.fixtures.postgres import Postgres
 
 TABLE = "CREATE TABLE appended (client int, number int); GRANT ALL ON appended TO app"
 Row = tuple[int, int]
+_OUTCOME_UNKNOWN = "08007"
 
 
 @dataclass
@@ -93,6 +95,14 @@ class Appender:
             clients = range(self._clients)
             return all(len(times.get(n, ())) >= had.get(n, 0) + count for n in clients)
 
+        await self._until(is_so, limit_s)
+
+    async def until_refused(self, sqlstate: str, count: int, limit_s: float = 30.0) -> None:
+        """Wait until clients have got this error so many times."""
+        await self._until(lambda: self.notes.errors[sqlstate] >= count, limit_s)
+
+    @staticmethod
+    async def _until(is_so: Callable[[], bool], limit_s: float) -> None:
         async with asyncio.timeout(limit_s):
             while True:
                 if is_so():
@@ -120,20 +130,19 @@ class Appender:
 
     async def _append_one(self, connection: asyncpg.Connection, row: Row, in_block: bool) -> None:
         insert = "INSERT INTO appended VALUES ($1, $2)"
-        committing = not in_block
         try:
             if in_block:
                 await connection.execute("BEGIN")
             await connection.execute(insert, *row)
             if in_block:
-                committing = True
                 done = await connection.execute("COMMIT")
                 if done == "ROLLBACK":
                     self.notes.refused.append(row)
                     return
         except asyncpg.PostgresError as error:
             self.notes.errors[error.sqlstate or "?"] += 1
-            (self.notes.unknown if committing else self.notes.refused).append(row)
+            is_unknown = error.sqlstate == _OUTCOME_UNKNOWN
+            (self.notes.unknown if is_unknown else self.notes.refused).append(row)
             if in_block:
                 with contextlib.suppress(asyncpg.PostgresError):
                     await connection.execute("ROLLBACK")

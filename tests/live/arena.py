@@ -10,10 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
+import pytest
+
 from proxy.embedded import StopMode
 from tests.faults.wire import Wire, wire_to
-from tests.fixtures.pgweir import Pgweir
-from tests.fixtures.postgres import DATABASE, Postgres, PostgresCluster
+from tests.fixtures.disks import Disk, mounted
+from tests.fixtures.pgweir import Pgweir, configuration, running
+from tests.fixtures.postgres import (
+    DATABASE,
+    Background,
+    Postgres,
+    PostgresCluster,
+    start_replicated,
+)
 from tests.live.appending import TABLE, Notes, appending
 
 CLIENTS = 32
@@ -86,8 +96,24 @@ class Arena:
         async with appending(self.weir.dsn(), clients=CLIENTS) as appender:
             await appender.until_acknowledged(3)
             await asyncio.to_thread(fault)
-            await appender.until_acknowledged(3, limit_s=60.0)
+            try:
+                await appender.until_acknowledged(3, limit_s=30.0)
+            except TimeoutError:
+                pytest.fail("\n".join(self.weir.log[-30:]))
         return appender.notes
+
+
+@contextlib.contextmanager
+def an_arena(
+    background: Background, folder: Path, synchronous: str, changes: Setting
+) -> Iterator[Arena]:
+    """A primary with two replicas, and a proxy with these changes to its configuration."""
+    cluster = start_replicated(background, replicas=2, synchronous=synchronous)
+    try:
+        with running(configuration(*cluster.nodes, **changes), folder) as weir:
+            yield Arena(cluster, weir, folder / "told")
+    finally:
+        cluster.close()
 
 
 FAULTS: dict[str, Callable[[Postgres], None]] = {
@@ -95,6 +121,33 @@ FAULTS: dict[str, Callable[[Postgres], None]] = {
     "immediate shutdown": lambda node: node.stop(StopMode.IMMEDIATE),
     "fast shutdown": lambda node: node.stop(StopMode.FAST),
 }
+
+
+@contextlib.contextmanager
+def an_arena_with_a_disk(
+    cluster: PostgresCluster, folder: Path, changes: Setting
+) -> Iterator[tuple[Arena, Disk]]:
+    """A proxy for a cluster whose primary has a disk of its own for its WAL, and dies in the end.
+
+    Nobody else may promote meanwhile.
+    """
+    primary = Arena.primary_among(list(cluster.nodes))
+    primary.stop()
+    with mounted(primary.node.place.data / "pg_wal") as disk:
+        primary.start()
+        try:
+            with running(configuration(*cluster.nodes, **changes), folder) as weir:
+                yield Arena(cluster, weir, folder / "told"), disk
+        finally:
+            primary.kill()
+
+
+def run_out_of_wal(node: Postgres, disk: Disk) -> None:
+    """Fill the disk, and write until the next file of WAL is needed."""
+    disk.fill()
+    with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        while True:
+            node.execute("SELECT pg_switch_wal(); SELECT txid_current()")
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
     make failover-table                 a quarter of an hour
     make failover-table RUNS=2          a first impression
+    make failover-table FAULTS='kill disk'    these rows only; see ROWS
 
 Each run: 32 clients append numbered rows through the proxy; something happens to the primary; when
 all clients can append again, the table is held against what they were told. The proxy has default
@@ -25,10 +26,22 @@ import yaml
 
 from proxy.config import parse
 from proxy.workers.worker import Worker
+from tests.fixtures.disks import Disk
 from tests.fixtures.pgweir import configuration, running
 from tests.fixtures.postgres import APP, DATABASE, Background, Postgres, start_replicated
 from tests.live.appending import TABLE, Notes, appending, check
-from tests.live.arena import CLIENTS, FAULTS, SYNCHRONOUS, Arena, Setting, promoting, wired
+from tests.live.arena import (
+    CLIENTS,
+    FAULTS,
+    SYNCHRONOUS,
+    Arena,
+    Setting,
+    an_arena,
+    an_arena_with_a_disk,
+    promoting,
+    run_out_of_wal,
+    wired,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "failover.md"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
@@ -77,6 +90,16 @@ class Row:
         return f"| {' | '.join(cells)} |"
 
 
+# In the order of the table.
+ROWS = {
+    "kill": "`kill -9`, synchronous",
+    "async": "`kill -9`, asynchronous",
+    "immediate": "immediate shutdown, synchronous",
+    "stop": "SIGSTOP, synchronous, `wal_receiver_timeout` 5 s",
+    "cut": "network cut, synchronous, `wal_receiver_timeout` 5 s",
+    "disk": "disk of the WAL full, synchronous",
+    "switch": "switchover, synchronous",
+}
 HEAD = """\
 | fault | runs | writes again after, median s | pause of a client, median s | longest s \
 | errors a run | of these outcome unknown | disconnected | acknowledged rows lost \
@@ -118,13 +141,37 @@ def measure(arena: Arena, row: Row, fault: Callable[[Postgres], None], runs: int
 
 
 @contextlib.contextmanager
-def an_arena(background: Background, synchronous: str) -> Iterator[Arena]:
-    cluster = start_replicated(background, replicas=2, synchronous=synchronous)
+def standing(background: Background, synchronous: str) -> Iterator[Arena]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        an_arena(background, Path(folder), synchronous, defaults()) as arena,
+    ):
+        yield arena
+
+
+def measure_full_disks(background: Background, row: Row, runs: int) -> None:
+    """The disk of the primary's WAL is full; root only."""
+    cluster = start_replicated(background, replicas=2, synchronous=SYNCHRONOUS)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            config = configuration(*cluster.nodes, **defaults())
-            with running(config, Path(folder)) as weir:
-                yield Arena(cluster, weir, Path(folder) / "told")
+        for _ in range(runs):
+            old = Arena.primary_among(list(cluster.nodes))
+            moment = [0.0]
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                an_arena_with_a_disk(cluster, Path(folder), defaults()) as (arena, disk),
+            ):
+                arena.until_settled()
+
+                def strike(
+                    old: Postgres = old, disk: Disk = disk, moment: list[float] = moment
+                ) -> None:
+                    moment[0] = time.monotonic()
+                    run_out_of_wal(old, disk)
+
+                notes = asyncio.run(arena.load_through(strike))
+                others = [node for node in cluster.nodes if node is not old]
+                row.take(notes, moment[0], arena.primary_among(others))
+            cluster.rebuild(old)
     finally:
         cluster.close()
 
@@ -180,36 +227,50 @@ async def switch(arena: Arena, row: Row) -> None:
     await asyncio.to_thread(arena.rebuild, old)
 
 
+def replace_rows(table: str, measured: list[str]) -> str:
+    """Put rows in the place of those of the same fault, or behind all."""
+    lines = table.splitlines()
+    for new in measured:
+        fault = new.split("|")[1]
+        at = next((n for n, old in enumerate(lines) if old.split("|")[1:2] == [fault]), len(lines))
+        lines[at : at + 1] = [new]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--runs", type=int, default=10)
-    runs = options.parse_args().runs
-    rows = [
-        Row("`kill -9`, synchronous"),
-        Row("`kill -9`, asynchronous"),
-        Row("immediate shutdown, synchronous"),
-        Row("SIGSTOP, synchronous, `wal_receiver_timeout` 5 s"),
-        Row("network cut, synchronous, `wal_receiver_timeout` 5 s"),
-        Row("switchover, synchronous"),
-    ]
+    options.add_argument("--only", nargs="+", choices=ROWS, default=[*ROWS], metavar="FAULT")
+    wanted = options.parse_args()
+    runs = wanted.runs
+    rows = {key: Row(ROWS[key]) for key in ROWS if key in wanted.only}
     background = Background()
     try:
-        with an_arena(background, SYNCHRONOUS) as arena:
-            measure(arena, rows[0], FAULTS["kill -9"], runs)
-            measure(arena, rows[2], FAULTS["immediate shutdown"], runs)
-            measure(arena, rows[3], lambda node: node.freeze(), runs)
-            for _ in range(runs):
-                asyncio.run(switch(arena, rows[5]))
-        with an_arena(background, "") as arena:
-            measure(arena, rows[1], FAULTS["kill -9"], runs)
-        measure_cuts(background, rows[4], runs)
+        if rows.keys() - {"async", "cut", "disk"}:
+            with standing(background, SYNCHRONOUS) as arena:
+                if "kill" in rows:
+                    measure(arena, rows["kill"], FAULTS["kill -9"], runs)
+                if "immediate" in rows:
+                    measure(arena, rows["immediate"], FAULTS["immediate shutdown"], runs)
+                if "stop" in rows:
+                    measure(arena, rows["stop"], lambda node: node.freeze(), runs)
+                for _ in range(runs if "switch" in rows else 0):
+                    asyncio.run(switch(arena, rows["switch"]))
+        if "async" in rows:
+            with standing(background, "") as arena:
+                measure(arena, rows["async"], FAULTS["kill -9"], runs)
+        if "disk" in rows:
+            measure_full_disks(background, rows["disk"], runs)
+        if "cut" in rows:
+            measure_cuts(background, rows["cut"], runs)
     finally:
         background.close()
     machine = f"{os.cpu_count()} cores, PostgreSQL 18, {CLIENTS} clients\n\n"
-    table = HEAD + "".join(f"{row.render()}\n" for row in rows)
     page = PAGE.read_text("utf-8")
     before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    old, _, after = rest.partition(END)
+    known = old.partition(HEAD)[2]
+    table = HEAD + replace_rows(known, [row.render() for row in rows.values()])
     PAGE.write_text(f"{before}{BEGIN}{machine}{table}{END}{after}", "utf-8")
     print(machine + table)
 

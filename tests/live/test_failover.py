@@ -31,8 +31,6 @@ from tests.fixtures.postgres import (
     DATABASE,
     Background,
     Postgres,
-    PostgresCluster,
-    start_replicated,
 )
 from tests.live.appending import TABLE, appending, check
 from tests.live.arena import (
@@ -42,6 +40,7 @@ from tests.live.arena import (
     SYNCHRONOUS,
     Arena,
     Setting,
+    an_arena,
     promoting,
     wired,
 )
@@ -50,20 +49,15 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def replicated(postgres_background: Background) -> Iterator[PostgresCluster]:
-    cluster = start_replicated(postgres_background, replicas=2, synchronous=SYNCHRONOUS)
-    yield cluster
-    cluster.close()
-
-
-@pytest.fixture(scope="module")
-def arena(replicated: PostgresCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+def arena(
+    postgres_background: Background, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Arena]:
     folder = tmp_path_factory.mktemp("failover")
-    told = folder / "told"
-    hook = ["sh", "-c", f'echo "$PGWEIR_EVENT $PGWEIR_PRIMARY $PGWEIR_OLD_PRIMARY" >> {told}']
+    told = 'echo "$PGWEIR_EVENT $PGWEIR_PRIMARY $PGWEIR_OLD_PRIMARY" >> told'
+    hook = ["sh", "-c", f"cd {folder}; {told}"]
     changes = promoting(fence=True, on_promote=hook, on_demote=hook)
-    with running(configuration(*replicated.nodes, **changes), folder) as weir:
-        yield Arena(replicated, weir, told)
+    with an_arena(postgres_background, folder, SYNCHRONOUS, changes) as arena:
+        yield arena
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())

@@ -149,6 +149,7 @@ def _learn(node: NodeView, told: Sample, rules: Rules) -> NodeView:
         insert_lsn=told.insert_lsn,
         receive_lsn=told.receive_lsn,
         replay_lsn=told.replay_lsn,
+        fork_lsn=node.fork_lsn if _is_restarted(node, told) else told.fork_lsn,
         streaming=told.streaming,
         receiver_silent_s=told.receiver_silent_s,
         read_only=bool(told.read_only),
@@ -166,6 +167,11 @@ def _learn(node: NodeView, told: Sample, rules: Rules) -> NodeView:
         receiver_timeout_s=told.receiver_timeout_s,
         synchronous=told.synchronous,
     )
+
+
+def _is_restarted(node: NodeView, told: Sample) -> bool:
+    """Whether a primary has forgotten where its timeline begins, which we know."""
+    return told.fork_lsn is None and not told.in_recovery and told.timeline == node.timeline
 
 
 def _standbys(node: NodeView, told: Sample, samples: Sequence[Sample]) -> Mapping[str, str]:
@@ -202,6 +208,7 @@ def _refuse(node: NodeView, identifier: int | None) -> NodeView:
         node,
         role=None,
         stale=False,
+        diverged=False,
         lag_bytes=None,
         lag_s=None,
         reason=f"refused: system identifier {node.system_identifier} is another cluster's,"
@@ -229,7 +236,9 @@ def _cast(
 
 
 def _as(node: NodeView, role: Role | None, reason: str) -> NodeView:
-    return replace(node, role=role, reason=reason, stale=False, lag_bytes=None, lag_s=None)
+    return replace(
+        node, role=role, reason=reason, stale=False, diverged=False, lag_bytes=None, lag_s=None
+    )
 
 
 def _primary_reason(node: NodeView, choice: Choice) -> str:
@@ -256,7 +265,8 @@ def _as_replica(
     else:
         written = primary_position(primary_samples, told.at, primary.insert_lsn)
         lag_bytes = lag_in_bytes(written, told.replay_lsn)
-    cut_off = _cut_off(node, primary)
+    diverged = primary is not None and _has_diverged(node, primary)
+    cut_off = _cut_off(node, primary, diverged=diverged)
     reason = node.reason
     if node.state == "up" and told is samples[-1]:
         late = f", slow: answered after {told.round_trip_s:.2f} s" if node.slow else ""
@@ -267,12 +277,30 @@ def _as_replica(
         lag_bytes=lag_bytes,
         lag_s=lag_in_seconds(told, node.caught_up_at),
         stale=cut_off is not None,
+        diverged=diverged,
         reason=reason,
     )
 
 
-def _cut_off(node: NodeView, primary: NodeView | None) -> str | None:
+def _has_diverged(node: NodeView, primary: NodeView) -> bool:
+    """Whether a replica is past the point where the primary's timeline left its own.
+
+    What counts is the timeline that its receiver was last seen to get: its own word for it may be
+    a checkpoint old.
+    """
+    if node.streamed_timeline is None or None in (primary.timeline, primary.fork_lsn):
+        return False
+    is_behind = node.streamed_timeline < (primary.timeline or 0)
+    return is_behind and (node.replay_lsn or 0) > (primary.fork_lsn or 0)
+
+
+def _cut_off(node: NodeView, primary: NodeView | None, *, diverged: bool) -> str | None:
     """Why this replica no longer gets the primary's WAL, or None when it does."""
+    if diverged and primary is not None:
+        return (
+            f"has replayed what the primary {primary.name} never had: it cannot follow,"
+            " and needs pg_rewind"
+        )
     if node.streaming is False:
         return "in recovery, but its WAL receiver is gone"
     if primary is None or node.timeline is None or primary.timeline is None:

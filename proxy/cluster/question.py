@@ -40,6 +40,9 @@ SELECT n.in_recovery,
        CASE WHEN n.in_recovery THEN
               pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_replay_lsn(), '0/0')
        END::pg_catalog.int8 AS replay_lsn,
+       CASE WHEN NOT n.in_recovery THEN
+              pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_replay_lsn(), '0/0')
+       END::pg_catalog.int8 AS fork_lsn,
        CASE WHEN n.in_recovery THEN
               pg_catalog.date_part('epoch',
                 pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp())
@@ -98,6 +101,7 @@ def read_answer(row: Mapping[str, Any], at: float, round_trip_s: float) -> Sampl
         insert_lsn=_end_of_wal(row["insert_lsn"], row["flush_lsn"], row["wal_block_size"]),
         receive_lsn=row["receive_lsn"],
         replay_lsn=row["replay_lsn"],
+        fork_lsn=row["fork_lsn"],
         replay_age_s=row["replay_age_s"],
         streaming=_is_streaming(row) if in_recovery else None,
         receiver_silent_s=row["receiver_silent_s"],

@@ -77,6 +77,8 @@ class Sample:
     in_recovery: True on a standby, False on a server that takes writes.
     timeline: the timeline written (primary) or received (standby); None when it cannot be seen.
     insert_lsn: end of the WAL on a primary. receive_lsn, replay_lsn: the same on a standby.
+    fork_lsn: what a primary had replayed when it was promoted, which is where its timeline begins;
+        None where it has been restarted since, or never was a standby.
     replay_age_s: age of the last transaction replayed, None when there was none. On an idle
         system it grows for ever and says nothing about lag.
     streaming: whether a WAL receiver is connected to its upstream; None on a primary.
@@ -99,6 +101,7 @@ class Sample:
     insert_lsn: int | None = None
     receive_lsn: int | None = None
     replay_lsn: int | None = None
+    fork_lsn: int | None = None
     replay_age_s: float | None = None
     streaming: bool | None = None
     receiver_silent_s: float | None = None
@@ -136,6 +139,8 @@ class NodeView:
     lag_s: upper bound of the age of what this replica shows, seconds, None when unknown.
     stale: the replica is cut off from the primary's WAL (no receiver, or another timeline):
         its lag, whatever it says, will only grow.
+    diverged: the replica has replayed WAL that the primary's timeline does not have: it cannot
+        follow, whoever leads it there.
     slow: it answers, but late. Reported, never a reason to replace it.
     since: when state or role last changed.
     sampled_at: when the last question that was answered was sent.
@@ -144,6 +149,7 @@ class NodeView:
         one did not. failure: what the last one failed with.
     streamed_at, streamed_timeline: when this replica was last seen streaming, and which timeline.
         Without a receiver its own word for the timeline may be a checkpoint old.
+    fork_lsn: as in `Sample`, and remembered when the primary is restarted.
     standby_name, receiver_timeout_s, synchronous, standbys: as in `Sample`.
     """
 
@@ -157,11 +163,13 @@ class NodeView:
     since: float = 0.0
     reason: str = "not probed yet"
     stale: bool = False
+    diverged: bool = False
     slow: bool = False
     read_only: bool = False
     in_recovery: bool | None = None
     insert_lsn: int | None = None
     receive_lsn: int | None = None
+    fork_lsn: int | None = None
     streaming: bool | None = None
     receiver_silent_s: float | None = None
     server_version_num: int | None = None

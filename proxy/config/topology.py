@@ -308,7 +308,7 @@ class Failover(Section):
     max_loss_bytes: Size = Field(
         default=1 << 20,
         description="A replica that lacks more of the WAL the dead primary is known to have "
-        "written is not promoted.",
+        "written is not promoted. Where replication is synchronous this does not count.",
     )
     dry_run: bool = Field(
         default=False, description="Only say what would be promoted, and why, and do nothing."

@@ -256,13 +256,13 @@ def _choose(view: ClusterView, lost: NodeView, rules: Rules) -> Decision:
         why = "; ".join(f"{name} {reason}" for name, reason in refusals.items())
         nobody = why or "there is no other node"
         return Decision("refuse", f"{lost.name} is gone and nobody can replace it: {nobody}")
-    seen = [node.standby_name for node in view.nodes if node.state == "up" and node.standby_name]
-    missing = why_not_all_acknowledged(lost.synchronous, lost.standbys, seen)
+    best = min(candidates, key=lambda node: _rank(node, lost))
+    missing = _why_not_all_acknowledged(view, lost, best)
     if missing is not None:
         return Decision("refuse", f"{lost.name} is gone, but {missing}", lost=lost.name)
-    best = min(candidates, key=lambda node: _rank(node, lost))
     loss_bytes = max(0, (lost.insert_lsn or 0) - received(best))
-    if loss_bytes > rules.max_loss_bytes:
+    # Where replication is synchronous nobody was told that the rest is there.
+    if not lost.synchronous.strip() and loss_bytes > rules.max_loss_bytes:
         return Decision(
             "refuse",
             f"{lost.name} is gone, but {best.name}, which has most, lacks more of what it had"
@@ -271,6 +271,27 @@ def _choose(view: ClusterView, lost: NodeView, rules: Rules) -> Decision:
             loss_bytes=loss_bytes,
         )
     return Decision("promote", _why_this(best, lost, candidates), best.name, lost.name, loss_bytes)
+
+
+def _why_not_all_acknowledged(view: ClusterView, lost: NodeView, best: NodeView) -> str | None:
+    """What may be acknowledged and missing on the best candidate, or None when nothing is."""
+    seen = {
+        node.standby_name: received(node)
+        for node in view.nodes
+        if node.state == "up" and node.standby_name
+    }
+    unseen = why_not_all_acknowledged(lost.synchronous, lost.standbys, seen)
+    if unseen is not None:
+        return unseen
+    # One that cannot be promoted may have more than all that can.
+    ahead = [name for name, lsn in seen.items() if lsn > received(best)]
+    if why_not_all_acknowledged(lost.synchronous, lost.standbys, seen.keys() - ahead) is None:
+        return None
+    names = ", ".join(name for name in ahead if is_synchronous(lost.standbys, name))
+    return (
+        f"what was acknowledged may be on {names} only, which cannot be promoted"
+        f" and has more than {best.name}"
+    )
 
 
 def _rank(node: NodeView, lost: NodeView) -> tuple[int, bool, int]:

@@ -68,6 +68,10 @@ class Followers:
         if self._site.terms.dry_run or primary is None or primary.timeline is None:
             return
         for replica in self._strays.due(view, self._site.clock(), set(+self._leading)):
+            if replica.diverged:
+                reason = f"{replica.name} {replica.reason}; it is left out"
+                self._site.note("replica", replica.name, reason, level=logging.WARNING)
+                continue
             self._site.spawn(self._lead_back(replica, primary, primary.timeline))
 
     async def _lead_back(self, replica: NodeView, primary: NodeView, timeline: int) -> None:

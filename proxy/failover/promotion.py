@@ -115,10 +115,7 @@ class Promotions:
         now = site.clock()
         self.counts[result] += 1
         self.last_duration_s = now - began
-        loss = max(0, (old.insert_lsn or 0) - received(node))
-        lost = (
-            f"; {loss} bytes of WAL are known to be lost" if result == "promoted" and loss else ""
-        )
+        lost = _say_what_is_lost(node, old) if result == "promoted" else ""
         kind: Kind = "promotion" if result == "promoted" else "switchover"
         site.note(
             kind,
@@ -160,3 +157,11 @@ class Promotions:
             host, port = each.address.replication
             facts |= {word: each.name, f"{word}_HOST": host, f"{word}_PORT": str(port)}
         return {f"PGWEIR_{key}": value for key, value in facts.items()}
+
+
+def _say_what_is_lost(node: NodeView, old: NodeView) -> str:
+    """The end of a sentence on a promotion. Of what came after the last probe nobody knows."""
+    loss = max(0, (old.insert_lsn or 0) - received(node))
+    if not old.synchronous.strip():
+        return f"; replication was asynchronous: {loss} bytes of WAL are known to be lost"
+    return f"; {loss} bytes of WAL are known to be lost" if loss else ""

@@ -28,6 +28,7 @@ successes = st.builds(
     insert_lsn=lsns,
     receive_lsn=lsns,
     replay_lsn=lsns,
+    fork_lsn=lsns,
     replay_age_s=st.none() | st.floats(-10, 1e6),
     streaming=st.none() | st.booleans(),
     read_only=st.none() | st.booleans(),

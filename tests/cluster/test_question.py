@@ -12,6 +12,7 @@ ON_PRIMARY = {
     "flush_lsn": 5000,
     "receive_lsn": None,
     "replay_lsn": None,
+    "fork_lsn": None,
     "replay_age_s": None,
     "has_receiver": False,
     "receiver_status": None,

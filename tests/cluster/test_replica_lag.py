@@ -95,3 +95,30 @@ def test_a_replica_that_did_not_follow_a_promotion_is_stale() -> None:
 def test_a_replica_whose_timeline_cannot_be_seen_is_not_called_stale() -> None:
     view = judged({"db1": [primary(timeline=2)], "db2": [replica(timeline=None)]})
     assert not view.node("db2").stale
+
+
+def test_a_replica_past_the_fork_has_diverged() -> None:
+    """It streams the old timeline from the old primary, which went on writing a little."""
+    promoted = primary(timeline=2, lsn=1500, fork_lsn=1000)
+    for replayed, diverged in ((1000, False), (1001, True)):
+        late = replica(timeline=1, received=replayed, replayed=replayed)
+        node = judged({"db1": [promoted], "db2": [late]}).node("db2")
+        assert (node.stale, node.diverged) == (True, diverged)
+    assert "has replayed what the primary db1 never had" in node.reason
+
+
+def test_a_replica_on_the_new_timeline_has_not_diverged_however_far_it_is() -> None:
+    promoted = primary(timeline=2, lsn=1500, fork_lsn=1000)
+    story = Story("db1", "db2")
+    story.then(1.0, db1=promoted, db2=replica(1.0, timeline=2, replayed=1500))
+    # Without a receiver it says what its control file has, which may be a checkpoint old.
+    alone = replica(2.0, timeline=1, replayed=1500, streaming=False)
+    assert not story.then(2.0, db2=alone).node("db2").diverged
+
+
+def test_where_a_timeline_began_is_known_after_a_restart_of_the_primary() -> None:
+    story = Story("db1", "db2")
+    late = replica(1.0, timeline=1, replayed=1001)
+    story.then(1.0, db1=primary(1.0, timeline=2, lsn=1500, fork_lsn=1000), db2=late)
+    assert story.then(2.0, db1=primary(2.0, timeline=2, lsn=1500)).node("db2").diverged
+    assert not story.then(3.0, db1=primary(3.0, timeline=3, lsn=1500)).node("db2").diverged

@@ -221,6 +221,38 @@ def test_more_than_the_loss_limit_is_not_given_up(received: int, verb: str) -> N
     assert (decision.verb, decision.loss_bytes) == (verb, 1000 - received)
 
 
+def synchronously(names: str, **states: str) -> Story:
+    story = healthy("db2", "db3")
+    story.then(1.5, db1=primary(1.5, synchronous=names, standbys=states))
+    return story
+
+
+def test_what_nobody_was_told_of_is_no_loss_however_much_it_is() -> None:
+    """A bulk load under way, or the rest of a file of WAL that was switched."""
+    story = synchronously("ANY 1 (db2, db3)", db2="quorum", db3="quorum")
+    story.then(2.6, db1=DEAD, db2=cut_off(received=100), db3=cut_off(received=100))
+    decision = decided(story)
+    assert (decision.verb, decision.loss_bytes) == ("promote", 900)
+
+
+def test_a_synchronous_standby_that_is_never_promoted_may_have_what_was_acknowledged() -> None:
+    story = synchronously("FIRST 1 (db3)", db2="async", db3="sync")
+    story.then(2.6, db1=DEAD, db2=cut_off(received=950), db3=cut_off(received=951))
+    assert decided(story).node == "db3"
+    decision = decide(with_priorities(story, db3=0), 3.5, RULES)
+    assert (decision.verb, decision.reason) == (
+        "refuse",
+        "db1 is gone, but what was acknowledged may be on db3 only, which cannot be promoted"
+        " and has more than db2",
+    )
+
+
+def test_a_standby_that_has_all_of_the_synchronous_one_may_take_its_place() -> None:
+    story = synchronously("FIRST 1 (db3)", db2="async", db3="sync")
+    story.then(2.6, db1=DEAD, db2=cut_off(received=951), db3=cut_off(received=951))
+    assert decide(with_priorities(story, db3=0), 3.5, RULES).node == "db2"
+
+
 def test_a_replica_of_another_timeline_is_not_promoted() -> None:
     story = healthy("db2", timeline=3)
     story.then(2.6, db1=DEAD, db2=cut_off())

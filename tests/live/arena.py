@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psycopg
 import pytest
 
 from proxy.embedded import StopMode
 from tests.faults.wire import Wire, wire_to
+from tests.fixtures.console import ADMIN
 from tests.fixtures.disks import Disk, mounted
 from tests.fixtures.pgweir import Pgweir, configuration, running
 from tests.fixtures.postgres import (
@@ -114,6 +116,16 @@ def an_arena(
             yield Arena(cluster, weir, folder / "told")
     finally:
         cluster.close()
+
+
+def at_the_console(url: str, command: str) -> str:
+    """What the console says to a command, as an administrator."""
+    said: list[str] = []
+    place = f"{ADMIN.name}:{ADMIN.password}@{url.rpartition('@')[2].partition('/')[0]}/pgweir"
+    with psycopg.connect(f"postgres://{place}", autocommit=True) as console:
+        console.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
+        assert console.execute(command.encode()).statusmessage == "FAILOVER"
+    return said[0]
 
 
 FAULTS: dict[str, Callable[[Postgres], None]] = {

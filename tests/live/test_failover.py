@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import cast
 
 import asyncpg
-import psycopg
 import pytest
 import yaml
 
@@ -24,7 +23,7 @@ from proxy.errors import ClientError
 from proxy.failover import EtcdLease, EtcdTerms, Member
 from proxy.workers.worker import Worker
 from tests.faults.wire import wire_to
-from tests.fixtures.console import ADMIN, AUTH
+from tests.fixtures.console import AUTH
 from tests.fixtures.pgweir import Pgweir, configuration, running
 from tests.fixtures.postgres import (
     APP,
@@ -41,6 +40,7 @@ from tests.live.arena import (
     Arena,
     Setting,
     an_arena,
+    at_the_console,
     promoting,
     wired,
 )
@@ -269,16 +269,6 @@ async def a_worker(config: Setting) -> AsyncIterator[tuple[Worker, str]]:
         yield worker, f"postgres://{APP.name}:{APP.password}@127.0.0.1:{facts['port']}/{DATABASE}"
     finally:
         await worker.stop(patience_s=0)
-
-
-def at_the_console(url: str, command: str) -> str:
-    """What the console says to a command, as an administrator."""
-    said: list[str] = []
-    place = f"{ADMIN.name}:{ADMIN.password}@{url.rpartition('@')[2].partition('/')[0]}/pgweir"
-    with psycopg.connect(f"postgres://{place}", autocommit=True) as console:
-        console.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
-        assert console.execute(command.encode()).statusmessage == "FAILOVER"
-    return said[0]
 
 
 async def test_a_switchover_costs_no_error_and_loses_nothing(arena: Arena) -> None:

@@ -75,7 +75,7 @@ async def test_a_primary_without_room_for_its_tables_is_not_replaced(arena: Aren
         with mounted(old.node.place.data / "pg_tblspc" / str(oid)) as disk:
             table = TABLE.replace("int);", "int) TABLESPACE small;")
             old.execute(f"DROP TABLE IF EXISTS appended; {table}")
-            async with appending(arena.weir.dsn(), CLIENTS) as appender:
+            async with appending(arena.weir.dsn(), clients=CLIENTS) as appender:
                 await appender.until_acknowledged(3)
                 disk.fill()
                 await appender.until_refused("53100", CLIENTS)
@@ -100,7 +100,7 @@ async def test_one_history_through_failover_again_and_again(arena: Arena) -> Non
     before = arena.promoted()
     faults: list[Callable[[Postgres], None]] = [Postgres.kill, Postgres.freeze, Postgres.kill]
     arena.primary.execute(f"DROP TABLE IF EXISTS appended; {TABLE}")
-    async with appending(arena.weir.dsn(), CLIENTS) as appender:
+    async with appending(arena.weir.dsn(), clients=CLIENTS) as appender:
         for fault in faults:
             await appender.until_acknowledged(3)
             old = arena.primary

@@ -397,6 +397,7 @@ cdef class Line:
     cdef public bint tells_all      # ... and so are all others
     cdef public bint tells_traced   # ... or those that name a trace
     cdef Client first, last
+    cdef int overtakings            # of its first, by those in a free server's settings
     cdef readonly bint held         # nobody is given a server connection
     cdef readonly int waiting
     cdef readonly int clients

@@ -192,7 +192,10 @@ cdef int client_told_statements(Client c, Server s, dict prepared, frozenset oth
     c.prepared = frozenset(prepared) if prepared else None
     c.prepared_effect = 0
     for text in prepared.values():
-        c.prepared_effect |= effect_of(text, len(text)) & (SETTINGS_TOUCHED | MAY_PIN | SHOWS_STATEMENTS)
+        c.prepared_effect |= effect_of(text, len(text)) & (
+            SETTINGS_TOUCHED | MAY_PIN | SHOWS_STATEMENTS | USES_SEQUENCE | TELLS_SEQUENCE)
+    if c.prepared_effect & TELLS_SEQUENCE:
+        c.line.tells_sequences = True
     s.carried = s.carried or c.prepared is not None
     if s.exposed:
         for name in list(c.statements or ()):

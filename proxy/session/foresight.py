@@ -5,11 +5,11 @@ says afterwards, which knows of functions, errors and rollbacks.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from proxy.session.settings import quote_text
-from proxy.sql import Facts, GrammarError, Touch, parse, read_facts
+from proxy.sql import Facts, GrammarError, Touch, lex, parse, read_facts
 
 PLAIN = "plain"
 REPLAYED = "replayed"
@@ -123,7 +123,7 @@ def write_explanation(
 ) -> bytes:
     """Write SQL that returns what EXPLAIN POOLING of this text is to say.
 
-    target_of: where a text would be sent, and why.
+    It takes the parameters that the text takes. target_of: where a text would be sent, and why.
     """
     target = target_of(text)
     rows = foresee(text, calls) or [Foreseen(PLAIN, "it is empty")]
@@ -132,4 +132,43 @@ def write_explanation(
         for row in rows
     )
     sql = f"SELECT * FROM (VALUES {values}) AS pooling (pooling, reason, target, target_reason)"  # noqa: S608
-    return sql.encode("utf-8", "replace")
+    return sql.encode("utf-8", "replace") + _take_parameters(text)
+
+
+def _take_parameters(text: bytes) -> bytes:
+    """Write a condition that is true, and takes the parameters of the text; b"" without any.
+
+    A query gives them their types, and is never run. Of anything else they are taken as text, where
+    the client does not say what they are.
+    """
+    try:
+        trees = list(parse(text))
+    except GrammarError:
+        return b""
+    most = max(_parameters(trees), default=0)
+    if not most:
+        return b""
+    facts = read_facts(trees[0])
+    if (
+        len(trees) == 1
+        and facts.kind == "SELECT"
+        and not (facts.changes or facts.row_locks or facts.effects)
+    ):
+        (start, end) = lex(text).spans[0]
+        query = text[start:end].rstrip(b"; \t\r\n")
+        return b" WHERE NOT EXISTS (SELECT FROM (" + query + b"\n) AS statement WHERE false)"
+    taken = " AND ".join(f"(${n}::text IS NULL) IS NOT NULL" for n in range(1, most + 1))
+    return f" WHERE {taken}".encode()
+
+
+def _parameters(trees: Iterable[object]) -> Iterator[int]:
+    """The numbers of all parameters, $1 and so on."""
+    waiting = list(trees)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, list):
+            waiting += node
+        elif isinstance(node, dict):
+            waiting += node.values()
+            if isinstance(reference := node.get("ParamRef"), dict):
+                yield reference.get("number", 0)

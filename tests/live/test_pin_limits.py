@@ -1,7 +1,11 @@
 """What pins beyond temporary objects, locks and cursors, and what an operator can say about it."""
 
+import asyncio
+import datetime
 from collections.abc import Iterator
+from typing import Any
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -11,9 +15,12 @@ from tests.live.conversation import (
     SYNC,
     Wire,
     address_of,
+    bind,
     errors_of,
+    execute,
     fields_of,
     kinds_of,
+    parse,
     query,
     rows_of,
     run,
@@ -35,6 +42,11 @@ def weir(pg18: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         "calling": {**each, "session_functions": ["become"]},
         "always": {**each, "pool_size": 1, "server_reset": "always"},
         "never": {**each, "pool_size": 1, "server_reset": "never"},
+        **{
+            f"first_{asks}_{number}": {**each, "pool_size": 2}
+            for asks in ("simple", "extended", "executed")
+            for number in range(7)
+        },
     }
     pg18.execute(
         "CREATE OR REPLACE FUNCTION become(who text) RETURNS void LANGUAGE plpgsql AS"
@@ -189,6 +201,44 @@ def test_currval_is_the_clients_own_as_long_as_there_are_enough_connections(
     assert pinned(weir, "two") == 0
 
 
+FIRST = {
+    "simple": [query("SELECT nextval('counted')")],
+    "unnamed": [run("SELECT nextval('counted')") + SYNC],
+    "named": [parse("SELECT nextval('counted')", "n") + SYNC, bind(name="n") + execute() + SYNC],
+    "block": [query("DO $$ BEGIN PERFORM nextval('counted'); END $$")],
+    "transaction": [query("BEGIN; SELECT nextval('counted'); COMMIT")],
+    "prepared": [query("PREPARE n AS SELECT nextval('counted')"), query("EXECUTE n")],
+    "prepared, extended": [
+        query("PREPARE n AS SELECT nextval('counted')"),
+        run("EXECUTE n") + SYNC,
+    ],
+}
+
+
+@pytest.mark.parametrize("number", range(len(FIRST)), ids=list(FIRST))
+@pytest.mark.parametrize("asks", ["simple", "extended", "executed"])
+def test_who_asks_for_the_first_time_ever_is_told(weir: Pgweir, number: int, asks: str) -> None:
+    """Up to then nobody of this database and user has asked for currval() or lastval()."""
+    said = list(FIRST.values())[number]
+    with (
+        Wire.connect(address_of(weir, f"first_{asks}_{number}")) as one,
+        Wire.connect(address_of(weir, f"first_{asks}_{number}")) as two,
+    ):
+        if asks == "executed":
+            one.ask(query("PREPARE l AS SELECT lastval()"))
+        for each in said:
+            assert errors_of(one.ask(each)) == []
+        two.ask(query("SELECT 1"))
+        if asks == "simple":
+            heard = one.ask(query("SELECT lastval()"))
+        elif asks == "extended":
+            heard = one.ask(run("SELECT lastval()", name="l"), SYNC)
+        else:
+            heard = one.ask(query("EXECUTE l"))
+        assert errors_of(heard) == []
+        assert rows_of(heard) == rows_of(one.ask(query("SELECT last_value FROM counted")))
+
+
 def test_without_enough_of_them_it_is_an_error_and_never_anothers(weir: Pgweir) -> None:
     with (
         Wire.connect(address_of(weir, "one")) as one,
@@ -233,6 +283,43 @@ def test_explain_pooling_says_what_would_be_done(weir: Pgweir, sql: str, pooling
         assert cursor.description is not None
         names = [each.name for each in cursor.description]
         assert names == ["pooling", "reason", "target", "target_reason"]
+
+
+PARAMETERS = [
+    ("SELECT * FROM counting WHERE a = $1 -- ;", (7,), "plain"),
+    ("SELECT $2::date, $1::int[]; ", ([1, 2], datetime.date(2026, 1, 1)), "plain"),
+    ("SELECT set_config($1, $2, false)", ("app.tenant", "me"), "replayed"),
+    ("INSERT INTO counting (a) VALUES ($1)", ("7",), "plain"),
+    ("SELECT pg_advisory_lock($1), 1/0", ("97",), "pinned"),
+]
+
+
+@pytest.mark.parametrize(("sql", "values", "pooling"), PARAMETERS)
+async def test_explain_pooling_takes_parameters(
+    weir: Pgweir, pg18: Postgres, sql: str, values: tuple[Any, ...], pooling: str
+) -> None:
+    rows = await asyncio.to_thread(pg18.value, "SELECT count(*) FROM counting")
+    conn = await asyncpg.connect(weir.dsn(database="one"))
+    try:
+        told = await conn.fetch(f"EXPLAIN POOLING {sql}", *values)
+        assert [each["pooling"] for each in told] == [pooling]
+        assert await conn.fetchval("SELECT coalesce(current_setting('app.tenant', true), '')") == ""
+    finally:
+        await conn.close()
+    assert pinned(weir, "one") == 0
+    assert await asyncio.to_thread(pg18.value, "SELECT count(*) FROM counting") == rows
+
+
+def test_explain_pooling_takes_parameters_of_types_that_the_client_says(weir: Pgweir) -> None:
+    with Wire.connect(address_of(weir, "one")) as wire:
+        for sql in ("SELECT $1", "UPDATE counting SET a = $1"):
+            said = run(f"EXPLAIN POOLING {sql}", "7", types=[23])
+            assert [row[0] for row in rows_of(wire.ask(said, SYNC))] == [b"plain"]
+    with psycopg.connect(weir.dsn(database="one"), autocommit=True) as driver:
+        cursor = driver.execute("EXPLAIN POOLING SELECT a FROM counting WHERE a = %s", (7,))
+        assert [row[0] for row in cursor.fetchall()] == ["plain"]
+        cursor = driver.execute("EXPLAIN POOLING DELETE FROM counting WHERE a = %s", (7,))
+        assert [row[0] for row in cursor.fetchall()] == ["plain"]
 
 
 # --- server_reset --------------------------------------------------------------------------------
@@ -281,6 +368,50 @@ def test_what_comes_back_is_as_new(
         for name, sql in STATE.items():
             assert two.value(sql) == expected[name], name
     one.sock.close()
+
+
+HIDDEN_MESS = """
+    CREATE OR REPLACE FUNCTION make_mess() RETURNS void LANGUAGE plpgsql AS $$
+    DECLARE held refcursor;
+    BEGIN
+        PERFORM set_config('work_mem', '7MB', false), set_config('app.tenant', 'me', false);
+        SET search_path = nowhere;
+        SET ROLE pg_monitor;
+        CREATE TEMP TABLE mess (a int);
+        PERFORM pg_advisory_lock(99);
+        EXECUTE 'PREPARE mess AS SELECT 1';
+        EXECUTE 'LISTEN mess';
+        EXECUTE 'DECLARE mess CURSOR WITH HOLD FOR SELECT 1';
+    END $$;
+    CREATE OR REPLACE FUNCTION make_mess_too() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM make_mess(); RETURN new; END $$;
+    DROP TABLE IF EXISTS messing;
+    CREATE TABLE messing (a int);
+    CREATE TRIGGER mess BEFORE INSERT ON messing EXECUTE FUNCTION make_mess_too();
+    GRANT ALL ON messing TO PUBLIC
+"""
+
+
+@pytest.mark.parametrize("sql", ["SELECT make_mess()", "INSERT INTO messing VALUES (1)"])
+@pytest.mark.parametrize("leaves", [False, True])
+@pytest.mark.parametrize("extended", [False, True])
+def test_always_leaves_nothing_of_what_functions_and_triggers_have_done(
+    weir: Pgweir, pg18: Postgres, *, sql: str, leaves: bool, extended: bool
+) -> None:
+    """Whether its client stays or goes; of all that DISCARD ALL discards."""
+    pg18.execute(f"GRANT pg_monitor TO {APP.name}")
+    pg18.execute(HIDDEN_MESS)
+    with Wire.connect(address_of(pg18)) as new:
+        expected = {name: new.value(sql) for name, sql in STATE.items()}
+    with Wire.connect(address_of(weir, "always")) as one:
+        pid = one.value("SELECT pg_backend_pid()")
+        assert errors_of(one.ask(run(sql) + SYNC if extended else query(sql))) == []
+        if leaves:
+            one.close()
+        with Wire.connect(address_of(weir, "always")) as two:
+            assert two.value("SELECT pg_backend_pid()") == pid
+            for name, question in STATE.items():
+                assert two.value(question) == expected[name], name
 
 
 def test_never_means_that_only_what_follows_is_undone(weir: Pgweir) -> None:

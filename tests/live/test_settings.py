@@ -334,3 +334,30 @@ def test_whatever_is_done_to_settings_is_as_on_a_direct_connection(
                 twins.compare()
             twins.do("ROLLBACK" if choose.random() < 0.5 else "COMMIT", choose)
             twins.compare()
+
+
+def test_who_is_in_other_settings_is_overtaken_a_few_times_and_no_more(weir18: Pgweir) -> None:
+    """Its neighbours in line, whose settings the server connection is in, save it a SET each."""
+    with ExitStack() as stack:
+
+        def client(tenant: str) -> Wire:
+            return stack.enter_context(
+                Wire.connect(address_of(weir18, "one"), options=f"-c app.tenant={tenant}")
+            )
+
+        holder = client("many")
+        other = client("other")
+        many = [client("many") for _ in range(20)]
+        holder.ask(query("BEGIN"))
+        holder.ask(query("SELECT 1"))
+        for number, wire in enumerate((other, *many), 1):
+            wire.send(query("SELECT clock_timestamp()::text"))
+            weir18.wait_until(
+                lambda number=number: (
+                    weir18.metric("pgweir_client_connections", state="waiting") == number
+                )
+            )
+        holder.ask(query("COMMIT"))
+        (theirs,) = (rows_of(other.until_ready())[0],)
+        before = [wire for wire in many if rows_of(wire.until_ready())[0] < theirs]
+    assert before == many[:8]

@@ -442,7 +442,7 @@ def read_order(statement: Statement, role: Role) -> Order:
     Raises ClientError: 42601 when there is no such command, 42501 when it is not allowed.
     """
     tokens = statement.tokens
-    if (courtesy := find_courtesy(tokens)) is not None:
+    if (courtesy := find_courtesy(tokens, VERSION)) is not None:
         return _constant(courtesy)
     if tokens[0].is_word("SET"):
         return _read_set(statement, role)

@@ -53,24 +53,36 @@ _TAGS = {
 }
 
 
-def find_courtesy(tokens: Sequence[Token]) -> Answer | None:
-    """The answer to such a statement, or None when it is none."""
+def find_courtesy(tokens: Sequence[Token], version: str) -> Answer | None:
+    """The answer to such a statement, or None when it is none. version: what the program is."""
     for words, tag in _TAGS.items():
         if len(tokens) >= len(words) and all(
             token.is_word(word) for token, word in zip(tokens, words, strict=False)
         ):
             return Answer(tag)
     texts = [token.text.lower() for token in tokens]
+    answer = None
     match texts:
         case ["select", number] if number.isdecimal() and len(number) < 10:
-            return Answer("SELECT 1", (Column("?column?", INT4),), [(int(number),)])
+            answer = Answer("SELECT 1", (Column("?column?", INT4),), [(int(number),)])
         case ["select", "pg_advisory_unlock_all", "(", ")"]:
-            return Answer("SELECT 1", columns(None, "pg_advisory_unlock_all"), [("",)])
+            answer = Answer("SELECT 1", columns(None, "pg_advisory_unlock_all"), [("",)])
+        case ["select", "version", "(", ")"]:
+            answer = Answer("SELECT 1", columns(None, "version"), [(version,)])
+        case ["select", "set_config", "(", _, ",", value, ",", *_]:
+            # pgAdmin sets bytea_output so, where there is such a setting.
+            answer = Answer("SELECT 1", columns(None, "set_config"), [(value,)])
+        case ["select", "case", *_, "end", "as", name]:
+            # A single value, whatever it depends on: it is not known.
+            answer = Answer("SELECT 1", columns(None, name), [(None,)])
+        case ["select", *rest] if any(text.startswith("pg_catalog.") for text in rest):
+            # Tools look there for tables and the like as soon as they are connected.
+            answer = Answer("SELECT 0")
         case ["show", "transaction", "isolation", "level"]:
-            return Answer("SHOW", columns(None, "transaction_isolation"), [("read committed",)])
+            answer = Answer("SHOW", columns(None, "transaction_isolation"), [("read committed",)])
         case ["show", name] if name in _SETTINGS:
-            return Answer("SHOW", columns(None, name), [(_SETTINGS[name],)])
-    return None
+            answer = Answer("SHOW", columns(None, name), [(_SETTINGS[name],)])
+    return answer
 
 
 def ignores_setting(tokens: Sequence[Token]) -> bool:

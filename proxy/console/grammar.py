@@ -22,7 +22,7 @@ _TOKEN = re.compile(
   | (?P<name> "(?:[^"]|"")*" )
   | (?P<string> '(?:[^']|'')*' )
   | (?P<parameter> \$\d+ )
-  | (?P<symbol> [=;*()$?+,-] )
+  | (?P<symbol> [][=;*()$?+,.:<>!~|%&^-] | /(?!\*) )
     """,
     re.VERBOSE | re.DOTALL,
 )

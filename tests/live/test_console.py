@@ -243,3 +243,32 @@ def test_every_command_that_is_refused_to_others_does_nothing(manned: Pgweir) ->
     assert admin.one("DATABASES", name=DATABASE)["disabled"] == 0
     looker.close()
     admin.close()
+
+
+def test_what_pgadmin_asks_before_its_first_command_is_answered(manned: Pgweir) -> None:
+    with psycopg.connect(
+        manned.dsn(ADMIN.name, ADMIN.password, "pgbouncer"), autocommit=True
+    ) as console:
+        first = console.execute(
+            "SET DateStyle=ISO; SET client_min_messages=notice;"
+            " SELECT set_config('bytea_output', 'hex', false) FROM pg_show_all_settings()"
+            " WHERE name = 'bytea_output'; SET client_encoding='UTF8'"
+        )
+        assert first.nextset()
+        assert first.nextset()
+        assert first.fetchall() == [("hex",)]
+        (version,) = console.execute("SELECT version()").fetchone() or ("",)
+        assert version.startswith("PgBouncer 1.25")
+        for asked in (
+            "SELECT d.oid AS did, pg_encoding_to_char(d.encoding) FROM pg_catalog.pg_database d"
+            " WHERE d.oid > 16383::OID OR d.datname ~ '^x'",
+            "SELECT r.oid AS id, 'a'=ANY(ARRAY['b']) FROM pg_catalog.pg_roles AS r"
+            " WHERE rolname = current_user",
+        ):
+            assert console.execute(asked).rowcount == 0
+        kind = console.execute(
+            "SELECT CASE WHEN (SELECT count(*) FROM pg_catalog.pg_replication_slots) > 0"
+            " THEN 'log' ELSE NULL END as type"
+        )
+        assert kind.fetchall() == [(None,)]
+        assert console.execute("SHOW POOLS").description is not None

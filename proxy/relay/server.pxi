@@ -354,7 +354,7 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
     if kind == kinds.READY_FOR_QUERY:
         return server_ready(s, c, p, size)
     forward = c is not None and head.action == FORWARD
-    if head.kind == kinds.EXECUTE or head.kind == kinds.QUERY:
+    if head.action != SWALLOW and (head.kind == kinds.EXECUTE or head.kind == kinds.QUERY):
         # It has been run: not to be run again.
         s.replied = True
     if kind == kinds.COMMAND_COMPLETE:
@@ -548,12 +548,12 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
     if s.replanning:
         s.replanning = False
         return server_replan(s, c)
-    s.retain = RETAIN_NO
     if head.action == SWALLOW:
         server_injected_done(s, head.effect)
         if s.cancel_wanted and l.count and ledger_head(l).action != SWALLOW:
             server_cancel(s)
         return 1
+    s.retain = RETAIN_NO
     s.committing = False
     if s.following is not None and l.count == 0:
         s.following = None

@@ -84,11 +84,17 @@ async def test_clients_keep_reading_and_find_again_what_was_in_their_sessions(
 ) -> None:
     arena.until_settled()
     old, since = arena.primary, len(arena.weir.log)
-    reader, client, busy = [
+    reader, client, busy, listener = [
         await asyncpg.connect(arena.weir.dsn(database=database), ssl=False)
-        for database in (READ_ONLY, DATABASE, DATABASE)
+        for database in (READ_ONLY, DATABASE, DATABASE, DATABASE)
     ]
+    heard: asyncio.Queue[object] = asyncio.Queue()
+    warned: list[str] = []
+    listener.add_log_listener(lambda _, message: warned.append(str(message)))
     try:
+        await listener.add_listener("news", lambda *said: heard.put_nowait(said[-1]))
+        await client.execute("NOTIFY news, 'before'")
+        assert await asyncio.wait_for(heard.get(), 30) == "before"
         await reader.fetchval("SELECT 1")
         await client.execute("SET work_mem = '7MB'")
         prepared = await client.prepare("SELECT $1::int + 1, current_setting('work_mem')")
@@ -102,6 +108,12 @@ async def test_clients_keep_reading_and_find_again_what_was_in_their_sessions(
         # Settings and prepared statements are there on the new primary.
         assert tuple(await prepared.fetchrow(2, timeout=30)) == (3, "7MB")
         assert not await client.fetchval("SELECT pg_is_in_recovery()")
+        # Who listens is told that it may have missed something, and then hears what is said there.
+        async with asyncio.timeout(30):
+            while not warned:
+                await asyncio.sleep(0.05)
+        await client.execute("NOTIFY news, 'after'")
+        assert await asyncio.wait_for(heard.get(), 30) == "after"
         # Who was in a transaction gets one error, and goes on.
         with pytest.raises(asyncpg.PostgresError) as lost:
             await busy.fetchval("SELECT 2", timeout=30)
@@ -109,7 +121,7 @@ async def test_clients_keep_reading_and_find_again_what_was_in_their_sessions(
         await busy.execute("ROLLBACK")
         assert await busy.fetchval("SELECT 'on'", timeout=30) == "on"
     finally:
-        for each in (reader, client, busy):
+        for each in (reader, client, busy, listener):
             await each.close()
     arena.rebuild(old)
 

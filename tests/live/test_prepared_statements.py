@@ -520,6 +520,20 @@ def test_a_new_plan_is_counted(small: Pgweir, shape: Callable[[str], None]) -> N
         assert small.metric("pgweir_replans_total") == before + 1
 
 
+def test_a_new_plan_is_made_also_where_settings_were_brought_with_the_statement(
+    small: Pgweir, shape: Callable[[str], None]
+) -> None:
+    with (
+        psycopg.connect(small.dsn(database="one"), autocommit=True, prepare_threshold=0) as conn,
+        psycopg.connect(small.dsn(database="one"), autocommit=True) as other,
+    ):
+        conn.execute("SET work_mem = '5MB'")
+        conn.execute("SELECT * FROM shape")
+        shape("ALTER TABLE shape ADD b int")
+        other.execute("SELECT 1")
+        assert conn.execute("SELECT * FROM shape").fetchall() == [(1, None)]
+
+
 def test_inside_a_transaction_the_error_passes_and_the_next_transaction_works(
     small: Pgweir, shape: Callable[[str], None]
 ) -> None:

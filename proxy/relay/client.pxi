@@ -623,5 +623,7 @@ cdef int client_gone(Client c, str reason, bint polite) except -1:
         s.keys = client_keys(c) if c.dirty else None
         if not polite and s.asked is None:
             server_cancel(s)
-        return 0
+        # It may have stopped being read because the client was slow. What lies there is no news to
+        # epoll, and a server that cannot send does not hear that it is cancelled.
+        return relay_again(relay, s)
     return server_settle(s)

@@ -119,11 +119,13 @@ cdef int client_meets_columns(Client c, Server s, Statement statement, bytes nam
         return 0
     if c.shapes is not None:
         known = c.shapes.get(name, known)
-    if not known or prepared is not None and prepared.shape == known:
+    if known and prepared is not None and prepared.shape == known:
         return 0
-    if client_is_described(c, size):
+    if client_is_described(c, size) and (not known or result_formats_of(c.relay.at, size) < 2):
         c.bound = statement
         c.bound_name = name
+        return 0
+    if not known:
         return 0
     if ledger_tells(&s.ledger, statement):
         return 0
@@ -146,6 +148,29 @@ cdef int client_meets_columns(Client c, Server s, Statement statement, bytes nam
 cdef bint client_is_described(Client c, Py_ssize_t size) noexcept:
     """Is a Describe what comes behind the message at hand, which is so long?"""
     return c.relay.left > size and c.relay.at[size] == kinds.DESCRIBE
+
+
+cdef int result_formats_of(const char *p, Py_ssize_t size) noexcept nogil:
+    """How many formats of results a whole Bind names: with more than one, whoever sent it counts on
+    so many columns. Many where it cannot be read."""
+    cdef const char *end = p + size
+    cdef int i, count
+    p += 5
+    for i in range(2):
+        p = <const char *>memchr(p, 0, end - p)
+        if p == NULL:
+            return 65536
+        p += 1
+    if end - p < 2 or int16_at(p) < 0 or end - p < 4 + 2 * int16_at(p):
+        return 65536
+    p += 2 + 2 * int16_at(p)
+    count = int16_at(p)
+    p += 2
+    for i in range(count):
+        if end - p < 4 or int32_at(p) > end - p - 4:
+            return 65536
+        p += 4 + max(0, int32_at(p))
+    return int16_at(p) if end - p >= 2 else 65536
 
 
 cdef bint ledger_tells(Ledger *l, Statement statement) noexcept:

@@ -413,3 +413,25 @@ def test_a_statement_of_many_columns_is_told_apart_by_its_last(
             heard = wire.ask(bind(name="w"), describe_portal(), execute(), SYNC)
             assert kinds_of(heard) == "2TDCZ"
     pg18.execute("DROP TABLE wide")
+
+
+def test_columns_that_came_with_rows_are_remembered_by_whoever_prepared_anew(
+    weir: Pgweir, pg18: Postgres
+) -> None:
+    """As JDBC's driver does it: a new name after an error, and a format for each known column."""
+    pg18.execute(
+        "CREATE TABLE jdbc_known (a int); INSERT INTO jdbc_known VALUES (1);"
+        "GRANT SELECT ON jdbc_known TO PUBLIC"
+    )
+    sql = "SELECT * FROM jdbc_known"
+    with Wire.connect(address_of(weir, "one")) as wire:
+        for columns in range(1, 4):
+            name, formats = f"S_{columns}", [1] * columns
+            first = parse(sql, name) + bind(name=name) + describe_portal() + execute() + SYNC
+            assert not errors_of(wire.ask(first))
+            assert not errors_of(wire.ask(bind(name=name, results=formats), execute(), SYNC))
+            pg18.execute(f"ALTER TABLE jdbc_known ADD b{columns} int")
+            for _ in range(2):
+                heard = wire.ask(bind(name=name, results=formats), execute(), SYNC)
+                assert errors_of(heard) == ["0A000"]
+    pg18.execute("DROP TABLE jdbc_known")

@@ -15,6 +15,7 @@ from tests.live.conversation import (
     address_of,
     bind,
     close_statement,
+    describe_portal,
     describe_statement,
     errors_of,
     execute,
@@ -303,7 +304,8 @@ def test_a_stale_plan_in_a_transaction_gives_no_settings_away(weir: Pgweir, pg18
         assert one.value("SHOW app.tenant") == "mine"
         assert one.value("EXECUTE mine") == "mine"
         pg18.execute("ALTER TABLE changing ADD c int")
-        assert errors_of(one.ask(bind(name="s"), execute(), SYNC)) == []
+        heard = one.ask(bind(name="s"), describe_portal(), execute(), SYNC)
+        assert errors_of(heard) == []
         assert one.value("EXECUTE mine") == "mine"
     pg18.execute("DROP TABLE changing")
 

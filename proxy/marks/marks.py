@@ -16,7 +16,7 @@ from typing import Protocol
 
 from proxy.marks.member import has_ended, name_of_this_process
 from proxy.marks.session import FAILURES, LEASE_S, Heard, RedisTerms, Session, digest_of
-from proxy.telemetry import RedisFigures, Tally
+from proxy.telemetry import RedisFigures, Tally, report
 
 _log = logging.getLogger("pgweir.redis")
 
@@ -297,11 +297,14 @@ class Marks:
         if session.era != self._era:
             self._begin_era(session.era, self._clock())
         if session.is_lossy:
-            _log.warning(
+            report(
+                _log,
+                "redis",
                 "Redis drops keys for want of memory: reads under a key may be older than they "
-                "should be; set its maxmemory-policy to noeviction"
+                "should be; set its maxmemory-policy to noeviction",
+                level=logging.WARNING,
             )
-        _log.info("Redis answers: keys hold across proxies")
+        report(_log, "redis", "Redis answers: keys hold across proxies")
         self._is_loud = True
 
     def _is_lost(self) -> None:
@@ -317,9 +320,12 @@ class Marks:
         self._counts.add("failed")
         if self._is_loud:
             self._is_loud = False
-            _log.warning(
+            report(
+                _log,
+                "redis",
                 "Redis does not answer: reads under a key go to the primary",
-                extra={"facts": {"reason": self._without_secrets(str(failed) or repr(failed))}},
+                {"reason": self._without_secrets(str(failed) or repr(failed))},
+                logging.WARNING,
             )
         if self._clock() >= self._free_s:
             self._acknowledge_untold()

@@ -25,6 +25,7 @@ EventKind = Literal[
     "fencing",
     "hook",
     "coordinator",
+    "redis",  # which holds the marks of keys: answers, or does not
     "rotation",  # which replicas answer
     "limit",  # reached
     "pins",  # ended because of a limit

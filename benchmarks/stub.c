@@ -183,6 +183,7 @@ static const Column PROBE[] = {
     {"receive_lsn", INT8, 8, NULL, 0},
     {"replay_lsn", INT8, 8, NULL, 0},
     {"replay_age_s", FLOAT8, 8, NULL, 0},
+    {"fork_lsn", INT8, 8, NULL, 0},
     {"has_receiver", BOOL, 1, "f", 0},
     {"receiver_status", TEXT, -1, NULL, 0},
     {"receiver_silent_s", FLOAT8, 8, NULL, 0},

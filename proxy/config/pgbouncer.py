@@ -210,8 +210,11 @@ class _Translation:
             self._set((*path, "cluster"), named[source])
             self._mark(path, entry, f"databases.{entry.key}")
             for name, value in database.pairs.items():
-                if DATABASES[name].path is not None:
-                    self._carry(entry, DATABASES[name], value, path, name)
+                key = DATABASES[name]
+                if key.path is not None:
+                    self._carry(entry, key, value, path, name)
+                elif (lost := key.lost(value)) is not None:
+                    self._remark(entry, f"databases.{entry.key}.{name}", lost)
             if database.is_read_only:
                 route = {"match": {"database": entry.key}, "to": "replica"}
                 self.document.tree.setdefault("routes", []).append(route)

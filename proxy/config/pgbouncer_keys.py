@@ -88,6 +88,11 @@ def seconds_or_unset(written: str) -> str | None:
     return None if written == "-1" else seconds(written)
 
 
+def number_or_unset(written: str) -> int | None:
+    """A whole number, or -1 for what holds otherwise."""
+    return None if written == "-1" else number(written)
+
+
 def names(written: str) -> list[str] | None:
     """Names separated by commas."""
     return [each.strip() for each in written.split(",") if each.strip()] or None
@@ -162,7 +167,15 @@ def ciphers(written: str) -> str | None:
 
 def unless(ours: str, what: str) -> Callable[[str], str | None]:
     """What is lost when something else is written than what we do anyway."""
-    return lambda written: None if written.lower() == ours.lower() else what
+    return lambda written: None if _is_alike(written, ours) else what
+
+
+def _is_alike(written: str, ours: str) -> bool:
+    """Whether both say the same: 15 and 15.0 do."""
+    try:
+        return float(written) == float(ours)
+    except ValueError:
+        return written.lower() == ours.lower()
 
 
 def _lost_versions(written: str) -> str | None:
@@ -186,6 +199,12 @@ def _lost_socket(written: str) -> str | None:
     return (
         "sockets in the abstract namespace are not supported" if written.startswith("@") else None
     )
+
+
+def _lost_host(written: str) -> str | None:
+    if not any(each.strip().startswith("@") for each in written.split(",")):
+        return None
+    return "sockets in the abstract namespace are not supported; nobody will be reached there"
 
 
 def _lost_any(written: str) -> str | None:
@@ -376,17 +395,17 @@ def _own(name: str, read: Read) -> Key:
 # Those without a path make clusters, `pgbouncer` puts them there.
 DATABASES: Mapping[str, Key] = {
     "dbname": _own("dbname", text),
-    "host": Key(text),
+    "host": Key(text, lost=_lost_host),
     "port": Key(number, "5432"),
     "user": Key(text, path=("server", "user")),
     "password": Key(text, path=("server", "password")),
     "auth_user": Key(text),
     "auth_query": Key(text),
     "auth_dbname": Key(text),
-    "pool_size": _own("pool_size", number),
-    "min_pool_size": _own("min_pool_size", number),
-    "reserve_pool_size": _own("reserve_pool_size", number),
-    "reserve_pool": _own("reserve_pool_size", number),
+    "pool_size": _own("pool_size", number_or_unset),
+    "min_pool_size": _own("min_pool_size", number_or_unset),
+    "reserve_pool_size": _own("reserve_pool_size", number_or_unset),
+    "reserve_pool": _own("reserve_pool_size", number_or_unset),
     "connect_query": _own("connect_query", text),
     "pool_mode": _own("pool_mode", one_of(*_MODES)),
     "query_wait_timeout": _own("query_wait_timeout", seconds_or_unset),
@@ -394,8 +413,8 @@ DATABASES: Mapping[str, Key] = {
     "target_session_attrs": Key(
         one_of("any", "read-write", "read-only", "primary", "standby"), "any"
     ),
-    "max_db_connections": _own("max_db_connections", number),
-    "max_db_client_connections": _own("max_db_client_connections", number),
+    "max_db_connections": _own("max_db_connections", number_or_unset),
+    "max_db_client_connections": _own("max_db_client_connections", number_or_unset),
     "server_lifetime": _own("server_lifetime", seconds),
     "client_encoding": Key(text, path=("server_settings", "client_encoding")),
     "datestyle": Key(text, path=("server_settings", "datestyle")),
@@ -404,11 +423,11 @@ DATABASES: Mapping[str, Key] = {
 }
 
 USERS: Mapping[str, Key] = {
-    "pool_size": _own("pool_size", number),
-    "reserve_pool_size": _own("reserve_pool_size", number),
+    "pool_size": _own("pool_size", number_or_unset),
+    "reserve_pool_size": _own("reserve_pool_size", number_or_unset),
     "pool_mode": _own("pool_mode", one_of(*_MODES)),
-    "max_user_connections": _own("max_user_connections", number),
-    "max_user_client_connections": _own("max_user_client_connections", number),
+    "max_user_connections": _own("max_user_connections", number_or_unset),
+    "max_user_client_connections": _own("max_user_client_connections", number_or_unset),
     "query_timeout": _own("query_timeout", seconds),
     "query_wait_timeout": _own("query_wait_timeout", seconds_or_unset),
     "idle_transaction_timeout": _own("idle_transaction_timeout", seconds),

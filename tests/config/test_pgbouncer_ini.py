@@ -135,6 +135,9 @@ DATABASE_KEYS = [
     ("host=h pool_mode=statement", "databases.shop.pool_mode", "statement"),
     ("host=h query_wait_timeout=3", "databases.shop.query_wait_timeout", 3.0),
     ("host=h query_wait_timeout=-1", "databases.shop.query_wait_timeout", None),
+    ("host=h pool_size=-1", "databases.shop.pool_size", None),
+    ("host=h reserve_pool_size=-1", "databases.shop.reserve_pool_size", None),
+    ("host=h max_db_connections=-1", "databases.shop.max_db_connections", None),
     ("host=h max_db_connections=8", "databases.shop.max_db_connections", 8),
     ("host=h max_db_client_connections=9", "databases.shop.max_db_client_connections", 9),
     ("host=h server_lifetime=10", "databases.shop.server_lifetime", 10.0),
@@ -145,6 +148,7 @@ DATABASE_KEYS = [
 ]
 USER_KEYS = [
     ("pool_size=5", "pool_size", 5),
+    ("pool_size=-1", "pool_size", None),
     ("reserve_pool_size=6", "reserve_pool_size", 6),
     ("pool_mode=session", "pool_mode", "session"),
     ("max_user_connections=7", "max_user_connections", 7),
@@ -351,6 +355,34 @@ def test_included_files_are_read_where_they_are_named(
 ) -> None:
     (folder / "more.ini").write_text("listen_port = 7\n[databases]\nshop = host=h\n")
     assert read(f"[pgbouncer]\n%include {folder}/more.ini\nx = host=h\n").listen.port == 7
+
+
+def test_included_files_may_include_others(read: Callable[[str], Config], folder: Path) -> None:
+    for level in range(10):
+        (folder / f"{level}.ini").write_text(f"%include {folder}/{level + 1}.ini\n")
+    (folder / "9.ini").write_text("listen_port = 9\n")
+    text = f"[pgbouncer]\n%include {folder}/0.ini\n[databases]\nshop = host=h\n"
+    assert read(text).listen.port == 9
+
+
+def test_file_that_is_included_is_sought_from_the_working_directory(
+    read: Callable[[str], Config], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "more.ini").write_text("%include sub/port.ini\n")
+    (folder / "sub" / "port.ini").write_text("listen_port = 8\n")
+    (folder / "port.ini").write_text("listen_port = 7\n")
+    monkeypatch.chdir(folder)
+    text = "[pgbouncer]\n%include sub/more.ini\n[databases]\nshop = host=h\n"
+    assert read(text).listen.port == 8
+
+
+@pytest.mark.parametrize("host", ["@server", "10.0.0.1, @server"])
+def test_host_in_the_abstract_namespace_is_one_line(
+    host: str, read: Callable[[str], Config]
+) -> None:
+    config = read(f"[databases]\nshop = host='{host}'\n")
+    assert [line for line in config.warnings if ": databases.shop.host: " in line] != []
 
 
 def test_file_beside_the_ini_is_found_where_the_working_directory_has_none(

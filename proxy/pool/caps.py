@@ -4,7 +4,7 @@ Every connection of a pool takes a seat under each limit that holds for the pool
 is dialled until it is gone. Who finds no seat is hungry. What each pool is entitled to says
 `shares`; a hungry pool below its share gets the next free seat, and those above theirs give some
 up: idle connections at once, the longest unused first, busy ones as they become free. Called by
-`reservoir`, and by nobody else.
+`growth`, and by nobody else.
 """
 
 import heapq

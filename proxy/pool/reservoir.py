@@ -5,147 +5,40 @@ Clients of one (database, user) wait in one relay `Line`; each node that serves 
 cluster changes, lines are served from other pools and the old ones run dry.
 """
 
-import asyncio
 import logging
 import math
-import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
 
-from proxy.auth import Credential, DerivedKeys, Md5Secret, PlainSecret
+from proxy.auth import Credential
 from proxy.config import Policy
 from proxy.errors import ClientError, PeerError
-from proxy.pool.caps import Caps
-from proxy.pool.caps import Key as CapKey
+from proxy.pool.applying import apply_policy, apply_to_pool, has_deadlines, login_of, tidy_pool
+from proxy.pool.basin import Basin, Basins, Spring
+from proxy.pool.cancels import Cancels
+from proxy.pool.caps import Key
+from proxy.pool.dialling import Dialler
+from proxy.pool.ended import Ended, routed_by
+from proxy.pool.greeting import Greeter
+from proxy.pool.growth import Growth
 from proxy.pool.holds import EVERYTHING, Holds, Scope
+from proxy.pool.nodes import NodePlace
+from proxy.pool.serving import Routing, Serving
 from proxy.pool.traffic import Traffic, traffic_of
 from proxy.pool.welcome import Welcome, write_welcome
-from proxy.relay import (
-    RESETS_ALWAYS,
-    RESETS_NEVER,
-    RESETS_SMARTLY,
-    SESSION_MODE,
-    STATEMENT_MODE,
-    TRANSACTION_MODE,
-    Horizon,
-    Line,
-    Pool,
-    Relay,
-    Server,
-)
-from proxy.server import (
-    Dialled,
-    LoginRefused,
-    NodeFull,
-    Passwords,
-    PasswordUnavailable,
-    Place,
-    Unreachable,
-    dial,
-    send_cancel,
-)
-from proxy.session import FOLLOWED, SettingsBook, StartupSettings
-from proxy.session.foresight import calls_pattern
-from proxy.telemetry import ALWAYS_TOLD_S, BUCKET_BOUNDS_S, LimitedLog, Tally, keep_event
+from proxy.relay import SESSION_MODE, Line, Pool, Relay, Server
+from proxy.server import LoginRefused, Passwords, Place, Unreachable
+from proxy.session import SettingsBook, StartupSettings
+from proxy.telemetry import BUCKET_BOUNDS_S, LimitedLog, Tally
 from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.pool")
 
-RESETS = {"smart": RESETS_SMARTLY, "always": RESETS_ALWAYS, "never": RESETS_NEVER}
-MODES = {"session": SESSION_MODE, "transaction": TRANSACTION_MODE, "statement": STATEMENT_MODE}
-
-_TRIALS_AT_A_TIME = 4
-# How long the end of the process waits for cancel requests.
-_LAST_CANCELS_S = 2.0
-# The part of its lifetime that a connection may end early, by chance.
-_LIFETIME_SPREAD = 0.1
-# Combinations of startup settings whose welcome is remembered.
-_MOST_WELCOMES = 1000
-
-
-_LIMIT_NAMES = {
-    "database": "max_db_connections",
-    "user": "max_user_connections",
-    "node": "max_connections of the node",
-}
 _QUEUED = messages.notice_response(
     "00000",
     "waiting in line for a server connection",
     hint="All connections that the limits allow are in use, or no server can be reached.",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class NodePlace:
-    """A node as pools see it.
-
-    role: primary or replica. roles: the operator's words for it. max_connections: server
-    connections it takes from us, 0 when that is not known. is_sure: its last probe was answered.
-    weight: its share of the reads beside other replicas. is_near: in the proxy's own zone.
-    """
-
-    name: str
-    place: Place
-    role: str
-    roles: tuple[str, ...] = ()
-    is_up: bool = True
-    max_connections: int = 0
-    is_sure: bool = True
-    weight: int = 1
-    is_near: bool = False
-
-
-class Routing(Protocol):
-    """What routes statements, as pools see it."""
-
-    def targets_of(self, policy: Policy) -> tuple[str, ...]:
-        """What statements may be routed to beside the primary; nothing where none are."""
-
-    def connect(self, policy: Policy, lines: Mapping[str, Line]) -> None:
-        """Let these lines, by target, have what decides between them; `primary` is among them."""
-
-    def horizon_of(self, cluster: str) -> Horizon | None:
-        """How far the cluster's nodes are; None where nobody needs to know."""
-
-
-@dataclass(slots=True)
-class _Spring:
-    """Where a pool's connections come from."""
-
-    policy: Policy
-    node: NodePlace
-    startup: Mapping[str, str]
-    waits_until_s: float = 0.0
-    failures: int = 0
-
-
-@dataclass(slots=True)
-class _Basin:
-    """One (database, user): its lines, and what its clients are told at login.
-
-    line: of the primary, or of where the policy sends everything. reads: of what else statements
-    are routed to, by target. shunned: nodes that did not let it in, until when.
-    """
-
-    policy: Policy
-    line: Line
-    reads: dict[str, Line] = field(default_factory=dict)
-    shunned: dict[str, float] = field(default_factory=dict)
-    pools: dict[str, Pool] = field(default_factory=dict)
-    welcome: Welcome | None = None
-    welcomed: list[asyncio.Future[Welcome]] = field(default_factory=list)
-    is_gone: bool = False
-
-    @property
-    def lines(self) -> list[Line]:
-        return [self.line, *self.reads.values()]
-
-    @property
-    def serving(self) -> list[Pool]:
-        """Its pools that serve some line now."""
-        return list(dict.fromkeys(pool for line in self.lines for pool in line.pools))
 
 
 class Reservoir:
@@ -173,47 +66,32 @@ class Reservoir:
         on_unreachable: Callable[[str, str], None],
         clock: Callable[[], float],
     ) -> None:
-        self._routing = routing
         self._relay = relay
         self._book = book
         self._policy_of = policy_of
-        self._credential_of = credential_of
-        self._place_of = place_of
-        self._passwords = passwords
-        self._on_unreachable = on_unreachable
         self._clock = clock
-        self._derived = DerivedKeys()
-        self._basins: dict[tuple[str, str], _Basin] = {}
-        self._caps = Caps(
+        self._refusals = LimitedLog(_log, clock)
+        self._basins: Basins = {}
+        self._ended = Ended()
+        self._serving = Serving(routing, place_of, self._ended)
+        self._dialler = Dialler(
+            relay, credential_of=credential_of, passwords=passwords, refusals=self._refusals
+        )
+        self._growth = Growth(
+            self._basins,
+            book,
+            self._dialler,
             limits_of=self._limits_of,
-            wants=self._wants,
-            grant=self._grant,
-            on_full=self._note_full,
+            on_refused=self._note_refusal,
+            on_unreachable=on_unreachable,
+            refusals=self._refusals,
             clock=clock,
             call_later=relay.loop.call_later,
         )
-        # Pools of one connection that somebody waits for who is in no line.
-        self._lone: dict[Pool, asyncio.Future[None]] = {}
-        self._nodes: dict[str, tuple[NodePlace, ...]] = {}
-        self._welcomes: dict[tuple[object, ...], Welcome] = {}
-        # These connections are beside the pools: few at a time, whatever clients make up.
-        self._trial_places = asyncio.Semaphore(_TRIALS_AT_A_TIME)
-        self._trials: dict[tuple[object, ...], asyncio.Task[Welcome]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._cancels: set[asyncio.Task[None]] = set()
-        self._news = asyncio.Event()
+        self._greeter = Greeter(book, self._dialler, self._growth.open_first)
+        self._cancels = Cancels(relay)
         self._holds = Holds()
         self._disabled: set[str] = set()
-        # Pools that serve no line any more, or one client alone, while they have connections.
-        self._apart: set[Pool] = set()
-        self._ended_traffic: dict[str, Traffic] = {}
-        self._closing = False
-        self._refusals = LimitedLog(_log, clock)
-        # Statements counted by pools that are no more, by (database, node, role).
-        self.ended_queries: Counter[tuple[str, str, str]] = Counter()
-        # Requests routed to lines that are no more, by (database, target, reason).
-        self._ended_routed: Counter[tuple[str, str, str]] = Counter()
-        self.connects: Tally[tuple[str, str, str]] = Tally(("", "", "other"))
 
     # --- clients -------------------------------------------------------------------------------
 
@@ -242,104 +120,9 @@ class Reservoir:
 
         Raises ClientError: the server's refusal of the login or of a setting, or 08001.
         """
-        basin = self._basin(database, user)
-        plain = basin.welcome or await self._first_welcome(basin)
-        if not startup.others:
-            if startup.application_name is None:
-                return plain
-            return self._with_application_name(plain, startup.application_name)
-        key = (basin.policy.cluster, database, user, *sorted(startup.others.items()))
-        known = self._welcomes.get(key)
-        if known is None:
-            known = await self._tried_once(key, basin, startup)
-        if startup.application_name is None:
-            return known
-        return self._with_application_name(known, startup.application_name)
+        return await self._greeter.welcome(self._basin(database, user), startup)
 
-    def _with_application_name(self, welcome: Welcome, name: str) -> Welcome:
-        if welcome.parameters.get("application_name") == name:
-            return welcome
-        parameters = {**welcome.parameters, "application_name": name}
-        settings = self._book.of({**welcome.settings, "application_name": name})
-        return write_welcome(parameters, settings)
-
-    async def _first_welcome(self, basin: _Basin) -> Welcome:
-        """Wait for the first server connection of the line, asking for one if need be."""
-        waiter: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
-        basin.welcomed.append(waiter)
-        self._open_first(basin)
-        timeout_s = basin.policy.query_wait_timeout or None
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await waiter
-        except TimeoutError:
-            raise _unreached(basin.policy.database) from None
-        finally:
-            if waiter in basin.welcomed:
-                basin.welcomed.remove(waiter)
-
-    def _open_first(self, basin: _Basin) -> None:
-        """Open a connection where there is none and somebody who comes in waits for one."""
-        if not basin.welcomed or basin.line.held:
-            return
-        for pool in basin.line.pools:
-            if not pool.servers and not pool.connecting:
-                pool.connecting += 1
-                self.grow(pool)
-
-    async def _tried_once(
-        self, key: tuple[object, ...], basin: _Basin, startup: StartupSettings
-    ) -> Welcome:
-        """Try these settings, unless somebody else is doing so: then share the outcome."""
-        trial = self._trials.get(key)
-        if trial is None:
-            loop = asyncio.get_running_loop()
-            trial = self._trials[key] = loop.create_task(self._try_settings(basin, startup))
-            trial.add_done_callback(lambda done: self._end_trial(key, done))
-        known = await asyncio.shield(trial)
-        if len(self._welcomes) >= _MOST_WELCOMES:
-            self._welcomes.pop(next(iter(self._welcomes)))
-        self._welcomes[key] = known
-        return known
-
-    def _end_trial(self, key: tuple[object, ...], done: asyncio.Task[Welcome]) -> None:
-        self._trials.pop(key, None)
-        if not done.cancelled():
-            # All who waited may have left: then nobody asks for it, and that is no fault.
-            done.exception()
-
-    async def _any_pool(self, basin: _Basin) -> Pool:
-        """Wait until a node serves the line. Raises ClientError (08001) when none does in time."""
-        try:
-            async with asyncio.timeout(basin.policy.query_wait_timeout or None):
-                while not basin.line.pools or basin.line.held:
-                    await self._news.wait()
-        except TimeoutError:
-            raise _unreached(basin.policy.database) from None
-        return basin.line.pools[0]
-
-    async def _try_settings(self, basin: _Basin, startup: StartupSettings) -> Welcome:
-        """Ask a server what it makes of a client's startup settings."""
-        spring: _Spring = (await self._any_pool(basin)).owner
-        try:
-            async with self._trial_places:
-                dialled = await self._dial(spring, {**spring.startup, **startup.others})
-        except Unreachable as failed:
-            raise ClientError("08001", str(failed)) from None
-        except PeerError as broken:
-            raise ClientError("08001", broken.message) from None
-        dialled.link.write(messages.TERMINATE)
-        dialled.link.close()
-        reported = self._book.of_reported(dialled.parameters)
-        unreported = {
-            name: value
-            for name, value in startup.others.items()
-            if name.lower() not in FOLLOWED or name not in dialled.parameters
-        }
-        settings = self._book.of({**reported, **unreported})
-        return write_welcome(dialled.parameters, settings)
-
-    def _basin(self, database: str, user: str) -> _Basin:
+    def _basin(self, database: str, user: str) -> Basin:
         basin = self._basins.get((database, user))
         if basin is not None and not basin.is_gone:
             return basin
@@ -349,32 +132,12 @@ class Reservoir:
         line = Line(database, user, "primary", BUCKET_BOUNDS_S)
         apply_policy(line, policy)
         if basin is not None:
-            self._count_traffic(basin)
-        basin = self._basins[database, user] = _Basin(policy, line)
+            self._ended.count_basin(basin)
+        basin = self._basins[database, user] = Basin(policy, line)
         self._heed_holds(basin)
-        self._connect(basin)
+        self._serving.connect(basin)
         self._serve(basin)
         return basin
-
-    def _connect(self, basin: _Basin) -> None:
-        """Give it a line for each target of its statements, and what decides between them."""
-        policy = basin.policy
-        targets = self._routing.targets_of(policy)
-        for target in targets:
-            if target not in basin.reads:
-                basin.reads[target] = Line(
-                    policy.database, policy.user, "replica", BUCKET_BOUNDS_S, target
-                )
-            apply_policy(basin.reads[target], policy)
-        gone = [basin.reads.pop(target) for target in set(basin.reads) - set(targets)]
-        if targets:
-            self._routing.connect(policy, {"primary": basin.line, **basin.reads})
-        else:
-            basin.line.router = None
-        for line in gone:
-            self._ended_routed.update(_routed_by(line))
-            line.serve_from([])
-            line.send_on()
 
     async def dedicate(
         self, database: str, user: str, startup: Mapping[str, str]
@@ -382,19 +145,19 @@ class Reservoir:
         """Give a client a server connection of its own, such as replication needs.
 
         startup: parameters that its server is to be dialled with. The line has one pool of one
-        connection, which goes when the client does: call `release` then.
+        connection, which goes when the client does.
         Raises ClientError.
         """
         shared = self._basin(database, user)
-        source = await self._any_pool(shared)
+        source = await self._greeter.any_pool(shared)
         pool = Pool(source.cluster, source.node, source.role, database, user, 1, 0)
-        spring: _Spring = source.owner
-        spring = pool.owner = _Spring(shared.policy, spring.node, {**spring.startup, **startup})
-        await self._seat(pool, shared.policy)
+        spring: Spring = source.owner
+        spring = pool.owner = Spring(shared.policy, spring.node, {**spring.startup, **startup})
+        await self._growth.seat(pool, shared.policy)
         try:
-            dialled = await self._dial(spring, spring.startup)
+            dialled = await self._dialler.dial(spring, spring.startup)
         except BaseException as failed:
-            self._caps.release(pool)
+            self._growth.release(pool)
             if isinstance(failed, Unreachable | PeerError):
                 raise ClientError("08001", str(failed)) from None
             raise
@@ -404,148 +167,56 @@ class Reservoir:
         line.tracks_statements = False
         settings = self._book.of_reported(dialled.parameters)
         dialled.link.enter(pool, dialled.pid, dialled.secret, settings)
-        self._apart.add(pool)
+        self._serving.apart.add(pool)
         line.serve_from([pool])
         return line, write_welcome(dialled.parameters, settings)
 
-    async def _seat(self, pool: Pool, policy: Policy) -> None:
-        """Wait until the limits allow a connection that is in no line's pool."""
-        granted = self._lone[pool] = asyncio.get_running_loop().create_future()
-        is_taken = False
-        try:
-            self._caps.ask(pool, lasting=True)
-            async with asyncio.timeout(policy.query_wait_timeout or None):
-                await granted
-            is_taken = True
-        except TimeoutError:
-            raise ClientError(
-                "53300",
-                "no server connection became available within query_wait_timeout",
-                hint="A limit on server connections is reached; the proxy's log says which.",
-            ) from None
-        finally:
-            del self._lone[pool]
-            if granted.done() and not granted.cancelled() and not is_taken:
-                self._caps.release(pool)
+    def _serve(self, basin: Basin) -> None:
+        self._serving.serve(basin)
+        self._growth.open_first(basin)
 
     # --- nodes ---------------------------------------------------------------------------------
 
     def publish(self, cluster: str, nodes: tuple[NodePlace, ...]) -> None:
         """A cluster's nodes have changed: serve its lines from those that are right now."""
-        self._nodes[cluster] = nodes
-        self._tell_news()
+        self._serving.nodes[cluster] = nodes
+        self._greeter.tell_news()
         for basin in list(self._basins.values()):
             if basin.policy.cluster == cluster:
                 self._serve(basin)
-        self._caps.refresh()
-
-    def _tell_news(self) -> None:
-        """Wake who waits for news, and only those."""
-        self._news.set()
-        self._news = asyncio.Event()
+        self._growth.refresh()
 
     def adopt(self) -> None:
         """The configuration has changed: go over to what holds now.
 
         A database that is gone serves those who are in it, and lets nobody else in.
         """
-        self._welcomes.clear()
+        self._greeter.forget()
         for key, basin in list(self._basins.items()):
             policy = self._policy_of(*key)
             basin.is_gone = policy is None
             if policy is None:
                 if not basin.line.clients:
-                    self._drop(basin)
+                    self._serving.drop(basin)
                     self._forget(key)
                 continue
             before, basin.policy = basin.policy, policy
             self._heed_holds(basin)
             apply_policy(basin.line, policy)
-            self._connect(basin)
+            self._serving.connect(basin)
             if login_of(before) != login_of(policy):
-                self._drop(basin)
+                self._serving.drop(basin)
                 basin.welcome = None
             for pool in basin.pools.values():
                 apply_to_pool(pool, policy)
-                spring: _Spring = pool.owner
+                spring: Spring = pool.owner
                 spring.policy = policy
             self._serve(basin)
-        self._caps.refresh()
-
-    def _count_ended(self, pool: Pool) -> None:
-        if pool.query_count:
-            self.ended_queries[pool.database, pool.node, pool.role] += pool.query_count
-
-    def _count_traffic(self, basin: _Basin) -> None:
-        database = basin.policy.database
-        before = self._ended_traffic.get(database, Traffic())
-        self._ended_traffic[database] = before.plus(traffic_of(basin.line))
+        self._growth.refresh()
 
     def _forget(self, key: tuple[str, str]) -> None:
         """A line is no more; what passed through it still counts."""
-        self._count_traffic(self._basins.pop(key))
-
-    def _retire(self, pool: Pool) -> None:
-        """Close it as it becomes free."""
-        self._count_ended(pool)
-        pool.retire()
-        if pool.servers:
-            self._apart.add(pool)
-
-    def _drop(self, basin: _Basin) -> None:
-        """Close its pools as they become free."""
-        for pool in basin.pools.values():
-            self._retire(pool)
-        basin.pools.clear()
-        for line in basin.lines:
-            line.serve_from([])
-
-    def _serve(self, basin: _Basin) -> None:
-        policy = basin.policy
-        known = tuple(
-            replace(node, place=self._place_of(node.place, policy))
-            for node in self._nodes.get(policy.cluster, ())
-        )
-        fit = tuple(node for node in known if node.name not in basin.shunned)
-        serving = {target: pick_readers(fit, target) for target in basin.reads}
-        # What decides about statements also knows where all of a client's go.
-        at_home = pick_nodes(known, "primary" if basin.reads else policy.target)
-        nodes = list(
-            {node.name: node for picked in (at_home, *serving.values()) for node in picked}.values()
-        )
-        for name, pool in list(basin.pools.items()):
-            node = next((node for node in nodes if node.name == name), None)
-            if node is None or pool.owner.node.place != node.place or pool.role != node.role:
-                del basin.pools[name]
-                self._retire(pool)
-        for node in nodes:
-            if node.name not in basin.pools:
-                basin.pools[node.name] = self._new_pool(basin.policy, node)
-            basin.pools[node.name].weight = max(node.weight, 1)
-            basin.pools[node.name].is_near = node.is_near
-        basin.line.serve_from([basin.pools[node.name] for node in at_home])
-        for target, picked in serving.items():
-            line = basin.reads[target]
-            pools = [basin.pools[node.name] for node in picked]
-            if pools != line.pools:
-                line.serve_from(pools)
-                line.send_on()
-        self._open_first(basin)
-
-    def _new_pool(self, policy: Policy, node: NodePlace) -> Pool:
-        pool = Pool(
-            policy.cluster,
-            node.name,
-            node.role,
-            policy.database,
-            policy.user,
-            policy.pool_size,
-            policy.max_prepared_statements,
-        )
-        apply_to_pool(pool, policy)
-        pool.owner = _Spring(policy, node, {"database": policy.dbname, **policy.server_settings})
-        pool.horizon = self._routing.horizon_of(policy.cluster)
-        return pool
+        self._ended.count_basin(self._basins.pop(key))
 
     def note_replayed(self, cluster: str, node: str, lsn: int, at_s: float) -> None:
         """A replica had replayed all up to `lsn` when it was asked, at `at_s`."""
@@ -553,222 +224,35 @@ class Reservoir:
             if basin.policy.cluster == cluster and node in basin.pools:
                 basin.pools[node].has_replayed(lsn, at_s)
 
-    # --- growth --------------------------------------------------------------------------------
+    # --- server connections --------------------------------------------------------------------
 
     def grow(self, pool: Pool) -> None:
         """Open one more connection as soon as the limits allow it.
 
         `pool.connecting` counts it already; until it is granted it does so no more.
         """
-        pool.connecting -= 1
-        self._caps.ask(pool)
-
-    def _grant(self, pool: Pool) -> None:
-        if (lone := self._lone.get(pool)) is not None and not lone.done():
-            lone.set_result(None)
-            return
-        pool.connecting += 1
-        task = asyncio.get_running_loop().create_task(self._open(pool))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._growth.grow(pool)
 
     def server_gone(self, pool: Pool) -> None:
         """A connection of the pool is closed."""
         if not pool.servers:
-            self._apart.discard(pool)
-        self._caps.release(pool)
+            self._serving.apart.discard(pool)
+        self._growth.release(pool)
 
-    def _limits_of(self, pool: Pool) -> Mapping[CapKey, int]:
-        spring: _Spring = pool.owner
+    def cancel(self, server: Server) -> None:
+        """Send a cancel request for what the server runs, then let the relay know."""
+        self._cancels.send(server)
+
+    def _limits_of(self, pool: Pool) -> Mapping[Key, int]:
+        spring: Spring = pool.owner
         policy = self._policy_of(pool.database, pool.user) or spring.policy
         return {
             ("database", pool.database): policy.max_db_connections,
             ("user", pool.user): policy.max_user_connections,
-            ("node", pool.cluster, pool.node): self._room_of(pool.cluster, spring.node),
+            ("node", pool.cluster, pool.node): self._serving.room_of(pool),
         }
 
-    def _room_of(self, cluster: str, node: NodePlace) -> int:
-        """How many connections a node takes, as last published; 0 when that is not known."""
-        known = (each for each in self._nodes.get(cluster, ()) if each.name == node.name)
-        return next(known, node).max_connections
-
-    def _wants(self, pool: Pool) -> int:
-        if (lone := self._lone.get(pool)) is not None:
-            return int(not lone.done())
-        basin = self._basins.get((pool.database, pool.user))
-        if self._closing or basin is None or basin.line.held or pool not in basin.serving:
-            return 0
-        wanted = pool.wanted
-        opened = len(pool.servers) + pool.connecting
-        if basin.welcomed and not opened:
-            wanted = max(wanted, 1)
-        size = pool.size + (basin.policy.reserve_pool_size if is_overdue(pool, basin.policy) else 0)
-        return min(wanted, size - opened)
-
-    def _note_full(self, pool: Pool, key: CapKey, limit: int) -> None:
-        said = "a limit on server connections is reached"
-        facts = {
-            "limit": _LIMIT_NAMES[key[0]],
-            "value": limit,
-            "cluster": pool.cluster,
-            "node": pool.node,
-            "database": pool.database,
-            "user": pool.user,
-        }
-        self._refusals.log(logging.WARNING, said, facts)
-        keep_event("limit", said, facts, logging.WARNING, logger=_log.name)
-
-    async def _open(self, pool: Pool) -> None:
-        """Task: dial until the pool has its connection, or nobody wants it any more."""
-        spring: _Spring = pool.owner
-        is_there = asks_again = False
-        try:
-            while not (pool.retired or self._closing):
-                pause_s = spring.waits_until_s - self._clock()
-                if pause_s > 0:
-                    await asyncio.sleep(pause_s)
-                    continue
-                began_s = self._clock()
-                try:
-                    dialled = await self._dial(spring, spring.startup)
-                except (Unreachable, PeerError) as failed:
-                    self._note_failure(pool, spring, failed)
-                    if not self._is_wanted(pool):
-                        return
-                    if isinstance(failed, NodeFull):
-                        asks_again = self._caps.meet(("node", pool.cluster, pool.node))
-                        if asks_again:
-                            return
-                except ClientError as refused:
-                    self._note_failure(pool, spring, refused)
-                    self._refuse_waiting(pool, refused)
-                    return
-                else:
-                    spring.failures = 0
-                    spring.waits_until_s = 0.0
-                    is_there = True
-                    dialled.link.opens_from_s = began_s
-                    self._enter(pool, spring, dialled)
-                    return
-        finally:
-            pool.connecting -= 1
-            if not is_there:
-                self._caps.release(pool)
-            if asks_again:
-                self._caps.ask(pool)
-
-    def _is_wanted(self, pool: Pool) -> bool:
-        basin = self._basins.get((pool.database, pool.user))
-        if basin is None or basin.line.held or pool not in basin.serving:
-            return False
-        return bool(pool.waiting or basin.welcomed)
-
-    async def _dial(self, spring: _Spring, startup: Mapping[str, str]) -> Dialled:
-        policy = spring.policy
-        node = (policy.cluster, spring.node.name)
-        user = policy.user if policy.server_user is None else policy.server_user
-
-        def attempt(credential: Credential | None) -> Awaitable[Dialled]:
-            return dial(
-                self._relay,
-                spring.node.place,
-                user=user,
-                credential=credential,
-                startup=startup,
-                derived=self._derived,
-                timeout_s=policy.server_connect_timeout,
-                first_query=policy.connect_query,
-            )
-
-        try:
-            credential = await self._credential(policy)
-            try:
-                dialled = await attempt(credential)
-            except LoginRefused as refused:
-                if not refused.sqlstate.startswith("28"):
-                    raise
-                other = await self._other_credential(policy, credential)
-                if other is None:
-                    raise
-                dialled = await attempt(other)
-        except Unreachable:
-            self.connects.add((*node, "refused"))
-            raise
-        except PeerError:
-            self.connects.add((*node, "protocol_error"))
-            raise
-        except ClientError:
-            self.connects.add((*node, "login_failed"))
-            raise
-        self.connects.add((*node, "ok"))
-        if dialled.complaint is not None:
-            facts = {"database": policy.database, "reason": dialled.complaint}
-            self._refusals.log(logging.WARNING, "connect_query failed", facts)
-        return dialled
-
-    async def _credential(self, policy: Policy) -> Credential | None:
-        """What to log in with. Raises Unreachable when a command does not say."""
-        if policy.server_user is None:
-            return self._credential_of(policy.cluster, policy.user)
-        if policy.server_password_source is not None:
-            try:
-                return PlainSecret(await self._passwords.current(policy.server_password_source))
-            except PasswordUnavailable as missing:
-                # What a file had when it could be read is better than nothing.
-                if policy.server_password is None:
-                    raise Unreachable(str(missing)) from None
-        if policy.server_password is None:
-            # What the user has as a client's, as PgBouncer takes it from its auth_file.
-            return self._credential_of(policy.cluster, policy.server_user)
-        return PlainSecret(str(policy.server_password))
-
-    async def _other_credential(
-        self, policy: Policy, refused: Credential | None
-    ) -> Credential | None:
-        """What else to log in with, now that a server has refused this."""
-        if policy.server_user is None or policy.server_password_source is None:
-            # The server may not know the new password yet.
-            return refused.old if isinstance(refused, PlainSecret | Md5Secret) else None
-        if isinstance(refused, PlainSecret):
-            self._passwords.doubt(policy.server_password_source, refused.password)
-        renewed = await self._credential(policy)
-        return None if renewed == refused else renewed
-
-    def _enter(self, pool: Pool, spring: _Spring, dialled: Dialled) -> None:
-        settings = self._book.of_reported(dialled.parameters)
-        basin = self._basins.get((pool.database, pool.user))
-        if basin is not None and basin.pools.get(pool.node) is pool:
-            basin.welcome = write_welcome(dialled.parameters, settings)
-            for waiter in basin.welcomed:
-                if not waiter.done():
-                    waiter.set_result(basin.welcome)
-        # Connections that were opened together do not all end together.
-        early = _LIFETIME_SPREAD * random.random()  # noqa: S311 -- no secret
-        dialled.link.ages_from_s = dialled.link.since_s - early * spring.policy.server_lifetime
-        dialled.link.enter(pool, dialled.pid, dialled.secret, settings)
-
-    def _note_failure(self, pool: Pool, spring: _Spring, failed: Exception) -> None:
-        spring.failures += 1
-        # The first retry is quick: most failures are a restart's. A little chance keeps many
-        # proxies from knocking at the same time.
-        retry_s = spring.policy.server_login_retry
-        pause_s = min(retry_s, 0.05 * 2.0 ** min(spring.failures - 1, 10))
-        spring.waits_until_s = self._clock() + pause_s * (0.75 + 0.5 * random.random())  # noqa: S311
-        self._refusals.log(
-            logging.WARNING,
-            "cannot connect to server",
-            {
-                "cluster": pool.cluster,
-                "node": pool.node,
-                "database": pool.database,
-                "user": pool.user,
-                "reason": str(failed),
-            },
-        )
-        if isinstance(failed, Unreachable):
-            self._on_unreachable(pool.cluster, pool.node)
-
-    def _refuse_waiting(self, pool: Pool, refused: ClientError) -> None:
+    def _note_refusal(self, pool: Pool, refused: ClientError) -> None:
         """The server said no for good: waiting would only turn an answer into a timeout."""
         basin = self._basins.get((pool.database, pool.user))
         if basin is None:
@@ -780,49 +264,16 @@ class Reservoir:
             return
         if any(each.servers for each in basin.line.pools):
             return
-        is_its_own = isinstance(refused, LoginRefused)
-        said = "Said by" if is_its_own else "About the login of the proxy to"
-        answer = ClientError(
-            refused.sqlstate if is_its_own else "08001",
-            refused.message,
-            detail=refused.detail or f"{said} node {pool.node}.",
-            hint=refused.hint,
-        )
-        for waiter in basin.welcomed:
-            if not waiter.done():
-                waiter.set_exception(answer)
-                # Its client may have left: then nobody asks for it, and that is no fault.
-                waiter.exception()
+        answer = _answer_to(pool, refused)
+        basin.turn_away(answer)
         packet = messages.error_response(
             answer.sqlstate, answer.message, detail=answer.detail, hint=answer.hint
         )
         basin.line.refuse_all(packet, answer.sqlstate)
         if basin.welcome is None and not basin.line.clients:
             # Nobody has ever got in: a name that somebody made up leaves nothing behind.
-            self._drop(basin)
+            self._serving.drop(basin)
             self._forget((pool.database, pool.user))
-
-    # --- cancel --------------------------------------------------------------------------------
-
-    def cancel(self, server: Server) -> None:
-        """Send a cancel request for what the server runs, then let the relay know."""
-        spring: _Spring = server.pool.owner
-        task = asyncio.get_running_loop().create_task(self._cancel(server, spring))
-        self._cancels.add(task)
-        task.add_done_callback(self._cancels.discard)
-
-    async def _cancel(self, server: Server, spring: _Spring) -> None:
-        ok = False
-        try:
-            ok = await send_cancel(
-                self._relay,
-                spring.node.place,
-                server.pid,
-                server.secret,
-                spring.policy.cancel_wait_timeout,
-            )
-        finally:
-            server.cancel_done(ok)
 
     # --- time ----------------------------------------------------------------------------------
 
@@ -832,7 +283,7 @@ class Reservoir:
             return
         now_s = self._clock()
         if self._relay.has_limits or any(
-            _has_deadlines(basin.policy) for basin in self._basins.values()
+            has_deadlines(basin.policy) for basin in self._basins.values()
         ):
             self._relay.check_times()
         for basin in self._basins.values():
@@ -840,9 +291,9 @@ class Reservoir:
         if self._holds:
             # A connection may have been on its way.
             self._drain_held()
-        self._caps.tick()
+        self._growth.tick()
 
-    def _tick_basin(self, basin: _Basin, policy: Policy, now_s: float) -> None:
+    def _tick_basin(self, basin: Basin, policy: Policy, now_s: float) -> None:
         for line in basin.lines:
             line.expire(now_s)
             if policy.query_wait_notify and line.waiting:
@@ -850,9 +301,7 @@ class Reservoir:
         for pool in basin.serving:
             if pool.checking:
                 pool.expire_checks(now_s, policy.server_connect_timeout or math.inf)
-            if may_use_reserve(pool, policy):
-                pool.connecting += 1
-                self.grow(pool)
+            self._growth.use_reserve(pool, policy)
 
     def tidy(self) -> None:
         """Once a second: close what is idle or old, open what `min_pool_size` asks for."""
@@ -867,15 +316,8 @@ class Reservoir:
                 self._serve(basin)
             for pool in basin.serving:
                 tidy_pool(pool, policy, now_s)
-                if basin.line.held:
-                    continue
-                missing = policy.min_pool_size - len(pool.servers) - pool.connecting
-                spring: _Spring = pool.owner
-                if spring.waits_until_s > now_s or not self._caps.has_room(pool):
-                    continue
-                for _ in range(missing):
-                    pool.connecting += 1
-                    self.grow(pool)
+                if not basin.line.held:
+                    self._growth.fill(pool, policy, now_s)
 
     # --- what an administrator or a failover asks for ------------------------------------------
 
@@ -895,7 +337,7 @@ class Reservoir:
         self._holds.remove(scope)
         for basin in list(self._basins.values()):
             self._heed_holds(basin)
-        self._tell_news()
+        self._greeter.tell_news()
 
     def is_held(self, scope: Scope) -> bool:
         """Whether there was a `hold` of this very scope."""
@@ -910,13 +352,13 @@ class Reservoir:
         """Whether server connections of the whole database are held back."""
         return any(scope in self._holds for scope in (EVERYTHING, Scope(database=database)))
 
-    def _heed_holds(self, basin: _Basin) -> None:
+    def _heed_holds(self, basin: Basin) -> None:
         is_held = self._holds.cover(basin.policy.database, basin.policy.cluster)
         if is_held and not basin.line.held:
             basin.line.hold()
         elif basin.line.held and not is_held:
             basin.line.release()
-            self._open_first(basin)
+            self._growth.open_first(basin)
 
     def _drain_held(self) -> None:
         for pool in self._pools():
@@ -929,7 +371,7 @@ class Reservoir:
             for pool in list(basin.pools.values()):
                 if scope.covers(pool.database, pool.cluster):
                     yield pool
-        for pool in list(self._apart):
+        for pool in list(self._serving.apart):
             if scope.covers(pool.database, pool.cluster):
                 yield pool
 
@@ -982,11 +424,21 @@ class Reservoir:
         return [line for basin in self._basins.values() for line in basin.reads.values()]
 
     @property
+    def connects(self) -> Tally[tuple[str, str, str]]:
+        """Attempts to open a server connection, by cluster, node and outcome."""
+        return self._dialler.connects
+
+    @property
+    def ended_queries(self) -> Counter[tuple[str, str, str]]:
+        """Statements counted by pools that are no more, by (database, node, role)."""
+        return self._ended.queries
+
+    @property
     def routed(self) -> Counter[tuple[str, str, str]]:
         """Requests by where they were routed and why: (database, target, reason)."""
-        routed = Counter(self._ended_routed)
+        routed = Counter(self._ended.routed)
         for line in (*self.lines, *self.reads):
-            routed.update(_routed_by(line))
+            routed.update(routed_by(line))
         return routed
 
     @property
@@ -999,7 +451,7 @@ class Reservoir:
         """Server connections that nodes take, by cluster and node, of those with a limit."""
         return {
             (cluster, node.name): node.max_connections
-            for cluster, nodes in self._nodes.items()
+            for cluster, nodes in self._serving.nodes.items()
             for node in nodes
             if node.max_connections
         }
@@ -1007,11 +459,11 @@ class Reservoir:
     @property
     def pools_apart(self) -> list[Pool]:
         """Pools that still have connections and serve no line, or one client alone."""
-        return list(self._apart)
+        return list(self._serving.apart)
 
     def traffic(self) -> dict[str, Traffic]:
         """What has passed, by database."""
-        found = dict(self._ended_traffic)
+        found = dict(self._ended.traffic)
         for basin in self._basins.values():
             database = basin.policy.database
             found[database] = found.get(database, Traffic()).plus(traffic_of(basin.line))
@@ -1035,15 +487,10 @@ class Reservoir:
 
     async def close(self) -> None:
         """Close all server connections; for the end of the process."""
-        self._closing = True
-        if self._cancels:
-            # What clients left running is not to run on for nobody.
-            await asyncio.wait(self._cancels, timeout=_LAST_CANCELS_S)
-        ending = [*self._tasks, *self._cancels, *self._trials.values()]
-        for task in ending:
-            task.cancel()
-        if ending:
-            await asyncio.wait(ending)
+        self._growth.stop()
+        await self._cancels.close()
+        await self._growth.close()
+        await self._greeter.close()
         for basin in self._basins.values():
             for pool in basin.pools.values():
                 pool.retire()
@@ -1057,118 +504,13 @@ def _retire_servers(pool: Pool) -> None:
             server.retire()
 
 
-def _routed_by(line: Line) -> dict[tuple[str, str, str], int]:
-    return {
-        (line.database, line.target, reason): count for reason, count in line.routed_counts.items()
-    }
-
-
-def _has_deadlines(policy: Policy) -> bool:
-    return bool(
-        policy.query_timeout
-        or policy.transaction_timeout
-        or policy.idle_transaction_timeout
-        or policy.client_idle_timeout
-    )
-
-
-def _unreached(database: str) -> ClientError:
+def _answer_to(pool: Pool, refused: ClientError) -> ClientError:
+    """What clients are told of a refusal."""
+    is_its_own = isinstance(refused, LoginRefused)
+    said = "Said by" if is_its_own else "About the login of the proxy to"
     return ClientError(
-        "08001",
-        f'no server for database "{database}" could be reached in time',
-        hint="The proxy's log has the reason.",
+        refused.sqlstate if is_its_own else "08001",
+        refused.message,
+        detail=refused.detail or f"{said} node {pool.node}.",
+        hint=refused.hint,
     )
-
-
-def login_of(policy: Policy) -> tuple[object, ...]:
-    """What a server connection cannot change after its login."""
-    return (
-        policy.cluster,
-        policy.dbname,
-        policy.server_user,
-        # One that is meant to change ends no connection that was opened with another.
-        policy.server_password_source or str(policy.server_password),
-        dict(policy.server_settings),
-        policy.connect_query,
-    )
-
-
-def apply_policy(line: Line, policy: Policy) -> None:
-    """Give a line the limits that hold for it."""
-    line.mode = MODES[policy.pool_mode]
-    line.share_unnamed = policy.share_unnamed and line.mode != SESSION_MODE
-    line.tracks_statements = line.mode != SESSION_MODE and policy.max_prepared_statements > 0
-    line.max_statement_bytes = policy.max_statement_bytes
-    line.max_client_statements = policy.max_client_statements
-    line.slow_s = min(ALWAYS_TOLD_S, policy.log_min_duration or math.inf)
-    line.tells_all = policy.audited
-    line.tells_traced = policy.traced
-    line.refuses_pins = policy.pins == "refuse"
-    line.session_functions = calls_pattern(policy.session_functions)
-    line.wait_timeout_s = policy.query_wait_timeout
-    line.query_timeout_s = policy.query_timeout
-    line.transaction_timeout_s = policy.transaction_timeout
-    line.idle_transaction_timeout_s = policy.idle_transaction_timeout
-    line.client_idle_timeout_s = policy.client_idle_timeout
-
-
-def apply_to_pool(pool: Pool, policy: Policy) -> None:
-    """Give a pool the limits that hold for it."""
-    pool.size = policy.pool_size
-    pool.max_prepared = policy.max_prepared_statements
-    pool.reset = RESETS[policy.server_reset]
-    pool.lifetime_s = policy.server_lifetime
-    pool.check_query = policy.server_check_query.encode()
-    pool.fresh_s = policy.server_check_delay if policy.server_check_query else math.inf
-
-
-def is_overdue(pool: Pool, policy: Policy) -> bool:
-    """Whether a client has waited long enough for a connection beyond `pool_size`."""
-    if not (policy.reserve_pool_size and policy.reserve_pool_timeout and pool.wanted):
-        return False
-    return pool.longest_wait_s >= policy.reserve_pool_timeout
-
-
-def may_use_reserve(pool: Pool, policy: Policy) -> bool:
-    """Whether the pool is to open a connection of its reserve."""
-    opened = len(pool.servers) + pool.connecting
-    in_reserve = pool.size <= opened < pool.size + policy.reserve_pool_size
-    return in_reserve and not pool.capped and is_overdue(pool, policy)
-
-
-def pick_nodes(nodes: tuple[NodePlace, ...], target: str) -> list[NodePlace]:
-    """The nodes that serve a target now: the primary, the replicas, or those with that role.
-
-    Without a node for the target it is the primary: an answer that is late is better than none.
-    """
-    primary = [node for node in nodes if node.role == "primary"]
-    if target == "primary":
-        return primary
-    if target == "replica":
-        wanted = [node for node in nodes if node.role == "replica" and node.is_up]
-    else:
-        wanted = [node for node in nodes if target in node.roles and node.is_up]
-    return wanted or primary
-
-
-def pick_readers(nodes: tuple[NodePlace, ...], target: str) -> list[NodePlace]:
-    """The nodes that statements may be sent to which are for replicas, or for that role: none but
-    those that answered their last probe, while there are any."""
-    if target == "replica":
-        wanted = [node for node in nodes if node.role == "replica" and node.is_up and node.weight]
-    else:
-        wanted = [node for node in nodes if target in node.roles and node.is_up]
-    return [node for node in wanted if node.is_sure] or wanted
-
-
-def tidy_pool(pool: Pool, policy: Policy, now_s: float) -> None:
-    """Close idle connections: the old, those unused for long, and those beyond the pool's size."""
-    for server in list(pool.idle):
-        count = len(pool.servers)
-        is_old = 0 < policy.server_lifetime < now_s - server.ages_from_s
-        is_unused = 0 < policy.server_idle_timeout < now_s - server.idle_since_s
-        if is_old or count > policy.pool_size or (is_unused and count > policy.min_pool_size):
-            server.retire()
-    # It has been made smaller: busy ones go as they become free.
-    excess = len(pool.servers) - policy.pool_size - policy.reserve_pool_size
-    pool.yields = max(pool.yields, excess)

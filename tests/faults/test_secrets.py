@@ -190,7 +190,7 @@ BROKEN = """
 import sys
 from proxy.cli import main
 from proxy.client import proving
-from proxy.pool import reservoir
+from proxy.pool import dialling
 
 def broken(*arguments, **named):
     credentials = (arguments, named)
@@ -199,7 +199,7 @@ def broken(*arguments, **named):
 if sys.argv.pop(1) == "login":
     proving.begin = broken
 else:
-    reservoir.dial = broken
+    dialling.dial = broken
 main()
 """
 

@@ -1,7 +1,7 @@
 """Which nodes serve a target."""
 
 from proxy.pool import NodePlace
-from proxy.pool.reservoir import pick_nodes
+from proxy.pool.nodes import pick_nodes
 from proxy.server import Place
 
 

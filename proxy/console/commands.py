@@ -439,11 +439,18 @@ class Order:
 def read_order(statement: Statement, role: Role) -> Order:
     """Find out what a statement asks for, and whether the role may.
 
-    Raises ClientError: 42601 when there is no such command, 42501 when it is not allowed.
+    Raises ClientError: 42601 when there is no such command, 42501 when it is not allowed, 0A000
+    when it has parameters, which only what drivers and tools ask of their own accord may have.
     """
     tokens = statement.tokens
     if (courtesy := find_courtesy(tokens, VERSION)) is not None:
         return _constant(courtesy)
+    if statement.parameters:
+        raise ClientError(
+            "0A000",
+            "the console's commands take no parameters",
+            hint="Write the value into the command.",
+        )
     if tokens[0].is_word("SET"):
         return _read_set(statement, role)
     command, rest = _find(statement)

@@ -20,13 +20,14 @@ from proxy.console.table import (
     BIND_COMPLETE,
     CLOSE_COMPLETE,
     EMPTY_QUERY_RESPONSE,
-    NO_PARAMETERS,
     PARSE_COMPLETE,
     PORTAL_SUSPENDED,
+    TEXT,
     Answer,
     Row,
     data_row,
     formats_of,
+    parameter_description,
     row_description,
 )
 from proxy.errors import ClientError, PeerError
@@ -53,6 +54,18 @@ _MOST_NAMED = 64
 _READY = messages.ready_for_query(b"I")
 
 
+# As a count of them can be written.
+_MOST_PARAMETERS = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A statement that is prepared. order: None for an empty one. parameters: their types' oids."""
+
+    order: Order | None = None
+    parameters: tuple[int, ...] = ()
+
+
 @dataclass(slots=True)
 class _Portal:
     """A bound statement. rows: what is left of its answer, once it runs."""
@@ -66,9 +79,9 @@ class _Portal:
 
 @dataclass(slots=True)
 class _Prepared:
-    """Statements and portals by name, None for an empty statement."""
+    """Statements and portals by name."""
 
-    statements: dict[str, Order | None] = field(default_factory=dict)
+    statements: dict[str, _Stored] = field(default_factory=dict)
     portals: dict[str, _Portal] = field(default_factory=dict)
 
 
@@ -143,6 +156,8 @@ class Conversation:
             if not statements:
                 self._link.write(EMPTY_QUERY_RESPONSE)
             for statement in statements:
+                if statement.parameters:
+                    raise ClientError("42P02", f"there is no parameter ${statement.parameters[0]}")
                 order = self._read(statement)
                 answer = await self._carry_out(order)
                 if answer.columns:
@@ -170,8 +185,7 @@ class Conversation:
     async def _parse(self, body: bytes) -> None:
         fields = _Fields(body)
         name, text = fields.string(), fields.string()
-        for _ in range(fields.count()):
-            fields.int32()
+        declared = [fields.int32() for _ in range(fields.count())]
         fields.end()
         if name and name in self._prepared.statements:
             raise ClientError("42P05", f'prepared statement "{name}" already exists')
@@ -180,8 +194,11 @@ class Conversation:
         statements = read_statements(text)
         if len(statements) > 1:
             raise ClientError("42601", "cannot insert multiple commands into a prepared statement")
-        order = self._read(statements[0]) if statements else None
-        self._prepared.statements[name] = order
+        stored = _Stored()
+        if statements:
+            parameters = _parameters_of(statements[0], declared)
+            stored = _Stored(self._read(statements[0]), parameters)
+        self._prepared.statements[name] = stored
         self._link.write(PARSE_COMPLETE)
 
     async def _bind(self, body: bytes) -> None:
@@ -189,13 +206,19 @@ class Conversation:
         portal, name = fields.string(), fields.string()
         for _ in range(fields.count()):
             fields.int16()
-        if fields.count():
-            raise ClientError(
-                "08P01", "a bind message supplies parameters, but the command has none"
-            )
+        count = fields.count()
+        for _ in range(count):
+            fields.value()
         formats = [fields.int16() for _ in range(fields.count())]
         fields.end()
-        order = self._statement(name)
+        stored = self._statement(name)
+        order, needed = stored.order, len(stored.parameters)
+        if count != needed:
+            raise ClientError(
+                "08P01",
+                f"bind message supplies {count} parameters, but prepared statement "
+                f'"{name}" requires {needed}',
+            )
         shown = () if order is None else order.columns
         if len(self._prepared.portals) >= _MOST_PREPARED:
             raise ClientError("54000", "too many portals")
@@ -207,9 +230,9 @@ class Conversation:
         kind, name = fields.byte(), fields.string()
         fields.end()
         if kind == b"S":
-            order = self._statement(name)
-            shown = () if order is None else order.columns
-            self._link.write(NO_PARAMETERS + row_description(shown))
+            stored = self._statement(name)
+            shown = () if stored.order is None else stored.order.columns
+            self._link.write(parameter_description(stored.parameters) + row_description(shown))
         elif kind == b"P":
             portal = self._portal(name)
             shown = () if portal.order is None else portal.order.columns
@@ -250,7 +273,7 @@ class Conversation:
     async def _flush(self, _body: bytes) -> None:
         """Nothing is held back."""
 
-    def _statement(self, name: str) -> Order | None:
+    def _statement(self, name: str) -> _Stored:
         try:
             return self._prepared.statements[name]
         except KeyError:
@@ -379,6 +402,16 @@ _EXTENDED: Mapping[bytes, Callable[[Conversation, bytes], Awaitable[None]]] = {
 }
 
 
+def _parameters_of(statement: Statement, declared: list[int]) -> tuple[int, ...]:
+    """The types of a statement's parameters: as declared, else text, as nobody looks at them."""
+    wrong = [each for each in statement.parameters if not 1 <= each <= _MOST_PARAMETERS]
+    if wrong:
+        raise ClientError("42P02", f"there is no parameter ${wrong[0]}")
+    count = max(statement.parameters, default=0)
+    oids = [oid or TEXT.oid for oid in declared]
+    return (*oids, *(TEXT.oid for _ in range(count - len(oids))))
+
+
 def _text_of(body: bytes) -> str:
     fields = _Fields(body)
     text = fields.string()
@@ -409,6 +442,12 @@ class _Fields:
 
     def int32(self) -> int:
         return int(struct.unpack("!i", self._take(4))[0])
+
+    def value(self) -> None:
+        """Pass over a parameter's value, which has no length when it is null."""
+        length = self.int32()
+        if length >= 0:
+            self._take(length)
 
     def count(self) -> int:
         """How many items follow: so many that they can be there."""

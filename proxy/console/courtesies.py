@@ -7,7 +7,7 @@ some of these; the others would only keep a driver from connecting.
 from collections.abc import Sequence
 
 from proxy.console.grammar import Token
-from proxy.console.table import INT4, Answer, Column, columns
+from proxy.console.table import FLOAT8, INT4, INT8, NUMERIC, TEXT, Answer, Column, columns
 
 # What `SHOW name` says of a setting that drivers ask for. Source: PgBouncer, for the first five.
 _SETTINGS = {
@@ -20,6 +20,14 @@ _SETTINGS = {
     "transaction_read_only": "off",
     "server_version": "1.25.0/bouncer",
     "search_path": "",
+}
+# As PostgreSQL calls the types of our columns.
+_TYPES = {
+    TEXT: "text",
+    INT4: "integer",
+    INT8: "bigint",
+    FLOAT8: "double precision",
+    NUMERIC: "numeric",
 }
 # What a client may SET without effect.
 _IGNORED = {
@@ -75,6 +83,10 @@ def find_courtesy(tokens: Sequence[Token], version: str) -> Answer | None:
         case ["select", "case", *_, "end", "as", name]:
             # A single value, whatever it depends on: it is not known.
             answer = Answer("SELECT 1", columns(None, name), [(None,)])
+        case ["select", "oid", ",", "pg_catalog.format_type", "(", _, _, _, ")", "as", name, *_]:
+            # pgAdmin asks what the types of an answer's columns are called, before it shows any.
+            shown = columns({"oid": INT4}, "oid", name)
+            answer = Answer("SELECT", shown, [(each.oid, text) for each, text in _TYPES.items()])
         case ["select", *rest] if any(text.startswith("pg_catalog.") for text in rest):
             # Tools look there for tables and the like as soon as they are connected.
             answer = Answer("SELECT 0")

@@ -12,7 +12,7 @@ from typing import Literal
 
 from proxy.errors import ClientError
 
-Kind = Literal["word", "name", "string", "symbol"]
+Kind = Literal["word", "name", "string", "symbol", "parameter"]
 
 # An end of a quoted token or of a comment that is missing takes all the rest.
 _TOKEN = re.compile(
@@ -48,11 +48,16 @@ class Statement:
     text: str
     tokens: tuple[Token, ...]
 
+    @property
+    def parameters(self) -> list[int]:
+        """The numbers of its parameters, as often as they stand there."""
+        return [int(token.text[1:]) for token in self.tokens if token.kind == "parameter"]
+
 
 def read_statements(text: str) -> list[Statement]:
     """Take a text apart at its semicolons; empty statements are left out.
 
-    Raises ClientError (42601, or 0A000 for a parameter).
+    Raises ClientError (42601).
     """
     statements = []
     tokens: list[Token] = []
@@ -86,11 +91,7 @@ def _tokens(text: str) -> Iterator[Token]:
         elif kind == "symbol":
             yield Token("symbol", piece)
         elif kind == "parameter":
-            raise ClientError(
-                "0A000",
-                "the console's commands take no parameters",
-                hint="Write the value into the command.",
-            )
+            yield Token("parameter", piece)
         elif kind == "name":
             yield Token("name", piece[1:-1].replace('""', '"'))
         elif kind == "string":

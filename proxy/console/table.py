@@ -106,6 +106,11 @@ def _message(kind: bytes, body: bytes) -> bytes:
     return kind + struct.pack("!i", len(body) + 4) + body
 
 
+def parameter_description(oids: Sequence[int]) -> bytes:
+    """ParameterDescription."""
+    return _message(b"t", struct.pack(f"!H{len(oids)}I", len(oids), *oids))
+
+
 def row_description(shown: Sequence[Column], formats: Sequence[int] = ()) -> bytes:
     """RowDescription; NoData for a command without columns."""
     if not shown:
@@ -150,4 +155,3 @@ BIND_COMPLETE = _message(b"2", b"")
 CLOSE_COMPLETE = _message(b"3", b"")
 PORTAL_SUSPENDED = _message(b"s", b"")
 EMPTY_QUERY_RESPONSE = _message(b"I", b"")
-NO_PARAMETERS = _message(b"t", b"\0\0")

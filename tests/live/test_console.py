@@ -10,6 +10,7 @@ import asyncpg
 import psycopg
 import psycopg2
 import pytest
+from psycopg.pq import ExecStatus
 
 from proxy.console.commands import COMMANDS, Command
 from proxy.embedded import Login
@@ -271,4 +272,31 @@ def test_what_pgadmin_asks_before_its_first_command_is_answered(manned: Pgweir) 
             " THEN 'log' ELSE NULL END as type"
         )
         assert kind.fetchall() == [(None,)]
-        assert console.execute("SHOW POOLS").description is not None
+        shown = console.execute("SHOW POOLS").description or ()
+        # Before it shows any rows it asks what their types are called, and without an answer shows
+        # none.
+        typed = console.execute(
+            "SELECT oid, pg_catalog.format_type(oid, NULL) AS typname FROM pg_catalog.pg_type"
+            " WHERE oid = ANY(%s) ORDER BY oid;",
+            [[column.type_code for column in shown]],
+        )
+        assert {column.type_code for column in shown} <= {oid for oid, _ in typed.fetchall()}
+
+
+def test_only_what_a_tool_asks_of_its_own_accord_may_have_parameters(manned: Pgweir) -> None:
+    with psycopg.connect(
+        manned.dsn(LOOKER.name, LOOKER.password, "pgweir"), autocommit=True
+    ) as connection:
+        raw = connection.pgconn
+        asked = b"SELECT d.oid FROM pg_catalog.pg_database d WHERE d.oid = $2"
+        assert raw.prepare(b"one", asked, [20]).status == ExecStatus.COMMAND_OK
+        described = raw.describe_prepared(b"one")
+        assert [described.param_type(number) for number in range(described.nparams)] == [20, 25]
+        assert raw.exec_prepared(b"one", [b"1", None]).status == ExecStatus.COMMAND_OK
+        for send, said in (
+            (lambda: raw.exec_prepared(b"one", [b"1"]), "supplies 1 parameters, but prepared"),
+            (lambda: raw.exec_(asked), "there is no parameter $2"),
+            (lambda: raw.prepare(b"", b"SHOW POOLS $1"), "take no parameters"),
+            (lambda: raw.prepare(b"", asked.replace(b"$2", b"$70000")), "no parameter $70000"),
+        ):
+            assert said in send().get_error_message()

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import asyncpg
 import psycopg
@@ -45,6 +46,7 @@ CHANGES = {
     "another name": "ALTER TABLE known RENAME a TO z",
     "another modifier": "ALTER TABLE known ALTER a TYPE numeric(9, 1)",
 }
+BACK = {"the type it had": "ALTER TABLE known ALTER a TYPE int USING a::int"}
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +87,6 @@ def elsewhere(weir: Pgweir, database: str) -> Iterator[None]:
         holder.ask(query("ROLLBACK"))
 
 
-def told(heard: Sequence[Message]) -> list[object]:
-    """What a client makes of an answer."""
-    return [kinds_of(heard), rows_of(heard), errors_of(heard)]
-
-
 def is_stale(heard: Sequence[Message]) -> bool:
     """Is it the error that drivers know, and nothing else?"""
     if kinds_of(heard) != "EZ":
@@ -99,6 +96,68 @@ def is_stale(heard: Sequence[Message]) -> bool:
 
 
 POOLS = pytest.mark.parametrize("database", ["one", "two"])
+
+STALE = "stale"
+
+
+@dataclass(frozen=True)
+class Says:
+    """One request of a client, and what it hears: kinds of messages, or STALE.
+
+    value: the only value of the rows, None: whatever it is. is_elsewhere: another server connection
+    answers, if there are two. client: who says it.
+    """
+
+    octets: bytes
+    hears: str
+    value: bytes | None = None
+    is_elsewhere: bool = False
+    client: str = "old"
+
+
+Story = list[Says | str]
+"""What clients say, and changes by their names in between."""
+
+
+def here(octets: bytes, hears: str, value: bytes | None = None, client: str = "old") -> Says:
+    return Says(octets, hears, value, client=client)
+
+
+def away(octets: bytes, hears: str, value: bytes | None = None, client: str = "old") -> Says:
+    return Says(octets, hears, value, True, client)
+
+
+def play(weir: Pgweir, change: Callable[[str], None], database: str, story: Story) -> None:
+    """Have the clients of a story talk, and compare what they hear with what it says."""
+    with contextlib.ExitStack() as stack:
+        wires: dict[str, Wire] = {}
+        for number, step in enumerate(story):
+            if isinstance(step, str):
+                change((CHANGES | BACK)[step])
+                continue
+            if step.client not in wires:
+                wires[step.client] = stack.enter_context(Wire.connect(address_of(weir, database)))
+            place = elsewhere(weir, database) if step.is_elsewhere else contextlib.nullcontext()
+            with place:
+                heard = wires[step.client].ask(step.octets)
+            assert (STALE if is_stale(heard) else kinds_of(heard)) == step.hears, number
+            if step.value is not None:
+                assert rows_of(heard) == [[step.value]], number
+
+
+def run(name: str = "s", results: Sequence[int] = (1,)) -> bytes:
+    """Run a statement as a client does that knows its columns."""
+    return bind(name=name, results=list(results)) + execute() + SYNC
+
+
+def run_described(name: str = "s") -> bytes:
+    """As libpq does, so everything that is built on it."""
+    return bind(name=name, results=[1]) + describe_portal() + execute() + SYNC
+
+
+DESCRIBE = describe_statement("s") + SYNC
+LEARN = here(parse(SQL, "s") + DESCRIBE, "1tTZ")
+NUMBER, TEXT = b"\1\2\3\4", b"16909060"
 
 
 @POOLS
@@ -113,119 +172,96 @@ def test_rows_of_other_columns_are_refused_on_every_server_connection(
     results: list[int],
     by: str,
 ) -> None:
-    with Wire.connect(address_of(weir, database)) as wire:
-        heard = wire.ask(parse(SQL, "s"), describe_statement("s"), SYNC)
-        assert kinds_of(heard) == "1tTZ"
-        assert kinds_of(wire.ask(bind(name="s", results=results), execute(), SYNC)) == "2DCZ"
-        if by == "behind its back":
-            change(CHANGES[what])
-        else:
-            with Wire.connect(address_of(weir, database)) as other:
-                assert errors_of(other.ask(query(CHANGES[what]))) == []
-        with elsewhere(weir, database):
-            for _ in range(2):
-                assert is_stale(wire.ask(bind(name="s", results=results), execute(), SYNC))
-        for _ in range(2):
-            assert is_stale(wire.ask(bind(name="s", results=results), execute(), SYNC))
+    def through_the_proxy(sql: str) -> None:
+        with Wire.connect(address_of(weir, database)) as other:
+            assert errors_of(other.ask(query(sql))) == []
+
+    again = run(results=results)
+    story: Story = [
+        LEARN,
+        here(again, "2DCZ"),
+        what,
+        *[away(again, STALE)] * 2,
+        *[here(again, STALE)] * 2,
         # Prepared again, it is known again, wherever it runs.
-        wire.ask(close_statement("s"), parse(SQL, "s"), describe_statement("s"), SYNC)
-        with elsewhere(weir, database):
-            heard = wire.ask(bind(name="s", results=results), execute(), SYNC)
-            assert kinds_of(heard) == "2DCZ"
-        assert kinds_of(wire.ask(bind(name="s", results=results), execute(), SYNC)) == "2DCZ"
+        here(close_statement("s") + parse(SQL, "s") + DESCRIBE, "31tTZ"),
+        away(again, "2DCZ"),
+        here(again, "2DCZ"),
+    ]
+    play(weir, change if by == "behind its back" else through_the_proxy, database, story)
+
+
+STORIES: dict[str, Story] = {
+    "who prepares it since then does not make it known to others": [
+        LEARN,
+        "another type",
+        *[
+            here(parse(SQL, "n") + SYNC, "1Z", client="new"),
+            here(run_described("n"), "2TDCZ", TEXT, client="new"),
+            here(run(), STALE),
+            here(run("n"), "2DCZ", TEXT, client="new"),
+            here(close_statement("n") + SYNC, "3Z", client="new"),
+        ]
+        * 2,
+    ],
+    "who asks for the columns each time notices nothing": [
+        LEARN,
+        "another type",
+        away(run_described(), "2TDCZ"),
+        here(run_described(), "2TDCZ"),
+        # And so knows them.
+        away(run(), "2DCZ"),
+        "another column",
+        away(run_described(), "2TDCZ"),
+        here(run_described(), "2TDCZ"),
+        away(run(), "2DCZ"),
+    ],
+    "who describes the statement anew knows its columns": [
+        LEARN,
+        "another type",
+        away(DESCRIBE, "tTZ"),
+        here(run(), "2DCZ", TEXT),
+        away(describe_statement("s") + run(results=()), "tT2DCZ"),
+    ],
+    **{
+        f"who prepares what servers have from before gets the new columns in {form}": [
+            LEARN,
+            away(run(results=()), "2DCZ"),
+            "another column",
+            here(parse(SQL, "n") + SYNC, "1Z", client="new"),
+            here(run("n", results), "2DCZ", client="new"),
+            away(run("n", results), "2DCZ", client="new"),
+        ]
+        for form, results in (("text", ()), ("binary", (1,)))
+    },
+    "columns that were others for a while are known": [
+        LEARN,
+        "another type",
+        away(run(), STALE),
+        "the type it had",
+        *[here(run(), "2DCZ", NUMBER), away(run(), "2DCZ", NUMBER)] * 2,
+    ],
+}
 
 
 @POOLS
-def test_a_statement_that_another_client_has_prepared_since_then_is_refused_as_well(
-    weir: Pgweir, change: Callable[[str], None], database: str
+@pytest.mark.parametrize("what", STORIES)
+def test_a_client_is_told_what_it_can_read(
+    weir: Pgweir, change: Callable[[str], None], database: str, what: str
 ) -> None:
-    with (
-        Wire.connect(address_of(weir, database)) as old,
-        Wire.connect(address_of(weir, database)) as new,
-    ):
-        old.ask(parse(SQL, "s"), describe_statement("s"), SYNC)
-        change(CHANGES["another type"])
-        for _ in range(2):
-            new.ask(parse(SQL, "n"), SYNC)
-            heard = new.ask(bind(name="n", results=[1]), describe_portal(), execute(), SYNC)
-            assert rows_of(heard) == [[b"16909060"]]
-            assert is_stale(old.ask(bind(name="s", results=[1]), execute(), SYNC))
-            heard = new.ask(bind(name="n", results=[1]), execute(), SYNC)
-            assert rows_of(heard) == [[b"16909060"]]
-            new.ask(close_statement("n"), SYNC)
+    play(weir, change, database, STORIES[what])
 
 
-@POOLS
-def test_who_asks_for_the_columns_each_time_notices_nothing(
-    weir: Pgweir, change: Callable[[str], None], database: str
+def test_a_shared_unnamed_statement_is_compared_as_well(
+    weir: Pgweir, change: Callable[[str], None]
 ) -> None:
-    """As libpq does, so everything that is built on it."""
-    with Wire.connect(address_of(weir, database)) as wire:
-        wire.ask(parse(SQL, "s"), describe_statement("s"), SYNC)
-        for what in ("another type", "another column"):
-            change(CHANGES[what])
-            with elsewhere(weir, database):
-                heard = wire.ask(bind(name="s", results=[1]), describe_portal(), execute(), SYNC)
-                assert kinds_of(heard) == "2TDCZ"
-            heard = wire.ask(bind(name="s", results=[1]), describe_portal(), execute(), SYNC)
-            assert kinds_of(heard) == "2TDCZ"
-            # And so knows them.
-            with elsewhere(weir, database):
-                heard = wire.ask(bind(name="s", results=[1]), execute(), SYNC)
-                assert kinds_of(heard) == "2DCZ"
-
-
-@POOLS
-def test_who_describes_the_statement_anew_knows_its_columns(
-    weir: Pgweir, change: Callable[[str], None], database: str
-) -> None:
-    with Wire.connect(address_of(weir, database)) as wire:
-        wire.ask(parse(SQL, "s"), describe_statement("s"), SYNC)
-        change(CHANGES["another type"])
-        with elsewhere(weir, database):
-            assert kinds_of(wire.ask(describe_statement("s"), SYNC)) == "tTZ"
-        heard = wire.ask(bind(name="s", results=[1]), execute(), SYNC)
-        assert rows_of(heard) == [[b"16909060"]]
-        with elsewhere(weir, database):
-            heard = wire.ask(describe_statement("s"), bind(name="s"), execute(), SYNC)
-            assert kinds_of(heard) == "tT2DCZ"
-
-
-@POOLS
-@pytest.mark.parametrize("results", [[], [1]], ids=["text", "binary"])
-def test_who_prepares_what_servers_have_from_before_the_change_gets_the_new_columns(
-    weir: Pgweir, change: Callable[[str], None], database: str, results: list[int]
-) -> None:
-    with Wire.connect(address_of(weir, database)) as old:
-        old.ask(parse(SQL, "s"), describe_statement("s"), SYNC)
-        with elsewhere(weir, database):
-            old.ask(bind(name="s"), execute(), SYNC)
-    change(CHANGES["another column"])
-    with Wire.connect(address_of(weir, database)) as new:
-        new.ask(parse(SQL, "n"), SYNC)
-        heard = new.ask(bind(name="n", results=results), execute(), SYNC)
-        assert kinds_of(heard) == "2DCZ"
-        with elsewhere(weir, database):
-            heard = new.ask(bind(name="n", results=results), execute(), SYNC)
-            assert kinds_of(heard) == "2DCZ"
-
-
-@POOLS
-def test_columns_that_were_others_for_a_while_are_known(
-    weir: Pgweir, change: Callable[[str], None], database: str
-) -> None:
-    with Wire.connect(address_of(weir, database)) as wire:
-        wire.ask(parse(SQL, "s"), describe_statement("s"), SYNC)
-        change(CHANGES["another type"])
-        with elsewhere(weir, database):
-            assert is_stale(wire.ask(bind(name="s", results=[1]), execute(), SYNC))
-        change("ALTER TABLE known ALTER a TYPE int USING a::int")
-        for _ in range(2):
-            heard = wire.ask(bind(name="s", results=[1]), execute(), SYNC)
-            assert rows_of(heard) == [[b"\1\2\3\4"]]
-            with elsewhere(weir, database):
-                heard = wire.ask(bind(name="s", results=[1]), execute(), SYNC)
-                assert rows_of(heard) == [[b"\1\2\3\4"]]
+    story: Story = [
+        here(parse(SQL) + describe_statement() + SYNC, "1tTZ"),
+        "another type",
+        away(run(""), STALE),
+        away(parse(SQL) + run(""), "12DCZ", TEXT),
+    ]
+    play(weir, change, "shared", story)
 
 
 @POOLS
@@ -239,14 +275,10 @@ def test_nothing_was_run_of_what_is_refused(
         wire.ask(parse("INSERT INTO known VALUES (7)", "i"), SYNC)
         change(CHANGES["another column"])
         with elsewhere(weir, database):
-            assert is_stale(wire.ask(bind(name="r", results=[1]), execute(), SYNC))
-            heard = wire.ask(
-                bind(name="i"), execute(), bind(name="r", results=[1]), execute(), SYNC
-            )
+            assert is_stale(wire.ask(run("r")))
+            heard = wire.ask(bind(name="i"), execute(), run("r"))
             assert errors_of(heard) == ["0A000"]
-            heard = wire.ask(
-                bind(name="r", results=[1]), execute(), SYNC, bind(name="i"), execute(), SYNC
-            )
+            heard = wire.ask(run("r"), run("i", ()))
             assert kinds_of(heard) == "EZ"
             assert kinds_of(wire.until_ready()) == "2CZ"
     assert pg18.value("SELECT count(*) FROM known WHERE a = 7") == 1
@@ -257,11 +289,11 @@ def test_a_transaction_fails_with_it(
     weir: Pgweir, change: Callable[[str], None], database: str
 ) -> None:
     with Wire.connect(address_of(weir, database)) as wire:
-        wire.ask(parse(SQL, "s"), describe_statement("s"), SYNC)
+        wire.ask(LEARN.octets)
         change(CHANGES["another type"])
         with elsewhere(weir, database):
             wire.ask(query("BEGIN"))
-            heard = wire.ask(bind(name="s", results=[1]), execute(), SYNC)
+            heard = wire.ask(run())
             assert errors_of(heard) == ["0A000"]
             assert heard[-1].body == b"E"
             assert errors_of(wire.ask(query("SELECT 1"))) == ["25P02"]
@@ -274,24 +306,12 @@ def test_a_client_that_flushes_hears_of_it_before_its_sync(
     weir: Pgweir, change: Callable[[str], None], database: str
 ) -> None:
     with Wire.connect(address_of(weir, database)) as wire:
-        wire.ask(parse(SQL, "s"), describe_statement("s"), SYNC)
+        wire.ask(LEARN.octets)
         change(CHANGES["another type"])
         with elsewhere(weir, database):
             wire.send(bind(name="s", results=[1]), execute(), FLUSH)
             assert fields_of(wire.receive())["C"] == "0A000"
             assert kinds_of(wire.ask(SYNC)) == "Z"
-
-
-def test_a_shared_unnamed_statement_is_compared_as_well(
-    weir: Pgweir, change: Callable[[str], None]
-) -> None:
-    with Wire.connect(address_of(weir, "shared")) as wire:
-        assert kinds_of(wire.ask(parse(SQL), describe_statement(), SYNC)) == "1tTZ"
-        change(CHANGES["another type"])
-        with elsewhere(weir, "shared"):
-            assert is_stale(wire.ask(bind(results=[1]), execute(), SYNC))
-            heard = wire.ask(parse(SQL), bind(results=[1]), execute(), SYNC)
-            assert rows_of(heard) == [[b"16909060"]]
 
 
 def test_a_statement_that_is_locked_out_can_be_cancelled(
@@ -302,11 +322,11 @@ def test_a_statement_that_is_locked_out_can_be_cancelled(
         Wire.connect(address_of(weir, "two")) as wire,
         Wire.connect(address_of(weir, "one")) as locker,
     ):
-        wire.ask(parse(SQL, "s"), describe_statement("s"), SYNC)
+        wire.ask(LEARN.octets)
         with elsewhere(weir, "two"):
             locker.ask(query("BEGIN"))
             locker.ask(query("LOCK known"))
-            wire.send(bind(name="s"), execute(), SYNC)
+            wire.send(run(results=()))
             weir.wait_until(
                 lambda: pg18.value(
                     "SELECT EXISTS (SELECT FROM pg_locks"
@@ -318,7 +338,7 @@ def test_a_statement_that_is_locked_out_can_be_cancelled(
                 canceller.until_end()
             assert errors_of(wire.until_ready()) == ["57014"]
             locker.ask(query("ROLLBACK"))
-            assert kinds_of(wire.ask(bind(name="s"), execute(), SYNC)) == "2DCZ"
+            assert kinds_of(wire.ask(run(results=()))) == "2DCZ"
 
 
 @POOLS
@@ -409,7 +429,7 @@ def test_a_statement_of_many_columns_is_told_apart_by_its_last(
         assert struct.unpack_from("!H", shape.body) == (800,)
         pg18.execute("ALTER TABLE wide ALTER c799 TYPE bigint")
         with elsewhere(weir, "two"):
-            assert is_stale(wire.ask(bind(name="w", results=[1]), execute(), SYNC))
+            assert is_stale(wire.ask(run("w")))
             heard = wire.ask(bind(name="w"), describe_portal(), execute(), SYNC)
             assert kinds_of(heard) == "2TDCZ"
     pg18.execute("DROP TABLE wide")
@@ -429,9 +449,9 @@ def test_columns_that_came_with_rows_are_remembered_by_whoever_prepared_anew(
             name, formats = f"S_{columns}", [1] * columns
             first = parse(sql, name) + bind(name=name) + describe_portal() + execute() + SYNC
             assert not errors_of(wire.ask(first))
-            assert not errors_of(wire.ask(bind(name=name, results=formats), execute(), SYNC))
+            assert not errors_of(wire.ask(run(name, formats)))
             pg18.execute(f"ALTER TABLE jdbc_known ADD b{columns} int")
             for _ in range(2):
-                heard = wire.ask(bind(name=name, results=formats), execute(), SYNC)
+                heard = wire.ask(run(name, formats))
                 assert errors_of(heard) == ["0A000"]
     pg18.execute("DROP TABLE jdbc_known")

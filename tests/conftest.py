@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.fixtures.console",
     "tests.fixtures.node",
     "tests.fixtures.regress",
+    "tests.fixtures.golang",
     "tests.fixtures.java",
     "tests.fixtures.issuer",
     "tests.fixtures.slapd",

@@ -60,7 +60,7 @@ class Settings(Mapping[str, str]):
     are no settings of PostgreSQL's, but like those they are there or not there in a session.
     """
 
-    __slots__ = ("__weakref__", "_values", "channels", "explicit", "statements")
+    __slots__ = ("__weakref__", "_texts", "_values", "channels", "explicit", "statements")
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class Settings(Mapping[str, str]):
         channels: frozenset[str] = frozenset(),
     ) -> None:
         self._values = dict(values)
+        self._texts: dict[str, str] = {}
         self.explicit = explicit
         self.statements = statements
         self.channels = channels
@@ -82,6 +83,13 @@ class Settings(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def text_of(self, name: str) -> str:
+        """Give the SQL that brings a session this one; written once, as it is needed often."""
+        text = self._texts.get(name)
+        if text is None:
+            text = self._texts[name] = _write_setting(name, self._values[name])
+        return text
 
     # One object per value: identity is equality, and hashing is cheap.
     def __eq__(self, other: object) -> bool:
@@ -143,23 +151,30 @@ def switch(have: Settings, want: Settings) -> str:
     """
     if have is want:
         return ""
-    statements = [f"RESET {quote_name(name)}" for name in ROLES if name in have]
+    # This is done whenever a client meets a server connection in the settings of somebody else, of
+    # whom there may be many: so it looks at what differs, and writes nothing that was written once.
+    had, wanted = have._values, want._values
+    newly_explicit = want.explicit - have.explicit
+    statements = [f"RESET {quote_name(name)}" for name in ROLES if name in had]
+    if not had.keys() <= wanted.keys():
+        statements += [
+            f"RESET {quote_name(name)}" for name in had if name not in wanted and name not in ROLES
+        ]
     statements += [
-        f"RESET {quote_name(name)}" for name in have if name not in want and name not in ROLES
+        want.text_of(name)
+        for name, value in wanted.items()
+        if (had.get(name) != value or (newly_explicit and name.lower() in newly_explicit))
+        and name not in ROLES
     ]
-    others = [(name, value) for name, value in want.items() if name not in ROLES]
-    roles = [(name, want[name]) for name in ROLES if name in want]
-    for name, value in (*others, *roles):
-        is_explicit = name.lower() not in want.explicit or name.lower() in have.explicit
-        if have.get(name) == value and is_explicit and name not in ROLES:
-            continue
-        if name.lower() in _QUOTED_LISTS:
-            statements.append(
-                f"SELECT pg_catalog.set_config({quote_text(name)}, {quote_text(value)}, false)"
-            )
-        else:
-            statements.append(f"SET {quote_name(name)} TO {quote_text(value)}")
+    # Going back to the login's role has undone these, even where they agree.
+    statements += [want.text_of(name) for name in ROLES if name in wanted]
     return "; ".join(statements)
+
+
+def _write_setting(name: str, value: str) -> str:
+    if name.lower() in _QUOTED_LISTS:
+        return f"SELECT pg_catalog.set_config({quote_text(name)}, {quote_text(value)}, false)"
+    return f"SET {quote_name(name)} TO {quote_text(value)}"
 
 
 def quote_name(name: str) -> str:

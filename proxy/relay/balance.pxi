@@ -7,7 +7,7 @@ cdef enum Balance:
 
 
 cdef inline Py_ssize_t pool_busy(Pool pool) noexcept:
-    return PySet_GET_SIZE(pool.servers) - PyList_GET_SIZE(pool.idle)
+    return PySet_GET_SIZE(pool.servers) - pool.idle_count
 
 
 cdef inline bint pool_may_grow(Pool pool) noexcept:
@@ -26,12 +26,12 @@ cdef Pool line_pick(Line line, Client c):
     cdef int64_t least = c.least_lsn
     if PyList_GET_SIZE(line.pools) == 1:
         pool = <Pool>PyList_GET_ITEM(line.pools, 0)
-        if pool.replayed < least or not PyList_GET_SIZE(pool.idle):
+        if pool.replayed < least or not pool.idle_count:
             return None
         return pool
     for pool in line.pools:
         if pool.is_near and pool.replayed >= least and (
-                PyList_GET_SIZE(pool.idle) or pool_may_grow(pool)):
+                pool.idle_count or pool_may_grow(pool)):
             near = True
     for pool in line.pools:
         if pool.replayed >= least and (pool.is_near or not near):
@@ -54,14 +54,14 @@ cdef Pool line_pick(Line line, Client c):
     if chosen is None:
         return None
     chosen.credit -= total
-    if PyList_GET_SIZE(chosen.idle):
+    if chosen.idle_count:
         return chosen
     if not chosen.connecting and pool_may_grow(chosen):
         chosen.connecting += 1
         c.relay.control.grow(chosen)
     chosen = None
     for pool in line.pools:
-        if pool.replayed >= least and PyList_GET_SIZE(pool.idle) and (
+        if pool.replayed >= least and pool.idle_count and (
                 chosen is None or line_prefers(line, pool, chosen)):
             chosen = pool
     return chosen

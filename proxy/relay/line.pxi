@@ -7,6 +7,8 @@ cdef enum:
     MOST_LOOKED_AT = 16
     # ... and how often whoever is first may be overtaken by such a one.
     MOST_OVERTAKINGS = 8
+    # How many free servers are looked at for one that is in a client's settings.
+    MOST_COMPARED = 8
 
 cdef enum Mode:
     SESSION_MODE = 1
@@ -73,9 +75,18 @@ cdef class Pool:
         self.takes_writes = role == 'primary'
         # Whatever is written is there.
         self.replayed = NOT_KNOWN_YET if self.takes_writes else 0
-        self.idle = []
         self.servers = set()
         self.lines = []
+
+    @property
+    def idle(self):
+        """Its free connections, those longest unused in front."""
+        cdef Server s = self.oldest
+        cdef list idle = []
+        while s is not None:
+            idle.append(s)
+            s = s.newer
+        return idle
 
     @property
     def query_count(self):
@@ -268,25 +279,20 @@ cdef Server line_take(Line line, Client c):
     One that was unused for long is not given away but asked first; who waits gets it then.
     """
     cdef Pool best = None if line.held else line_pick(line, c)
-    cdef Py_ssize_t i, n
-    cdef Server s
-    cdef list idle
+    cdef Server s, other
+    cdef int i
     if best is None:
         return None
-    idle = best.idle
-    n = PyList_GET_SIZE(idle)
     # The one used last, as its caches are warm; better, one of the last whose settings agree.
-    for i in range(n - 1, max(n - 9, -1), -1):
-        if (<Server>PyList_GET_ITEM(idle, i)).settings is c.settings:
-            s = <Server>PyList_GET_ITEM(idle, i)
-            if i == n - 1:
-                idle.pop()
-            else:
-                del idle[i]
+    s = other = best.newest
+    for i in range(MOST_COMPARED):
+        if other is None:
             break
-    else:
-        s = <Server>idle.pop()
-    s.idling = False
+        if other.settings is c.settings:
+            s = other
+            break
+        other = other.older
+    pool_takes_idle(best, s)
     if c.relay.now_s - s.idle_since_s > best.fresh_s:
         server_check(s)
         return None
@@ -342,11 +348,16 @@ cdef int line_grow(Line line) except -1:
     """Ask for server connections while more clients wait than are being opened."""
     cdef Pool pool, least
     cdef int opening = 0, i
+    cdef bint may_grow = False
     cdef Py_ssize_t opened, fewest = 0
     if line.held:
         return 0
     for pool in line.pools:
         opening += pool.connecting + pool.checking
+        may_grow = may_grow or pool_may_grow(pool)
+    if not may_grow:
+        # All are as large as they may be: so it is with each who waits under load.
+        return 0
     for i in range(len(line.pools)):
         if opening >= line.waiting:
             return 0
@@ -369,7 +380,7 @@ cdef bint line_has_idle(Line line) noexcept:
     if line.held:
         return False
     for pool in line.pools:
-        if PyList_GET_SIZE(pool.idle):
+        if pool.idle_count:
             return True
     return False
 
@@ -411,9 +422,8 @@ cdef int pool_give(Pool pool, Server s) except -1:
     cdef Line line, longest
     cdef Client c
     s.idle_since_s = s.relay.now_s
-    s.idling = True
-    pool.idle.append(s)
-    while pool.idle:
+    pool_adds_idle(pool, s)
+    while pool.idle_count:
         longest = None
         for line in pool.lines:
             if line.first is not None and not line.held and (
@@ -423,7 +433,7 @@ cdef int pool_give(Pool pool, Server s) except -1:
             # It was opened for nobody who waits.
             s.opens_from_s = 0.0
             return 0
-        c = line_next(longest, <Server>PyList_GET_ITEM(pool.idle, PyList_GET_SIZE(pool.idle) - 1))
+        c = line_next(longest, pool.newest)
         line_leave(c)
         client_read(c)
     return 0
@@ -434,9 +444,9 @@ cdef int pool_ask_next(Pool pool) except -1:
     cdef Line line
     cdef Server s
     for line in pool.lines:
-        if line.waiting and pool.idle and not line.held:
-            s = <Server>pool.idle.pop()
-            s.idling = False
+        if line.waiting and pool.idle_count and not line.held:
+            s = pool.newest
+            pool_takes_idle(pool, s)
             server_check(s)
             return 0
     return 0

@@ -7,6 +7,7 @@
 #   statements.pxi prepared statements, one identity per text and parameter types
 #   columns.pxi    ... what they return, and what their clients have been told of that
 #   freshness.pxi  what a session has written, and how far the nodes of its cluster are
+#   idle.pxi       the free connections of a pool
 #   line.pxi       the line in which clients wait, and the pools that serve it
 #   balance.pxi    which of several nodes gets the next statement
 #   server.pxi     what PostgreSQL says, checked against the ledger and passed on
@@ -296,7 +297,8 @@ cdef class Server(Link):
     cdef readonly bint resetting
     cdef bint orphaned              # its client left while replies were owed
     cdef readonly bint retiring     # closed as soon as it is free
-    cdef bint idling                # stands in its pool's list of idle ones
+    cdef bint idling                # stands in its pool's chain of idle ones
+    cdef Server older, newer        # ... between these
     cdef readonly double asked_s    # when it was asked whether it is still there; 0: it is not being
     cdef public double ages_from_s  # its lifetime counts from then
     cdef public double opens_from_s # when it began to be opened, or asked, for who waits; else 0
@@ -357,7 +359,8 @@ cdef class Pool:
     cdef public uint8_t reset       # RESETS_SMARTLY, RESETS_ALWAYS, RESETS_NEVER
     cdef public bint capped         # a limit is reached: it asks for no more connections meanwhile
     cdef public int yields          # connections to close as they become free
-    cdef readonly list idle
+    cdef Server oldest, newest      # of the idle ones
+    cdef Py_ssize_t idle_count
     cdef readonly set servers
     cdef list lines
     cdef public object owner

@@ -473,7 +473,7 @@ cdef int client_wants_fresh(Client c, Router r, Wish w, Line line) except -1:
     for pool in line.pools:
         if pool.replayed >= least:
             fresh += 1
-            free += PyList_GET_SIZE(pool.idle) > 0
+            free += pool.idle_count > 0
     if fresh == PyList_GET_SIZE(line.pools) or free:
         if client_must_ask(c, r, w):
             return client_asks_others(c, r, w, line)

@@ -885,8 +885,7 @@ cdef int server_close(Server s, bytes reason) except -1:
     if s.keeper is not None:
         client_keeps_no_sequences(s.keeper)
     if s.idling:
-        pool.idle.remove(s)
-        s.idling = False
+        pool_takes_idle(pool, s)
     server_unprepare(s)
     ledger_free(&s.ledger)
     octets_free(&s.unit)

@@ -256,6 +256,7 @@ cdef Py_ssize_t client_process(Client c, char *p, Py_ssize_t n) except -1:
                 and (c.line.mode != SESSION_MODE or c.aborted):
             k = client_answers_unit(c, p + pos, n - pos)
             if k > 0:
+                client_forgets_seen(c)
                 pos += k
                 continue
             if k == STILL_COMING and n - pos < MOST_NAME_BYTES:
@@ -292,6 +293,7 @@ cdef Py_ssize_t client_process(Client c, char *p, Py_ssize_t n) except -1:
             break
         if done == STOPPED:
             break
+        client_forgets_seen(c)
         pos += k
     relay.left = 0
     if c.server is not None:

@@ -41,7 +41,7 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     cdef char *tail
     cdef Py_ssize_t length
     cdef bytes name, key, leave
-    cdef Command command
+    cdef Command command = PLAIN
     cdef uint16_t effect = 0
     cdef int done
     cdef bytes refusal
@@ -85,8 +85,12 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     if not is_parse_tail(tail, length):
         # PostgreSQL answers it better than we could: its text or its counts are malformed.
         return client_passes_extended(c, kinds.PARSE, p, have, size)
-    command = command_of(tail, strlen(tail))
-    effect = effect_of(tail, strlen(tail)) if nul == p + 5 else sequences_effect_of(tail, strlen(tail))
+    if client_has_seen(c, p, have):
+        effect = c.seen_effect
+    else:
+        command = command_of(tail, strlen(tail))
+        effect = (effect_of(tail, strlen(tail)) if nul == p + 5
+                  else sequences_effect_of(tail, strlen(tail)))
     if effect & TELLS_SEQUENCE:
         c.line.tells_sequences = True
     if c.lost is not None or c.aborted or c.refusal is not None:
@@ -99,6 +103,7 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         return client_refuses_unit(
             c, '0A000', 'transaction blocks are not possible in statement pooling mode', have, size)
     if client_attach(c) == STOPPED:
+        client_remembers(c, p, have, command, effect)
         return STOPPED
     s = c.server
     key = tail[:length]

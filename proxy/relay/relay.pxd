@@ -15,6 +15,7 @@
 #   telling.pxi    which statements the control plane hears of, once they have ended
 #   session.pxi    settings follow a client from server to server, other things pin it
 #   client.pxi     what a client says, one message after another; its coming and leaving
+#   seen.pxi       ... what is known of it already, as it had to wait
 #   routing.pxi    ... where it goes, and what is run again elsewhere
 #   own.pxi        ... of settings that are the proxy's own
 #   simple.pxi     ... Query
@@ -251,6 +252,11 @@ cdef class Client(Link):
     cdef readonly object startup    # ... and those it came with
     cdef bytes bound_text           # key of the statement bound last, if it names settings or may pin
     cdef bytes bound_values         # ... and its Bind
+    cdef Py_ssize_t seen_bytes      # of the message at hand, when it began to wait; 0: nothing is known
+    cdef uint16_t seen_effect       # ... and what they may do to the session
+    cdef Py_ssize_t judged_at       # where in what it says a text begins that was looked up
+    cdef Py_ssize_t judged_bytes    # ... how long that is; 0: there is none
+    cdef Decision seen_decision     # ... and what its router knows of it
     cdef Router router              # None while nothing of its line is routed by statement
     cdef object routed_settings     # the settings that its router was chosen for
     cdef uint8_t lex_options

@@ -131,6 +131,7 @@ cdef Router client_router(Client c):
             c.relay.control.routing_of(c))
         c.router = r
         c.routed_settings = c.settings
+        c.judged_bytes = 0
     return r
 
 
@@ -202,9 +203,15 @@ cdef int wish_add(Wish w, Client c, Router r, const char *text, Py_ssize_t lengt
         if statement is not None and not commented and not c.lex_options \
                 and statement.decisions is r.decisions:
             d = statement.decision
+        elif not commented and client_has_judged(c, text, length):
+            d = c.seen_decision
         else:
             d = client_decides(c, r, text, length)
-            if statement is not None and not c.lex_options:
+            if statement is None:
+                # The hint of one that has a comment would have to be remembered, too.
+                if not commented:
+                    client_remembers_decision(c, text, length, d)
+            elif not c.lex_options:
                 statement.decision = d
                 statement.decisions = r.decisions
         if not d.flags & READS:

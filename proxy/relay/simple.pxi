@@ -4,22 +4,26 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     """Query: the simple protocol."""
     cdef Server s
     cdef Command command = PLAIN
-    cdef uint16_t effect = 0
+    cdef uint16_t effect, said
     cdef int done
     cdef bytes leave, refusal, explained = None
     if c.skipping:
         return client_drop(c, have, size)
-    if size <= LOOK_BYTES:
-        if have < size:
-            return STARVED
-        if size < 6 or p[size - 1] != 0:
-            return client_violates(c, 'a query without its terminator')
-        command = command_of(p + 5, size - 6)
-        if command != PLAIN:
-            done = client_says_command(c, command, p + 5, size - 6)
-            if done:
-                return done
-    effect = effect_of(p + 5, have - 5)
+    if client_has_seen(c, p, have):
+        said = c.seen_effect
+    else:
+        if size <= LOOK_BYTES:
+            if have < size:
+                return STARVED
+            if size < 6 or p[size - 1] != 0:
+                return client_violates(c, 'a query without its terminator')
+            command = command_of(p + 5, size - 6)
+            if command != PLAIN:
+                done = client_says_command(c, command, p + 5, size - 6)
+                if done:
+                    return done
+        said = effect_of(p + 5, have - 5)
+    effect = said
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.QUERY, have, size)
     if c.line.router is not None and c.line.router.guards:
@@ -54,6 +58,7 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
                 c.dirty = True
             client_notes_write(c, c.server, p + 5, have - 5 - (have == size))
     elif client_attach(c) == STOPPED:
+        client_remembers(c, p, have, command, said)
         # The request that waited in vain is answered at its next reading.
         return STOPPED
     s = c.server

@@ -33,6 +33,7 @@ class Growth:
     """Opens the connections of all pools, as far as the limits allow.
 
     limits_of: the limits that hold for a pool, by what they are about; 0 is none.
+    on_failed: called with a pool when a connection of it could not be opened, this time.
     on_refused: called with a pool and the reason when a server has said no for good.
     on_unreachable: called with cluster and node name when a connection to a node failed.
     clock: monotonic seconds.
@@ -45,6 +46,7 @@ class Growth:
         dialler: Dialler,
         *,
         limits_of: Callable[[Pool], Mapping[Key, int]],
+        on_failed: Callable[[Pool], None],
         on_refused: Callable[[Pool, ClientError], None],
         on_unreachable: Callable[[str, str], None],
         refusals: LimitedLog,
@@ -54,6 +56,7 @@ class Growth:
         self._basins = basins
         self._book = book
         self._dialler = dialler
+        self._on_failed = on_failed
         self._on_refused = on_refused
         self._on_unreachable = on_unreachable
         self._refusals = refusals
@@ -207,6 +210,7 @@ class Growth:
                     dialled = await self._dialler.dial(spring, spring.startup)
                 except (Unreachable, PeerError) as failed:
                     self._note_failure(pool, spring, failed)
+                    self._on_failed(pool)
                     if not self._is_wanted(pool):
                         return
                     if isinstance(failed, NodeFull):

@@ -34,6 +34,10 @@ from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.pool")
 
+# How long reads leave a replica alone that could not be connected to. Short, as it may only have
+# been restarted; while the monitor cannot reach it, nobody tries anyhow.
+_RESPITE_S = 1.0
+
 _QUEUED = messages.notice_response(
     "00000",
     "waiting in line for a server connection",
@@ -82,6 +86,7 @@ class Reservoir:
             book,
             self._dialler,
             limits_of=self._limits_of,
+            on_failed=self._note_failure,
             on_refused=self._note_refusal,
             on_unreachable=on_unreachable,
             refusals=self._refusals,
@@ -252,15 +257,26 @@ class Reservoir:
             ("node", pool.cluster, pool.node): self._serving.room_of(pool),
         }
 
+    def _note_failure(self, pool: Pool) -> None:
+        """Reads that have no connection there yet need not wait for one: others can answer them."""
+        basin = self._basins.get((pool.database, pool.user))
+        if basin is None or pool.servers or pool in basin.line.pools:
+            return
+        if pool in basin.serving:
+            self._shun(basin, pool.node, _RESPITE_S)
+
+    def _shun(self, basin: Basin, node: str, for_s: float) -> None:
+        """Leave a node alone that others can read for."""
+        basin.shunned[node] = self._clock() + for_s
+        self._serve(basin)
+
     def _note_refusal(self, pool: Pool, refused: ClientError) -> None:
         """The server said no for good: waiting would only turn an answer into a timeout."""
         basin = self._basins.get((pool.database, pool.user))
         if basin is None:
             return
         if pool not in basin.line.pools:
-            # Others can read for it: this node is left alone for a while.
-            basin.shunned[pool.node] = self._clock() + basin.policy.server_login_retry
-            self._serve(basin)
+            self._shun(basin, pool.node, basin.policy.server_login_retry)
             return
         if any(each.servers for each in basin.line.pools):
             return

@@ -57,7 +57,7 @@ class Replica:
 
     def __call__(self, server: Scripted) -> None:
         if self.refuses.is_set():
-            server.send(self.error())
+            server.send(self.error() if self.sqlstate else b"")
             return
         server.log_in()
         parts: list[bytes] = []
@@ -196,3 +196,19 @@ def test_in_a_transaction_it_is_the_clients(
     assert errors_of(client.ask(asked)) == ["40001" if severity == "ERROR" else "08006"]
     client.ask(query("rollback"))
     assert weir.metric("pgweir_reruns_total") == before
+
+
+@PROTOCOLS
+@pytest.mark.parametrize("sqlstate", ["57P03", "57P01", "53300", ""])
+def test_a_replica_that_takes_no_new_connection_is_done_without(
+    scene: tuple[Replica, Pgweir], client: Client, asked: bytes, sqlstate: str
+) -> None:
+    """Although it answers the monitor: nobody waits for it."""
+    replica, weir = scene
+    replica.sqlstate, replica.severity = "57P01", "FATAL"
+    assert rows_of(client.ask(asked)) == [[b"42"]]
+    replica.sqlstate = sqlstate
+    replica.refuses.set()
+    assert rows_of(client.ask(asked)) == [[b"42"]]
+    replica.refuses.clear()
+    weir.wait_until(lambda: rows_of(client.ask(query("select 1"))) == [[b"of the replica"]])

@@ -1,12 +1,16 @@
 """Replicas that are full, restarted, detached or far away: reads go on elsewhere, unnoticed."""
 
+import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import asyncpg
 import psycopg
 import pytest
 
+from proxy.embedded import EmbeddedError
 from tests.fixtures.pgweir import Pgweir, configuration, running
 from tests.fixtures.postgres import DATABASE, PostgresCluster
 
@@ -85,6 +89,7 @@ class Readers:
 
     def __init__(self, weir: Pgweir, count: int) -> None:
         self.answers = 0
+        self.slowest_s = 0.0
         self.errors: list[str] = []
         self._stop = threading.Event()
         self._threads = [
@@ -96,11 +101,13 @@ class Readers:
         try:
             with psycopg.connect(dsn, autocommit=True) as client:
                 while not self._stop.is_set():
+                    began_s = time.monotonic()
                     row = client.execute(
                         "select count(*), pg_sleep(0.01) is null from users", prepare=prepare
                     ).fetchone()
                     assert row is not None
                     self.answers += 1
+                    self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)
         except psycopg.Error as error:
             self.errors.append(f"{error.sqlstate}: {error}")
 
@@ -133,6 +140,50 @@ def test_readers_do_not_notice_that_replicas_restart(
             before = readers.answers
             weir.wait_until(lambda: readers.answers > before + 50, DEADLINE_S)
         assert readers.errors == []
+
+
+@pytest.mark.slow
+def test_readers_do_not_wait_for_a_replica_that_takes_nobody(
+    start_cluster: Callable[..., PostgresCluster], tmp_path: Any
+) -> None:
+    """It is there again and says 57P03 to everybody, as one does that has much to replay."""
+    cluster = start_cluster(replicas=1)
+    [replica] = cluster.replicas
+    settings = replica.node.place.data / "postgresql.auto.conf"
+    as_it_was = settings.read_text()
+    config = config_of(cluster)
+    config["databases"][DATABASE]["pool_size"] = 4
+
+    def start() -> None:
+        with contextlib.suppress(EmbeddedError):
+            replica.start()
+
+    def takes_nobody() -> bool:
+        try:
+            replica.value("select 1")
+        except EmbeddedError as error:
+            return isinstance(error.__cause__, asyncpg.CannotConnectNowError)
+        return False
+
+    with running(config, tmp_path) as weir, psycopg.connect(weir.dsn(), autocommit=True) as client:
+        weir.wait_until(lambda: weir.metric("pgweir_node_up") == 2)
+        weir.wait_until(lambda: went(weir, client) == "db2", DEADLINE_S)
+        with Readers(weir, 6) as readers:
+            replica.stop()
+            settings.write_text(f"{as_it_was}hot_standby = off\n")
+            starting = threading.Thread(target=start)
+            starting.start()
+            weir.wait_until(takes_nobody, DEADLINE_S)
+            before = readers.answers
+            weir.wait_until(lambda: readers.answers > before + 300, DEADLINE_S)
+            replica.kill()
+            starting.join()
+            settings.write_text(as_it_was)
+            replica.start()
+            weir.wait_until(lambda: went(weir, client) == "db2", DEADLINE_S)
+        assert readers.errors == []
+        assert readers.slowest_s < 5.0
+        assert weir.metric("pgweir_server_connects_total", node="db2", result="refused") > 0
 
 
 @pytest.mark.slow

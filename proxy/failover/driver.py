@@ -269,7 +269,8 @@ class Failover:
             if wanted == decision.node:
                 return again.reason
             return f"another proxy has begun to promote {wanted}: {again.reason}"
-        await grant.aim_at(wanted)
+        if wanted != grant.node:
+            await grant.aim_at(wanted)
         return None
 
     async def _replace_under(self, grant: Grant, decision: Decision) -> str | None:

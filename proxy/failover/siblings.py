@@ -1,23 +1,21 @@
 """The lease among processes of one machine: several of them may serve as one proxy.
 
-A name in Linux's abstract namespace of Unix sockets is bound by one process at a time, and is free
-again when that process is gone, however it ends. No file is left, and nobody has to be asked. What
-its holder has to say it says to each of the others, who remember it.
-
-Source: unix(7), "Abstract sockets".
+Who has bound a name has it (`names`). What its holder has to say it says to each of the others, who
+remember it.
 """
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 import os
-import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from proxy.failover.keeping import KeptGrant, LeaseLost, boot_clock
 from proxy.failover.lease import Answer, CoordinatorUnavailable, Grant, Member, Notice, Record
 from proxy.failover.messages import read_answer, read_notice, write_answer, write_notice
+from proxy.failover.names import BoundName, NameRow
 
 Json = dict[str, Any]
 Tell = Callable[[Json], Awaitable[Sequence[object]]]
@@ -30,59 +28,68 @@ async def nobody(_question: Json) -> Sequence[object]:
 
 
 class SiblingsLease:
-    """The lease of one cluster, known by its nodes. nodes: host and port of each."""
+    """The lease of one cluster, known by its nodes. nodes: host and port of each.
+
+    ttl_s: how long a holder that is stopped keeps the others from it; the same for all of them,
+    whatever configuration each has read.
+    """
 
     is_shared = True
 
     def __init__(
-        self, nodes: Sequence[tuple[str, int]], member: Member, tell: Tell = nobody
+        self,
+        nodes: Sequence[tuple[str, int]],
+        member: Member,
+        tell: Tell = nobody,
+        *,
+        ttl_s: float = 5.0,
+        clock: Callable[[], float] = boot_clock,
     ) -> None:
         words = "\n".join(f"{host}:{port}" for host, port in sorted(nodes))
         digest = hashlib.sha256(words.encode()).hexdigest()[:32]
         self.member = member
         self.tell = tell
-        self._name = f"\0pgweir/{os.getuid()}/{digest}"
-        # What a holder has said, and what this process answered.
-        self._node: str | None = None
-        self._notice: Notice | None = None
+        self.ttl_s = ttl_s
+        self.clock = clock
+        self._names = NameRow(f"\0pgweir/{os.getuid()}/{digest}", ttl_s, clock)
+        # What a holder has said, and since when it had the lease; and what this process answered.
+        self._told = _Told()
         self._answered: Answer | None = None
         self._news = asyncio.Event()
 
     async def take(self, node: str) -> Grant | None:
         """Take it, unless another process has it. Raises CoordinatorUnavailable."""
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        asked_at = self.clock()
+        with _told_as_unavailable():
+            bound = self._names.bind()
+        if bound is None:
+            return None
+        before = self._told.node
+        seat = _Seat(self, bound, asked_at)
+        grant = KeptGrant(
+            seat,
+            before or node,
+            is_inherited=before is not None,
+            clock=self.clock,
+            asked_at=asked_at,
+            ttl_s=self.ttl_s,
+        )
         try:
-            bound.bind(self._name)
-            bound.listen(1)
-        except OSError as failed:
-            bound.close()
-            if failed.errno == errno.EADDRINUSE:
-                return None
-            raise CoordinatorUnavailable(f"no name to agree on: {failed.strerror}") from None
-        grant = _Bound(self, bound, self._node or node, is_inherited=self._node is not None)
-        try:
-            await grant.say(grant.node, None)
+            await grant.aim_at(grant.node)
         except BaseException:
             grant.drop()
             raise
         return grant
 
-    @property
-    def _is_held(self) -> bool:
-        """Whether some process has it: then it can be knocked at."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as knocking:
-            try:
-                knocking.connect(self._name)
-            except ConnectionRefusedError:
-                return False
-            except BlockingIOError:
-                pass  # others have knocked before
-        return True
+    def holders(self) -> list[int]:
+        """Process ids of who has it: one, or none. Raises CoordinatorUnavailable."""
+        with _told_as_unavailable():
+            return self._names.holders()
 
     async def read(self) -> Record:
-        """What stands there."""
-        is_held = self._is_held
-        return Record(is_held, self._node, self._notice if is_held else None)
+        """What stands there. Raises CoordinatorUnavailable."""
+        is_held = bool(self.holders())
+        return Record(is_held, self._told.node, self._told.notice if is_held else None)
 
     async def answer(self, answer: Answer) -> None:
         """Say so when the holder asks."""
@@ -92,13 +99,14 @@ class SiblingsLease:
         """What another process says, as `tell` has brought it. Result: what it is answered."""
         if told["what"] == "answer?":
             return None if self._answered is None else write_answer(self._answered)
-        self.remember(told["node"], read_notice(told["notice"]))
+        self.remember(_Told(told["since"], told["node"], read_notice(told["notice"])))
         self._news.set()
         return True
 
-    def remember(self, node: str | None, notice: Notice | None) -> None:
-        """What the holder says now."""
-        self._node, self._notice = node, notice
+    def remember(self, told: "_Told") -> None:
+        """What a holder says now. Of one that was stopped, what it said may arrive late."""
+        if told.since >= self._told.since:
+            self._told = told
 
     async def until_told(self, limit_s: float) -> None:
         """Wait until a holder says something, and for at most so long."""
@@ -108,38 +116,43 @@ class SiblingsLease:
         self._news.clear()
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Ask nobody any more."""
+        self._names.close()
 
 
-class _Bound:
-    """The name, while it is ours."""
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a holder has said. since: when it took the lease, on the clock that all share."""
 
-    def __init__(
-        self, lease: SiblingsLease, bound: socket.socket, node: str, *, is_inherited: bool
-    ) -> None:
-        self.node = node
-        self.is_inherited = is_inherited
+    since: float = 0.0
+    node: str | None = None
+    notice: Notice | None = None
+
+
+class _Seat:
+    """The lease while it is ours. since: when it was taken."""
+
+    def __init__(self, lease: SiblingsLease, bound: BoundName, since: float) -> None:
         self._lease = lease
-        self._socket = bound
+        self._bound = bound
+        self._since = since
+        self._until = since + lease.ttl_s
+        self._node: str | None = None
 
-    @property
-    def is_valid(self) -> bool:
-        return self._socket.fileno() >= 0
+    async def extend(self) -> float:
+        """Show the others that we are at work."""
+        looked_at = self._look_whether_it_is_ours()
+        self._bound.answer()
+        self._until = looked_at + self._lease.ttl_s
+        return self._lease.ttl_s
 
-    async def aim_at(self, node: str) -> None:
-        """Promote another node than whoever began."""
-        self.node = node
-        await self.say(node, None)
-
-    async def say(self, node: str | None, notice: Notice | None) -> None:
-        """Have all processes remember it, this one too."""
-        self._lease.remember(node, notice)
-        text = None if notice is None else write_notice(notice)
-        await self._lease.tell({"what": "record", "node": node, "notice": text})
+    async def write(self, node: str) -> None:
+        """Tell the others which node is being promoted."""
+        await self._say(node, None)
 
     async def announce(self, notice: Notice) -> None:
-        """Tell the others."""
-        await self.say(self.node, notice)
+        """Tell the others what is about to be done."""
+        await self._say(self._node, notice)
 
     async def read_answers(self) -> Sequence[Answer]:
         """What the others say."""
@@ -147,20 +160,34 @@ class _Bound:
         answers = (read_answer(each) for each in told if isinstance(each, str))
         return [each for each in answers if each is not None]
 
-    async def finish(self, rest_s: float) -> None:
-        """The others look again before they promote, so that there is nothing to wait for."""
-        await self._leave(None)
+    async def leave(self, node: str | None, _rest_s: float) -> None:
+        """Give it back. The others look again before they promote: there is nothing to wait for."""
+        await self._say(node, None)
 
-    async def abandon(self, *, began: bool) -> None:
-        """Give it back; the word stays where the node may have been told."""
-        await self._leave(self.node if began else None)
+    async def _say(self, node: str | None, notice: Notice | None) -> None:
+        """Have all processes remember it, this one too."""
+        self._look_whether_it_is_ours()
+        self._node = node
+        self._lease.remember(_Told(self._since, node, notice))
+        text = None if notice is None else write_notice(notice)
+        record = {"what": "record", "since": self._since, "node": node, "notice": text}
+        await self._lease.tell(record)
 
-    async def _leave(self, node: str | None) -> None:
-        try:
-            await self.say(node, None)
-        finally:
-            self._socket.close()
+    def _look_whether_it_is_ours(self) -> float:
+        """When that was seen. Raises LeaseLost."""
+        now = self._lease.clock()
+        if now >= self._until:
+            raise LeaseLost
+        return now
 
-    def drop(self) -> None:
-        """Give it back."""
-        self._socket.close()
+    async def close(self) -> None:
+        """Let somebody else have it."""
+        self._bound.close()
+
+
+@contextlib.contextmanager
+def _told_as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as failed:
+        raise CoordinatorUnavailable(f"no name to agree on: {failed.strerror}") from None

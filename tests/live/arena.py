@@ -30,8 +30,6 @@ from tests.live.appending import TABLE, Notes, appending
 
 CLIENTS = 32
 READ_ONLY = "demo_ro"
-# Whoever is primary waits for one of the other two.
-SYNCHRONOUS = "ANY 1 (db1, db2, db3)"
 
 Setting = dict[str, Any]
 

@@ -28,12 +28,18 @@ from proxy.config import parse
 from proxy.workers.worker import Worker
 from tests.fixtures.disks import Disk
 from tests.fixtures.pgweir import configuration, running
-from tests.fixtures.postgres import APP, DATABASE, Background, Postgres, start_replicated
+from tests.fixtures.postgres import (
+    APP,
+    DATABASE,
+    SYNCHRONOUS,
+    Background,
+    Postgres,
+    start_replicated,
+)
 from tests.live.appending import TABLE, Notes, appending, check
 from tests.live.arena import (
     CLIENTS,
     FAULTS,
-    SYNCHRONOUS,
     Arena,
     Setting,
     an_arena,

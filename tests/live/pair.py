@@ -5,15 +5,17 @@ One of them sees the nodes through wires, so that it can be stopped at the momen
 
 import asyncio
 import contextlib
+import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from proxy.failover import Member, SiblingsLease
 from tests.fixtures.agreement import Agreement
 from tests.fixtures.console import ADMIN, AUTH
 from tests.fixtures.pgweir import Pgweir, configuration, merged, running
@@ -29,13 +31,17 @@ BEFORE, AFTER = b"s.sourcefile LIKE", b"synchronous_commit = local"
 
 @dataclass
 class Proxies:
-    """Two of them; the first sees the cluster through wires. told: what their hooks learnt."""
+    """Two of them; the first sees the cluster through wires. told: what their hooks learnt.
+
+    Or two processes of one, which is both the first and the second.
+    """
 
     cluster: PostgresCluster
     first: Pgweir
     second: Pgweir
     wires: Wires
     told: Path
+    stopped: list[int] = field(default_factory=list)
 
     @property
     def both(self) -> tuple[Pgweir, Pgweir]:
@@ -62,16 +68,40 @@ class Proxies:
 
     def stop_first_when_it_sends(self, text: bytes, node: Postgres) -> threading.Event:
         """Stop the first proxy at the moment it tells a node this; the node hears it."""
-        stopped = threading.Event()
+        return self._when_it_hears(text, node, lambda: self.first.send(signal.SIGSTOP))
+
+    def stop_holder_when_it_sends(self, text: bytes, node: Postgres) -> threading.Event:
+        """The same of one process among its siblings, the one that has their lease."""
+        nodes = [(wire.host, wire.port) for wire in self.wires.by_name.values()]
+
+        def stop() -> None:
+            siblings = SiblingsLease(nodes, Member("a test", "a test"))
+            (pid,) = siblings.holders()
+            asyncio.run(siblings.close())
+            assert pid in children_of(self.first)
+            os.kill(pid, signal.SIGSTOP)
+            self.stopped.append(pid)
+
+        return self._when_it_hears(text, node, stop)
+
+    def _when_it_hears(
+        self, text: bytes, node: Postgres, act: Callable[[], None]
+    ) -> threading.Event:
+        has_acted = threading.Event()
 
         def look(octets: bytes) -> bool:
-            if text in octets and not stopped.is_set():
-                self.first.send(signal.SIGSTOP)
-                stopped.set()
+            if text in octets and not has_acted.is_set():
+                act()
+                has_acted.set()
             return True
 
         self.wires.by_name[node.name].on_request = look
-        return stopped
+        return has_acted
+
+    def wake_up(self) -> None:
+        """Let processes go on that were stopped."""
+        while self.stopped:
+            os.kill(self.stopped.pop(), signal.SIGCONT)
 
     async def through(self, fault: Any) -> Notes:
         """Let clients of both append, do something, and wait until all can append again."""
@@ -113,11 +143,7 @@ def two_proxies(
         },
     )
     with wired(cluster) as wires:
-        by_wire = [
-            {**wire, "replication_host": node.host, "replication_port": node.port}
-            for wire, node in zip(wires.settings(), cluster.nodes, strict=True)
-        ]
-        sooner = {"nodes": by_wire, "failover": {"after": "500ms"}}
+        sooner = {"nodes": _behind(wires), "failover": {"after": "500ms"}}
         first = merged(config, {"clusters": {"main": sooner}})
         with (
             running(first, folder, environ=agreement.environ) as one,
@@ -128,6 +154,32 @@ def two_proxies(
                 yield Proxies(cluster, one, other, wires, told)
             finally:
                 one.send(signal.SIGCONT)
+
+
+def _behind(wires: Wires) -> list[dict[str, Any]]:
+    """The nodes of a proxy that sees them through wires; they do not see each other so."""
+    return [
+        {**wire, "replication_host": node.host, "replication_port": node.port}
+        for wire, node in zip(wires.settings(), wires.cluster.nodes, strict=True)
+    ]
+
+
+@contextlib.contextmanager
+def two_processes(
+    cluster: PostgresCluster, folder: Path, *, is_wired: bool = False
+) -> Iterator[Proxies]:
+    """One proxy, of two processes. is_wired: it sees the cluster through wires."""
+    config = configuration(*cluster.nodes, **promoting(), auth=AUTH, workers=2)
+    with wired(cluster) as wires:
+        if is_wired:
+            config["clusters"]["main"]["nodes"] = _behind(wires)
+        with running(config, folder) as weir:
+            until_settled(cluster, weir)
+            proxies = Proxies(cluster, weir, weir, wires, folder)
+            try:
+                yield proxies
+            finally:
+                proxies.wake_up()
 
 
 def give_command(weir: Pgweir, command: str) -> str:

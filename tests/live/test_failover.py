@@ -28,6 +28,7 @@ from tests.fixtures.pgweir import Pgweir, configuration, running
 from tests.fixtures.postgres import (
     APP,
     DATABASE,
+    SYNCHRONOUS,
     Background,
     Postgres,
 )
@@ -36,7 +37,6 @@ from tests.live.arena import (
     CLIENTS,
     FAULTS,
     READ_ONLY,
-    SYNCHRONOUS,
     Arena,
     Setting,
     an_arena,

@@ -14,11 +14,10 @@ import asyncpg
 import pytest
 
 from tests.fixtures.disks import mounted
-from tests.fixtures.postgres import DATABASE, Background, Postgres
+from tests.fixtures.postgres import DATABASE, SYNCHRONOUS, Background, Postgres
 from tests.live.appending import TABLE, History, Notes, Row, appending, check
 from tests.live.arena import (
     CLIENTS,
-    SYNCHRONOUS,
     Arena,
     an_arena,
     an_arena_with_a_disk,

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,34 +15,25 @@ import psycopg
 import pytest
 
 from tests.fixtures.agreement import Agreement
-from tests.fixtures.console import ADMIN, AUTH
-from tests.fixtures.pgweir import configuration, running
-from tests.fixtures.postgres import Background, Postgres, PostgresCluster, start_replicated
+from tests.fixtures.console import ADMIN
+from tests.fixtures.postgres import Postgres, PostgresCluster
 from tests.live.appending import check
-from tests.live.arena import SYNCHRONOUS, Wires, promoting
 from tests.live.pair import (
     AFTER,
     BEFORE,
-    Proxies,
     give_command,
     rebuild_behind,
     timeline_of,
+    two_processes,
     two_proxies,
     until_settled,
 )
 
 
-@pytest.fixture(scope="module")
-def replicated(postgres_background: Background) -> Iterator[PostgresCluster]:
-    cluster = start_replicated(postgres_background, replicas=2, synchronous=SYNCHRONOUS)
-    yield cluster
-    cluster.close()
-
-
 async def test_a_switchover_costs_no_error_to_the_clients_of_any_proxy(
-    replicated: PostgresCluster, agreement: Agreement, tmp_path: Path
+    synchronous: PostgresCluster, agreement: Agreement, tmp_path: Path
 ) -> None:
-    with two_proxies(replicated, tmp_path, agreement) as proxies:
+    with two_proxies(synchronous, tmp_path, agreement) as proxies:
         for weir in proxies.both:
             old, target = proxies.primary, proxies.replicas()[0]
             said: list[str] = []
@@ -55,15 +45,15 @@ async def test_a_switchover_costs_no_error_to_the_clients_of_any_proxy(
             assert (dict(notes.errors), notes.disconnected) == ({}, 0)
             history = check(notes, target)
             assert history.is_clean, history
-            rebuild_behind(replicated, old, proxies.both)
+            rebuild_behind(synchronous, old, proxies.both)
         assert proxies.count("switched_over") == 2
         assert proxies.count("failed") == 0
 
 
 async def test_without_an_answer_of_the_other_proxy_nothing_is_changed(
-    replicated: PostgresCluster, in_etcd: Agreement, tmp_path: Path
+    synchronous: PostgresCluster, in_etcd: Agreement, tmp_path: Path
 ) -> None:
-    with two_proxies(replicated, tmp_path, in_etcd) as proxies:
+    with two_proxies(synchronous, tmp_path, in_etcd) as proxies:
         old = proxies.primary
         proxies.first.send(signal.SIGSTOP)
         with pytest.raises(psycopg.Error, match="1 other proxy did not answer") as refused:
@@ -71,13 +61,13 @@ async def test_without_an_answer_of_the_other_proxy_nothing_is_changed(
         assert refused.value.sqlstate == "55006"
         proxies.first.send(signal.SIGCONT)
         assert proxies.primary == old
-        until_settled(replicated, *proxies.both)
+        until_settled(synchronous, *proxies.both)
 
 
 async def test_a_long_transaction_at_the_other_proxy_calls_a_switchover_off(
-    replicated: PostgresCluster, in_etcd: Agreement, tmp_path: Path
+    synchronous: PostgresCluster, in_etcd: Agreement, tmp_path: Path
 ) -> None:
-    with two_proxies(replicated, tmp_path, in_etcd, drain_timeout="1s") as proxies:
+    with two_proxies(synchronous, tmp_path, in_etcd, drain_timeout="1s") as proxies:
         old = proxies.primary
         with psycopg.connect(proxies.second.dsn()) as busy:
             busy.execute("SELECT txid_current()")
@@ -101,13 +91,13 @@ MOMENTS = {
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
 async def test_a_switchover_whose_proxy_is_stopped_in_the_middle_is_seen_to_by_the_other(
-    replicated: PostgresCluster,
+    synchronous: PostgresCluster,
     agreement: Agreement,
     tmp_path: Path,
     moment: tuple[bytes, str, str],
 ) -> None:
     text, whose, done = moment
-    with two_proxies(replicated, tmp_path, agreement) as proxies:
+    with two_proxies(synchronous, tmp_path, agreement) as proxies:
         old, target = proxies.primary, proxies.replicas()[0]
         timeline = timeline_of(old)
         stopped = proxies.stop_first_when_it_sends(text, old if whose == "old" else target)
@@ -137,17 +127,15 @@ async def test_a_switchover_whose_proxy_is_stopped_in_the_middle_is_seen_to_by_t
         history = check(notes, new)
         assert history.is_clean, history
         if is_finished:
-            rebuild_behind(replicated, old, proxies.both)
-        until_settled(replicated, *proxies.both)
+            rebuild_behind(synchronous, old, proxies.both)
+        until_settled(synchronous, *proxies.both)
 
 
 async def test_a_switchover_costs_no_error_in_any_process_whichever_is_told(
-    replicated: PostgresCluster, tmp_path: Path
+    synchronous: PostgresCluster, tmp_path: Path
 ) -> None:
-    config = configuration(*replicated.nodes, **promoting(), auth=AUTH, workers=2)
-    with running(config, tmp_path) as weir:
-        until_settled(replicated, weir)
-        proxies = Proxies(replicated, weir, weir, Wires(replicated, {}), tmp_path)
+    with two_processes(synchronous, tmp_path) as proxies:
+        weir = proxies.first
         told_in: list[int] = []
 
         def tell(target: Postgres) -> None:
@@ -174,6 +162,35 @@ async def test_a_switchover_costs_no_error_in_any_process_whichever_is_told(
             assert (dict(notes.errors), notes.disconnected) == ({}, 0)
             history = check(notes, target)
             assert history.is_clean, history
-            rebuild_behind(replicated, old, [weir])
+            rebuild_behind(synchronous, old, [weir])
         assert told_in == [0, 1]
         assert weir.metric("pgweir_failovers_total", result="switched_over") == 3
+
+
+async def test_a_switchover_whose_process_is_stopped_in_the_middle_is_finished_by_its_sibling(
+    synchronous: PostgresCluster, tmp_path: Path
+) -> None:
+    with two_processes(synchronous, tmp_path, is_wired=True) as proxies:
+        weir, old, target = proxies.first, proxies.primary, proxies.replicas()[0]
+        timeline = timeline_of(old)
+        stopped = proxies.stop_holder_when_it_sends(AFTER, old)
+        refusals: list[str] = []
+
+        def hand_over() -> None:
+            with ThreadPoolExecutor(1) as pool:
+                asked = pool.submit(give_command, weir, f"FAILOVER main TO {target.name}")
+                try:
+                    assert stopped.wait(30.0)
+                    weir.wait_for_log("takes writes on timeline", 40.0)
+                finally:
+                    proxies.wake_up()
+                refusals.append(str(asked.exception(30.0)))
+
+        notes = await proxies.through(hand_over)
+        assert "could not hand over" in refusals[0]
+        assert (proxies.primary, timeline_of(target)) == (target, timeline + 1)
+        assert weir.metric("pgweir_failovers_total", result="switched_over") == 1
+        assert (dict(notes.errors), notes.disconnected) == ({}, 0)
+        history = check(notes, target)
+        assert history.is_clean, history
+        rebuild_behind(synchronous, old, [weir])

@@ -95,6 +95,7 @@ def _serve(config: Config, source: Path | None, *, daemon: bool, reboot: bool) -
         claimed,
         detach,
         handed_over,
+        let_go_of_terminal,
         running_pid,
         serve,
     )
@@ -108,7 +109,12 @@ def _serve(config: Config, source: Path | None, *, daemon: bool, reboot: bool) -
     count = config.workers or len(os.sched_getaffinity(0))
 
     def run_one(config: Config, share: Share, serves: Callable[[], None]) -> int:
-        return uvloop.run(serve(config, on_ready=lambda _line: serves(), share=share))
+        def is_there(_line: str) -> None:
+            serves()
+            if daemon:
+                let_go_of_terminal()
+
+        return uvloop.run(serve(config, on_ready=is_there, share=share))
 
     with claimed(process.pidfile, replaces=replaces):
         if count > 1:

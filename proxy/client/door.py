@@ -10,7 +10,7 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -135,18 +135,32 @@ class Door:
     # --- listening -----------------------------------------------------------------------------
 
     def listen(
-        self, host: str, port: int, backlog: int, tcp: TcpOptions, *, is_shared: bool = False
+        self,
+        host: str,
+        port: int,
+        backlog: int,
+        tcp: TcpOptions,
+        *,
+        is_shared: bool = False,
+        handed: Sequence[socket.socket] = (),
     ) -> int:
         """Listen on TCP, as `open_listeners`. Result: the port. Raises OSError."""
-        sockets, port = open_listeners(host, port, backlog, tcp, is_shared=is_shared)
+        sockets, port = open_listeners(host, port, backlog, tcp, is_shared=is_shared, handed=handed)
         self._listeners += sockets
         return port
 
     def listen_unix(
-        self, folder: Path, port: int, backlog: int, mode: int = 0o777, group: str | None = None
+        self,
+        folder: Path,
+        port: int,
+        backlog: int,
+        mode: int = 0o777,
+        group: str | None = None,
+        *,
+        handed: Sequence[socket.socket] = (),
     ) -> Path:
         """Listen on a Unix socket, as `open_unix_listener`. Raises OSError."""
-        sock, path = open_unix_listener(folder, port, backlog, mode, group)
+        sock, path = open_unix_listener(folder, port, backlog, mode, group, handed=handed)
         self._listeners.append(sock)
         self._socket_paths[path] = path.stat().st_ino
         return path
@@ -163,6 +177,15 @@ class Door:
                 port = sock.getsockname()[1]
         return port, path
 
+    @property
+    def listeners(self) -> Sequence[socket.socket]:
+        """What is listened on."""
+        return self._listeners
+
+    def leave_paths(self) -> None:
+        """Somebody else listens on our sockets, too: their names are to stay when we close."""
+        self._socket_paths.clear()
+
     def adopt(self, tcp: TcpOptions) -> None:
         """Accept with these options from now on."""
         for sock in self._listeners:
@@ -175,8 +198,20 @@ class Door:
         for sock in self._listeners:
             self._relay.loop.add_reader(sock.fileno(), self._accept, sock)
 
+    async def settle(self, patience_s: float) -> None:
+        """Accept nobody any more; return once the logins under way have ended, or patience has."""
+        self.stop_listening()
+        if self._logins:
+            await asyncio.wait(self._logins, timeout=patience_s)
+
     def close(self) -> None:
         """Accept nobody any more, and end the logins under way."""
+        self.stop_listening()
+        for task in (*self._logins, *self._declined):
+            task.cancel()
+
+    def stop_listening(self) -> None:
+        """Accept nobody any more."""
         self.is_open = False
         for sock in self._listeners:
             self._relay.loop.remove_reader(sock.fileno())
@@ -187,8 +222,6 @@ class Door:
                 if path.stat().st_ino == inode:
                     path.unlink()
         self._socket_paths.clear()
-        for task in (*self._logins, *self._declined):
-            task.cancel()
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTS_A_TURN):

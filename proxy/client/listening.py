@@ -2,18 +2,26 @@
 
 import shutil
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 from proxy.tcp import TcpOptions
 
 
 def open_listeners(
-    host: str, port: int, backlog: int, tcp: TcpOptions, *, is_shared: bool = False
+    host: str,
+    port: int,
+    backlog: int,
+    tcp: TcpOptions,
+    *,
+    is_shared: bool = False,
+    handed: Iterable[socket.socket] = (),
 ) -> tuple[list[socket.socket], int]:
     """Listen on TCP; port 0 takes a free one. Result: the sockets, and the port. Raises OSError.
 
     host: addresses, separated by commas; `*` is all of them, nothing is none.
-    is_shared: let other sockets listen there, too; the kernel deals out who comes.
+    is_shared: let other sockets listen there, too; the kernel deals out who comes. handed: sockets
+    that are listened on already, by somebody else; those at these addresses are used.
     """
     opened: list[socket.socket] = []
     try:
@@ -24,6 +32,9 @@ def open_listeners(
                 type=socket.SOCK_STREAM,
                 flags=socket.AI_PASSIVE,
             ):
+                if known := [each for each in handed if _is_at(each, family, (place[0], port))]:
+                    opened += [_taken_over(each, backlog, tcp) for each in known]
+                    continue
                 sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
                 opened.append(sock)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -44,14 +55,32 @@ def open_listeners(
 
 
 def open_unix_listener(
-    folder: Path, port: int, backlog: int, mode: int = 0o777, group: str | None = None
+    folder: Path,
+    port: int,
+    backlog: int,
+    mode: int = 0o777,
+    group: str | None = None,
+    *,
+    handed: Iterable[socket.socket] = (),
 ) -> tuple[socket.socket, Path]:
-    """Listen on a Unix socket, named as PostgreSQL names it. Raises OSError."""
+    """Listen on a Unix socket, named as PostgreSQL names it. Raises OSError.
+
+    handed: as for `open_listeners`.
+    """
     path = folder / f".s.PGSQL.{port}"
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    known = [
+        each
+        for each in handed
+        if each.family == socket.AF_UNIX and each.getsockname() == str(path) and path.is_socket()
+    ]
+    if known:
+        sock = known[0].dup()
+    else:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        _remove_stale(path)
-        sock.bind(str(path))
+        if not known:
+            _remove_stale(path)
+            sock.bind(str(path))
         if group is not None:
             shutil.chown(path, group=group)
         path.chmod(mode)
@@ -60,6 +89,17 @@ def open_unix_listener(
         sock.close()
         raise
     return sock, path
+
+
+def _is_at(sock: socket.socket, family: int, place: tuple[str | int, int]) -> bool:
+    return sock.family == family and sock.getsockname()[:2] == place
+
+
+def _taken_over(known: socket.socket, backlog: int, tcp: TcpOptions) -> socket.socket:
+    sock = known.dup()
+    tcp.apply(sock)
+    sock.listen(backlog)
+    return sock
 
 
 def split_addresses(host: str) -> list[str]:

@@ -91,6 +91,11 @@ class HttpEndpoint:
             return listening_port
         return self._port
 
+    @property
+    def descriptors(self) -> list[int]:
+        """Of the sockets it listens on."""
+        return [] if self._server is None else [each.fileno() for each in self._server.sockets]
+
     def __len__(self) -> int:
         """Connections open now."""
         return 0 if self._visits is None else len(self._visits)

@@ -4,7 +4,7 @@
 processes that do so.
 """
 
-from proxy.workers.background import become, detach
+from proxy.workers.background import become, detach, let_go_of_terminal
 from proxy.workers.pidfile import claimed, running_pid
 from proxy.workers.serve import serve
 from proxy.workers.share import Share
@@ -18,6 +18,7 @@ __all__ = [
     "claimed",
     "detach",
     "handed_over",
+    "let_go_of_terminal",
     "running_pid",
     "serve",
 ]

@@ -27,6 +27,14 @@ def become(user: str) -> None:
     os.setuid(account.pw_uid)
 
 
+def let_go_of_terminal() -> None:
+    """Neither read from it nor write to it any more: who waits for its end need not wait for us."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.close(null)
+
+
 def detach() -> Callable[[], None]:
     """Go on in the background; whoever started us waits until we serve, and ends.
 
@@ -47,10 +55,7 @@ def detach() -> Callable[[], None]:
         os._exit(0)
 
     def serves() -> None:
-        null = os.open(os.devnull, os.O_RDWR)
-        for standard in (0, 1, 2):
-            os.dup2(null, standard)
-        os.close(null)
+        let_go_of_terminal()
         os.write(write_end, _READY)
         os.close(write_end)
 

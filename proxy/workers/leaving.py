@@ -12,6 +12,8 @@ from proxy.workers.company import Company
 _log = logging.getLogger("pgweir")
 
 _LOOK_S = 0.02
+# Who has just come in may do what it came for: it could not know that it would have to go.
+GRACE_S = 1.0
 _GOODBYE = "the proxy is shutting down"
 
 
@@ -53,7 +55,10 @@ class Leaving:
         """Wait until all clients are gone. dismisses: send them away as their transactions end."""
         until_s = None if patience_s is None else time.monotonic() + patience_s
         while not self._is_hurried:
+            newest_s = time.monotonic() - GRACE_S
             for client in list(self._relay.clients.values()) if dismisses else ():
+                if client.since_s > newest_s and not client.line.held:
+                    continue
                 # Who waits while all is paused would wait for ever.
                 if client.is_idle or (client.is_waiting and client.line.held):
                     client.dismiss("57P01", _GOODBYE)

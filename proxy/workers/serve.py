@@ -18,6 +18,7 @@ from proxy.tasks import in_thread
 from proxy.telemetry import keep_event
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
 from proxy.workers.share import CLOSE, RELOADED, Share
+from proxy.workers.succession import Offer, take
 from proxy.workers.systemd import Notifier
 from proxy.workers.terms import open_log
 from proxy.workers.watching import Watching
@@ -59,8 +60,15 @@ async def serve(
     """
     open_log(config.log)
     service = _Service(config, share)
-    facts = await _start(service.worker, inherited if share is None else share.sockets, replaces)
+    handed = [] if replaces is None or inherited else take(replaces)
+    if share is not None:
+        inherited = share.sockets
+    facts = await _start(service.worker, inherited, handed, replaces)
+    for sock in handed:
+        sock.close()
     service.hear_signals()
+    if share is None and config.process.pidfile is not None:
+        service.offer_listeners()
     # Objects made until now live as long as the process: no collection need look at them again.
     gc.collect()
     gc.freeze()
@@ -84,6 +92,7 @@ class _Service:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[tuple[str, Shutdown]] = self._loop.create_future()
         self._tasks: set[asyncio.Task[object]] = set()
+        self._offer: Offer | None = None
         self.notifier = Notifier(os.environ)
         self.worker = Worker(config, share)
         self.worker.attend(self._reload_for_console, self._reload, self._end_for_console)
@@ -119,6 +128,11 @@ class _Service:
         hear(signal.SIGUSR1, lambda: self.spawn(steering.pause_by_signal()))
         hear(signal.SIGUSR2, lambda: self.spawn(steering.resume_by_signal()))
 
+    def offer_listeners(self) -> None:
+        """Have what we listen on ready for who takes our place."""
+        self._offer = self.worker.offer()
+        self._loop.add_reader(self._offer.fileno(), self._offer.answer)
+
     def reload_soon(self) -> None:
         """Read the configuration again."""
         self.spawn(self._reload())
@@ -137,6 +151,9 @@ class _Service:
             waits_for_clients = when == "clients"
         finally:
             self.notifier.stopping()
+            if self._offer is not None:
+                self._loop.remove_reader(self._offer.fileno())
+                self._offer.close()
             for task in self._tasks:
                 task.cancel()
             await self.worker.stop(patience_s=patience_s, waits_for_clients=waits_for_clients)
@@ -222,12 +239,16 @@ def _look_at_descriptors(config: Config) -> None:
 
 
 async def _start(
-    worker: Worker, inherited: Sequence[socket.socket], replaces: int | None
+    worker: Worker,
+    inherited: Sequence[socket.socket],
+    handed: Sequence[socket.socket],
+    replaces: int | None,
 ) -> dict[str, object]:
     """Begin to serve, and have the process end whose place we take. Raises OSError.
 
-    Where both may listen (`so_reuseport`), no client is turned away in between; where not, the
-    other closes its sockets at once when it is told, and they are ours a moment later.
+    Where it has handed its sockets over, or both may listen (`so_reuseport`), no client is turned
+    away in between; where not, the other closes its sockets at once when it is told, and they are
+    ours a moment later.
     """
     loop = asyncio.get_running_loop()
     until_s = loop.time() + _TAKING_OVER_S
@@ -235,7 +256,7 @@ async def _start(
     while True:
         facts: dict[str, object] | None = None
         try:
-            facts = await worker.start(inherited, is_successor=replaces is not None)
+            facts = await worker.start(inherited, handed=handed, is_successor=replaces is not None)
         except OSError as refused:
             is_taken = refused.errno == errno.EADDRINUSE
             if replaces is None or not is_taken or loop.time() > until_s:

@@ -33,6 +33,7 @@ from proxy.workers.encryption import read_contexts, read_offer
 from proxy.workers.seats import Seats
 from proxy.workers.serve import log_changes
 from proxy.workers.share import CLOSE, RELOADED, Share
+from proxy.workers.succession import Offer, take
 from proxy.workers.systemd import Notifier
 from proxy.workers.terms import open_log, read_roster, read_tcp
 from proxy.workers.watching import Watching
@@ -85,6 +86,9 @@ class Supervisor:
         self._ending: signal.Signals | None = None
         self._is_closed = False
         self._unix: Path | None = None
+        self._endpoint: socket.socket | None = None
+        self._has_told_other = False
+        self._offer: Offer | None = None
 
     def serve(
         self,
@@ -115,6 +119,9 @@ class Supervisor:
         try:
             facts = self._open(folder, verifiers, inherited, replaces)
             self._start_all()
+            self._end_other(replaces)
+            if self._config.process.pidfile is not None:
+                self._offer = Offer(self._listened_on, self._leave_path)
             if self._source is not None:
                 facts["config"] = str(self._source)
             _log.info("ready", extra={"facts": facts})
@@ -127,6 +134,8 @@ class Supervisor:
             raise
         finally:
             self._notifier.stopping()
+            if self._offer is not None:
+                self._offer.close()
             self._close()
             self._wait_for_all()
             shutil.rmtree(folder, ignore_errors=True)
@@ -144,10 +153,11 @@ class Supervisor:
     ) -> dict[str, object]:
         """Open what clients and scrapers come in by. Result: the addresses, for the log."""
         listen, http = self._config.listen, self._config.http
+        handed = [] if replaces is None or inherited else take(replaces)
         sockets: Sequence[Sequence[socket.socket]] = [inherited]
         port = listen.port
         if not inherited:
-            sockets, port = self._take_over(replaces)
+            sockets, port = self._take_over(replaces, handed)
         shared: list[socket.socket] = []
         if listen.unix_socket_dir is not None and not inherited:
             sock, self._unix = open_unix_listener(
@@ -156,13 +166,15 @@ class Supervisor:
                 listen.backlog,
                 int(listen.unix_socket_mode, 8),
                 listen.unix_socket_group,
+                handed=handed,
             )
             shared.append(sock)
         endpoint = None
         if http is not None:
-            family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
-            endpoint = socket.create_server((http.host, http.port), family=family)
-            endpoint.setblocking(False)
+            endpoint = _open_endpoint(http.host, http.port, handed)
+        self._endpoint = endpoint
+        for sock in handed:
+            sock.close()
         self._children = [
             _Child(
                 Share(
@@ -191,29 +203,49 @@ class Supervisor:
             facts["http"] = f"{http.host if http else ''}:{endpoint.getsockname()[1]}"
         return facts
 
-    def _take_over(self, replaces: int | None) -> tuple[list[list[socket.socket]], int]:
-        """Open the sockets, once the process whose place we take has let go of them."""
-        if replaces is None:
-            return self._open_tcp()
+    def _take_over(
+        self, replaces: int | None, handed: Sequence[socket.socket]
+    ) -> tuple[list[list[socket.socket]], int]:
+        """Open the sockets; where the process whose place we take hands none over, once it is told
+        to end and has let go of them."""
         until_s = time.monotonic() + _TAKING_OVER_S
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(replaces, signal.SIGTERM)
         while True:
             try:
-                return self._open_tcp()
+                return self._open_tcp(handed)
             except OSError as refused:
-                if refused.errno != errno.EADDRINUSE or time.monotonic() > until_s:
+                is_taken = refused.errno == errno.EADDRINUSE
+                if replaces is None or not is_taken or time.monotonic() > until_s:
                     raise
+            self._end_other(replaces)
             time.sleep(_TAKEN_S)
 
-    def _open_tcp(self) -> tuple[list[list[socket.socket]], int]:
+    def _end_other(self, replaces: int | None) -> None:
+        """Tell the process whose place we take, once: a second signal would have it hurry."""
+        if replaces is not None and not self._has_told_other:
+            self._has_told_other = True
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(replaces, signal.SIGTERM)
+
+    def _open_tcp(self, handed: Sequence[socket.socket]) -> tuple[list[list[socket.socket]], int]:
         """One list of sockets for each process, and the port."""
         listen, port = self._config.listen, self._config.listen.port
         opened: list[list[socket.socket]] = []
+        handed = sorted(
+            (sock for sock in handed if sock.family != socket.AF_UNIX),
+            key=socket.socket.getsockname,
+        )
+        for sock in handed:
+            # Where there are too few of them, others are to be opened beside them.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
-            for _ in range(self._count):
+            for index in range(self._count):
                 found, port = open_listeners(
-                    listen.host, port, listen.backlog, read_tcp(self._config), is_shared=True
+                    listen.host,
+                    port,
+                    listen.backlog,
+                    read_tcp(self._config),
+                    is_shared=True,
+                    handed=handed[index :: self._count],
                 )
                 opened.append(found)
         except OSError:
@@ -222,6 +254,17 @@ class Supervisor:
                     sock.close()
             raise
         return opened, port
+
+    def _listened_on(self) -> list[int]:
+        """By all processes."""
+        found = {sock.fileno() for each in self._children for sock in each.share.sockets}
+        if self._endpoint is not None:
+            found.add(self._endpoint.fileno())
+        return sorted(found)
+
+    def _leave_path(self) -> None:
+        """Somebody else listens on our Unix socket, too: its name is to stay when we close."""
+        self._unix = None
 
     def _close(self) -> None:
         """Let go of the sockets: who would come in by them now would wait for nobody."""
@@ -269,6 +312,8 @@ class Supervisor:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
             os.environ.pop("NOTIFY_SOCKET", None)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+            if self._offer is not None:
+                self._offer.close()
             own = set(map(id, share.sockets))
             for child in self._children:
                 for sock in child.share.sockets:
@@ -312,6 +357,8 @@ class Supervisor:
             for child in self._children:
                 if not child.pid and child.due_s <= now_s and self._ending is None:
                     os.close(self._start(child))
+            if self._offer is not None:
+                self._offer.answer()
             if now_s >= look_s:
                 look_s = now_s + _LOOK_S
                 if watching.has_changed(self._config) and self._config.process.watch:
@@ -399,3 +446,17 @@ class Supervisor:
                 self._tell(signal.SIGHUP)
             log_changes(changes)
         self._notifier.ready(f"{self._count} processes accept clients")
+
+
+def _open_endpoint(host: str, port: int, handed: Sequence[socket.socket]) -> socket.socket:
+    """Listen for HTTP, on the socket of the process whose place we take where it has one there.
+
+    Raises OSError.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for sock in handed:
+        if sock.family == family and sock.getsockname()[:2] == (host, port):
+            return sock.dup()
+    endpoint = socket.create_server((host, port), family=family)
+    endpoint.setblocking(False)
+    return endpoint

@@ -52,11 +52,12 @@ from proxy.workers.adoption import Adoption
 from proxy.workers.answers import Answers, Rooms
 from proxy.workers.clusters import Clusters
 from proxy.workers.company import Company, Own
-from proxy.workers.leaving import Leaving
+from proxy.workers.leaving import GRACE_S, Leaving
 from proxy.workers.observing import Observer, Seen
 from proxy.workers.pinned import Pinned
 from proxy.workers.reading import read_figures
 from proxy.workers.share import Share
+from proxy.workers.succession import Offer
 from proxy.workers.terms import open_marks, read_tcp
 
 _log = logging.getLogger("pgweir")
@@ -195,18 +196,23 @@ class Worker:
     # --- life ----------------------------------------------------------------------------------
 
     async def start(
-        self, inherited: Sequence[socket.socket] = (), *, is_successor: bool = False
+        self,
+        inherited: Sequence[socket.socket] = (),
+        *,
+        handed: Sequence[socket.socket] = (),
+        is_successor: bool = False,
     ) -> dict[str, object]:
         """Begin to serve. Result: the addresses, for the log.
 
         inherited: sockets that are listened on already, in place of those of the configuration.
+        handed: those of a process whose place we take, for where they are the configuration's.
         is_successor: another process is about to end, whose HTTP endpoint goes last.
         Raises OSError when an address is taken; it may be tried again then.
         """
         config = self.config
         await self._adoption.prepare()
         try:
-            facts = self._listen(config.listen, inherited)
+            facts = self._listen(config.listen, inherited, handed)
         except OSError:
             self._door.close()
             raise
@@ -262,7 +268,12 @@ class Worker:
                 _log.error("no HTTP endpoint", extra={"facts": {"reason": refused.strerror}})
             return
 
-    def _listen(self, listen: Listen, inherited: Sequence[socket.socket]) -> dict[str, object]:
+    def _listen(
+        self,
+        listen: Listen,
+        inherited: Sequence[socket.socket],
+        handed: Sequence[socket.socket],
+    ) -> dict[str, object]:
         if inherited:
             port, path = self._door.take_over(inherited, listen.backlog)
         else:
@@ -272,6 +283,7 @@ class Worker:
                 listen.backlog,
                 read_tcp(self.config),
                 is_shared=listen.so_reuseport,
+                handed=handed,
             )
             path = None
             if listen.unix_socket_dir is not None:
@@ -281,11 +293,20 @@ class Worker:
                     listen.backlog,
                     int(listen.unix_socket_mode, 8),
                     listen.unix_socket_group,
+                    handed=handed,
                 )
         facts: dict[str, object] = {"host": listen.host or "none", "port": port}
         if path is not None:
             facts["unix"] = str(path)
         return facts
+
+    def offer(self) -> Offer:
+        """What we listen on, for who takes our place."""
+        return Offer(self._listened_on, self._door.leave_paths)
+
+    def _listened_on(self) -> list[int]:
+        endpoint = [] if self._http is None else self._http.descriptors
+        return [*(sock.fileno() for sock in self._door.listeners), *endpoint]
 
     @property
     def config(self) -> Config:
@@ -344,6 +365,8 @@ class Worker:
         if self._stopping:
             return
         self._stopping = True
+        if patience_s != 0:
+            await self._door.settle(GRACE_S)
         self._door.close()
         if self._relay.suspended:
             self._relay.resume(self._reservoir.servers())

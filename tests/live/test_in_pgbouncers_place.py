@@ -17,6 +17,7 @@ from urllib.request import urlopen
 import psycopg
 import pytest
 
+from proxy.config import convert
 from tests.fixtures.pgbouncer import Door, free_port, open_folder
 from tests.fixtures.pgweir import Pgweir, running
 from tests.fixtures.postgres import APP, DATABASE, Postgres
@@ -49,10 +50,18 @@ class Site:
             f"pidfile = {self.pidfile}\nlogfile = {self.log}\n{settings}\n"
         )
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def with_workers(self, count: int) -> Path:
+        """The same as YAML, which has a key for several processes, and with a Unix socket."""
+        self.write(f"unix_socket_dir = {self.folder}/run")
+        text, _ = convert(self.ini, {})
+        file = self.folder / "p.yaml"
+        file.write_text(f"{text}workers: {count}\n")
+        return file
+
+    def run(self, *arguments: str, file: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Start it in the background, or fail to."""
         return subprocess.run(
-            [sys.executable, "-m", "proxy", "run", *arguments, str(self.ini)],
+            [sys.executable, "-m", "proxy", "run", *arguments, str(file or self.ini)],
             check=False,
             env=ENVIRON,
             capture_output=True,
@@ -64,8 +73,11 @@ class Site:
     def pid(self) -> int:
         return int(self.pidfile.read_text())
 
-    def ask(self, sql: str = "SELECT 1") -> object:
+    def ask(self, sql: str = "SELECT 1", folder: Path | None = None) -> object:
+        """Come in, by TCP or the Unix socket in a folder, and ask."""
         dsn = self.door.dsn(APP.name, APP.password, DATABASE)
+        if folder is not None:
+            dsn += f"?host={folder}"
         with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as client:
             return client.execute(sql).fetchone()
 
@@ -248,6 +260,54 @@ def test_taking_the_place_of_another_loses_no_transaction(site: Site, *, shares:
         return False
 
     wait_until(is_told)
+
+
+class Knocking:
+    """Comes in and asks, again and again, from several threads. failures: what was said instead."""
+
+    def __init__(self, site: Site) -> None:
+        self.count = 0
+        self.failures: list[str] = []
+        self._site = site
+        self._is_over = threading.Event()
+        folders = (None, None, site.folder / "run")
+        self._threads = [threading.Thread(target=self._knock, args=[each]) for each in folders]
+
+    def __enter__(self) -> "Knocking":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _knock(self, folder: Path | None) -> None:
+        while not self._is_over.is_set():
+            try:
+                self._site.ask(folder=folder)
+            except psycopg.Error as error:
+                self.failures.append(str(error))
+            self.count += 1
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (1, 2), (3, 2), (2, 1)])
+def test_nobody_is_turned_away_while_another_takes_the_place(
+    site: Site, before: int, after: int
+) -> None:
+    http = f"127.0.0.1:{free_port()}"
+    done = site.run("-d", "--http", http, file=site.with_workers(before))
+    assert (done.returncode, done.stderr) == (0, "")
+    first = site.pid
+    with Knocking(site) as knocking:
+        wait_until(lambda: knocking.count > 10)
+        done = site.run("-d", "-R", "--http", http, file=site.with_workers(after))
+        assert (done.returncode, done.stderr) == (0, "")
+        wait_until(lambda: not is_there(first))
+        known = knocking.count
+        wait_until(lambda: knocking.count > known + 10)
+    assert knocking.failures == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")

@@ -12,6 +12,7 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -45,8 +46,9 @@ class HttpEndpoint:
     port: 0 for any free one. is_serving: whether the process serves at all. is_ready: None when it
     accepts clients and a primary is reachable, else the reason why not, for the operator to read.
     page: the status page. drain: empties the proxy after so many seconds, and says how many clients
-    there are. auth: asked at each request who may see more than the health.
-    limits: what visitors may cost. prepare: is waited for before each scrape.
+    there are; on_drain: called with who asked for that, how, and "ok" or the status. auth: asked at
+    each request who may see more than the health. limits: what visitors may cost. prepare: is
+    waited for before each scrape.
     sock: listens already, in place of host and port.
     """
 
@@ -61,6 +63,7 @@ class HttpEndpoint:
         page: StatusPage | None = None,
         auth: Callable[[], HttpAuth | None] = lambda: None,
         drain: Callable[[float], int] | None = None,
+        on_drain: Callable[[str, str, str], None] = lambda _addr, _target, _result: None,
         limits: VisitLimits | None = None,
         prepare: Callable[[], Awaitable[None]] | None = None,
         sock: socket.socket | None = None,
@@ -75,6 +78,7 @@ class HttpEndpoint:
         self._page = page
         self._auth = auth
         self._drain = drain
+        self._on_drain = on_drain
         self._stopped = asyncio.Event()
         self._limits = limits or VisitLimits()
         self._one_scrape = asyncio.Lock()
@@ -196,6 +200,9 @@ class HttpEndpoint:
                     failure,
                 )
                 response = _text(500, "this is a bug; the log says more")
+        if is_drain and request.method == "POST":
+            result = "ok" if response.status == HTTPStatus.ACCEPTED else str(response.status)
+            self._on_drain(request.remote or "unknown", request.path_qs, result)
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.force_close()

@@ -5,9 +5,8 @@ about; whoever waits for it may leave, and it is done all the same.
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -143,17 +142,23 @@ class Steering:
         reservoir.release(scope)
         _tell("resumed", database)
 
-    async def pause_by_signal(self) -> None:
-        """PAUSE, asked for by SIGUSR1: what hinders it is logged."""
+    async def pause_by_signal(self) -> str:
+        """PAUSE, asked for by SIGUSR1: what hinders it is logged. Result: "ok", or the SQLSTATE."""
         _log.info("console command", extra={"facts": {"command": "PAUSE", "signal": "SIGUSR1"}})
-        with _told_to_the_log():
+        try:
             await self.pause()
+        except ClientError as refused:
+            return _told_to_the_log(refused)
+        return "ok"
 
-    async def resume_by_signal(self) -> None:
-        """RESUME, asked for by SIGUSR2."""
+    async def resume_by_signal(self) -> str:
+        """RESUME, asked for by SIGUSR2. Result: as of `pause_by_signal`."""
         _log.info("console command", extra={"facts": {"command": "RESUME", "signal": "SIGUSR2"}})
-        with _told_to_the_log():
+        try:
             self.resume()
+        except ClientError as refused:
+            return _told_to_the_log(refused)
+        return "ok"
 
     async def wait_close(self, database: str | None = None) -> None:
         """Return when no server connection is left that was to be closed. Raises ClientError."""
@@ -302,12 +307,9 @@ def _tell(what: str, database: str | None = None) -> None:
     keep_event("pause", what, {} if database is None else {"database": database}, logger=_log.name)
 
 
-@contextlib.contextmanager
-def _told_to_the_log() -> Iterator[None]:
-    try:
-        yield
-    except ClientError as refused:
-        _log.warning("%s", refused.message)
+def _told_to_the_log(refused: ClientError) -> str:
+    _log.warning("%s", refused.message)
+    return refused.sqlstate
 
 
 async def _until(is_so: Callable[[], bool]) -> None:

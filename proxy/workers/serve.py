@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 
 from proxy.config import Change, Config, ConfigError, needs_restart, reload
@@ -37,6 +37,15 @@ _ENDING: Mapping[signal.Signals, Shutdown] = {
     signal.SIGTERM: "servers",
     signal.SIGINT: "now",
     signal.SIGQUIT: "now",
+}
+
+
+# What a signal asks for, in the console's words.
+_SAID = {
+    "SIGHUP": "RELOAD",
+    "SIGUSR1": "PAUSE",
+    "SIGUSR2": "RESUME",
+    **{which.name: "SHUTDOWN" for which in _ENDING},
 }
 
 
@@ -122,11 +131,11 @@ class _Service:
     def hear_signals(self) -> None:
         """Do what signals say from now on."""
         hear, steering = self._loop.add_signal_handler, self.worker.steering
-        for which, when in _ENDING.items():
-            hear(which, self._end, which.name, when)
-        hear(signal.SIGHUP, self.reload_soon)
-        hear(signal.SIGUSR1, lambda: self.spawn(steering.pause_by_signal()))
-        hear(signal.SIGUSR2, lambda: self.spawn(steering.resume_by_signal()))
+        for which in _ENDING:
+            hear(which, self._end_by_signal, which)
+        hear(signal.SIGHUP, lambda: self.spawn(self._obey("SIGHUP", self._reload_by_signal)))
+        hear(signal.SIGUSR1, lambda: self.spawn(self._obey("SIGUSR1", steering.pause_by_signal)))
+        hear(signal.SIGUSR2, lambda: self.spawn(self._obey("SIGUSR2", steering.resume_by_signal)))
 
     def offer_listeners(self) -> None:
         """Have what we listen on ready for who takes our place."""
@@ -161,6 +170,26 @@ class _Service:
                 self._loop.remove_signal_handler(which)
             self.say("stopped")
         return 0
+
+    async def _obey(self, which: str, act: Callable[[], Awaitable[str]]) -> None:
+        """Do what a signal says, and note it, with how it ended, for the audit log."""
+        began_s = self._loop.time()
+        result = await act()
+        self._note(which, result, self._loop.time() - began_s)
+
+    def _note(self, which: str, result: str, spent_s: float = 0.0) -> None:
+        # All of several processes hear it: one notes it.
+        if self._share is None or self._share.index == 0:
+            said = _SAID[which]
+            self.worker.note_command(said, which, said, result, spent_s)
+
+    async def _reload_by_signal(self) -> str:
+        done = await self._reload()
+        return "ok" if done.refusal is None else "F0000"
+
+    def _end_by_signal(self, which: signal.Signals) -> None:
+        self._note(which.name, "ok")
+        self._end(which.name, _ENDING[which])
 
     def _end(self, why: str, when: Shutdown) -> None:
         if self._ended.done():

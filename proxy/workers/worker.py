@@ -66,6 +66,9 @@ _TICK_S = 0.1
 _TIDY_S = 1.0
 # How often we look whether the process before us has closed its HTTP endpoint.
 _LATE_S = 0.2
+# What the audit log calls the console, and what it shows of an HTTP request at most.
+_CONSOLE = "pgweir"
+_MOST_SHOWN = 200
 # What processes tell each other when one of them is asked to /drain, or to RELOAD.
 _DRAIN = "DRAIN"
 _RELOAD = "RELOAD"
@@ -233,6 +236,7 @@ class Worker:
                 self.why_not_ready,
                 page=StatusPage(self.status, self._company.look_at_others),
                 drain=self._empty_all,
+                on_drain=self._note_drain,
                 # A reload that drops the section does not stop the endpoint, nor open it.
                 auth=lambda: (self.config.http or http).auth,
                 prepare=self._prepare_scrape,
@@ -482,6 +486,16 @@ class Worker:
         others = self._company.obey(_DRAIN, str(after_s))
         self._telling_others = self._loop.create_task(others)
         return self.empty(after_s)
+
+    def note_command(
+        self, kind: str, addr: str, statement: str, result: str, spent_s: float = 0.0
+    ) -> None:
+        """Somebody had the proxy do something other than at the console, for the audit log."""
+        facts = {"result": result, "ms": round(spent_s * 1e3, 3), "statement": statement}
+        self._observer.note("admin", kind, {"database": _CONSOLE, "addr": addr}, facts)
+
+    def _note_drain(self, addr: str, target: str, result: str) -> None:
+        self.note_command("DRAIN", addr, f"POST {target}"[:_MOST_SHOWN], result)
 
     def _seen(self, after_s: float | None) -> Seen:
         """What this process has observed, for another one."""

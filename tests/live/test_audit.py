@@ -1,10 +1,13 @@
 """Who did what, in a file, from real clients."""
 
 import json
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import psycopg
 import pytest
@@ -12,6 +15,11 @@ import pytest
 from tests.fixtures.pgweir import Pgweir, configuration, running
 from tests.fixtures.postgres import APP, DATABASE, Postgres
 
+SIGNALS = [
+    (signal.SIGHUP, "RELOAD"),
+    (signal.SIGUSR1, "PAUSE"),
+    (signal.SIGUSR2, "RESUME"),
+]
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -163,6 +171,46 @@ def test_each_command_at_the_console_has_a_line(weir: Pgweir) -> None:
     assert commands[3] == ("ALTER", "ALTER ROLE app PASSWORD '…'", "42601")
     assert commands[4] == ("SHUTDOWN", "SHUTDOWN", "42501")
     assert len(commands) == 5
+
+
+def commands_from(weir: Pgweir, addr: str, count: int) -> list[tuple[str, str, str, str]]:
+    """What the first lines say that were asked for from there; so many are waited for."""
+
+    def found() -> list[dict[str, Any]]:
+        return [entry for entry in entries(weir, "") if entry["addr"] == addr]
+
+    weir.wait_until(lambda: len(found()) >= count)
+    return [
+        (entry["kind"], entry["statement"], entry["result"], entry["database"]) for entry in found()
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_signals_and_http_ask_for_has_a_line(
+    pg18: Postgres, tmp_path: Path, workers: int
+) -> None:
+    rules = [{"classes": ["admin"]}]
+    audit = {"file": str(tmp_path / "audit.log"), "rules": rules}
+    config = configuration(pg18, audit=audit, workers=workers)
+    with running(config, tmp_path) as weir:
+        weir.audit = tmp_path / "audit.log"  # type: ignore[attr-defined]
+        for which, said in SIGNALS:
+            weir.send(which)
+            assert commands_from(weir, which.name, 1) == [(said, said, "ok", "pgweir")]
+        if workers == 1:
+            (file,) = tmp_path.glob("pgweir-*.yaml")
+            file.write_text(f"{file.read_text()}wat: 1\n")
+            weir.send(signal.SIGHUP)
+            assert commands_from(weir, "SIGHUP", 2)[1] == ("RELOAD", "RELOAD", "F0000", "pgweir")
+        url = f"http://127.0.0.1:{weir.http_port}/drain?after=60"
+        with pytest.raises(HTTPError):
+            urlopen(Request(url, method="POST", headers={"Origin": "http://x"}), timeout=10)
+        urlopen(Request(url, method="POST"), timeout=10).close()
+        # Each process writes down what it was asked, when it does.
+        assert sorted(commands_from(weir, "127.0.0.1", 2)) == [
+            ("DRAIN", "POST /drain?after=60", result, "pgweir") for result in ("403", "ok")
+        ]
+    assert commands_from(weir, "SIGINT", 1) == [("SHUTDOWN", "SHUTDOWN", "ok", "pgweir")]
 
 
 def test_lines_are_counted(weir: Pgweir) -> None:

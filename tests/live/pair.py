@@ -121,13 +121,18 @@ def until_settled(cluster: PostgresCluster, *weirs: Pgweir) -> None:
 
 @contextlib.contextmanager
 def two_proxies(
-    cluster: PostgresCluster, folder: Path, agreement: Agreement, **changes: Any
+    cluster: PostgresCluster,
+    folder: Path,
+    agreement: Agreement,
+    *,
+    workers: int = 1,
+    **changes: Any,
 ) -> Iterator[Proxies]:
     told = folder / "told"
     told.touch()
     hook = ["sh", "-c", f'echo "$PGWEIR_EVENT $PGWEIR_PRIMARY $PGWEIR_OLD_PRIMARY" >> {told}']
     config = merged(
-        configuration(*cluster.nodes, **promoting(), auth=AUTH),
+        configuration(*cluster.nodes, **promoting(), auth=AUTH, workers=workers),
         {
             "clusters": {
                 "main": {
@@ -190,6 +195,21 @@ def give_command(weir: Pgweir, command: str) -> str:
         console.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
         console.execute(command.encode())
     return said[0]
+
+
+@contextlib.contextmanager
+def a_client_of_each(*weirs: Pgweir) -> Iterator[list[psycopg.Connection]]:
+    """A client of each of the two processes of these proxies."""
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for weir in weirs:
+            found: dict[int, psycopg.Connection] = {}
+            while len(found) < 2:
+                client = stack.enter_context(psycopg.connect(weir.dsn(), autocommit=True))
+                # A process gives out keys of its own residue.
+                found.setdefault(client.info.backend_pid % 2, client)
+            clients += found.values()
+        yield clients
 
 
 def children_of(weir: Pgweir) -> list[int]:

@@ -16,7 +16,10 @@ from tests.live.appending import check
 from tests.live.pair import (
     AFTER,
     BEFORE,
+    a_client_of_each,
     children_of,
+    give_command,
+    rebuild_behind,
     timeline_of,
     two_processes,
     two_proxies,
@@ -38,6 +41,40 @@ async def test_exactly_one_promotes_and_the_clients_of_both_go_on(
         assert history.is_clean, history
         synchronous.rebuild(old)
         until_settled(synchronous, *proxies.both)
+
+
+async def test_of_two_proxies_with_two_processes_each_exactly_one_promotes_and_all_clients_go_on(
+    synchronous: PostgresCluster, in_etcd: Agreement, tmp_path: Path
+) -> None:
+    with two_proxies(synchronous, tmp_path, in_etcd, workers=2, after="500ms") as proxies:
+        for weir in proxies.both:
+            assert len(children_of(weir)) == 2
+        with a_client_of_each(*proxies.both) as clients:
+            old, timeline = proxies.primary, timeline_of(proxies.primary)
+            notes = await proxies.through(old.kill)
+            new = proxies.primary
+            assert timeline_of(new) == timeline + 1
+            assert (proxies.count("promoted"), proxies.count("failed")) == (1, 0)
+            assert notes.disconnected == 0
+            history = check(notes, new)
+            assert history.is_clean, history
+            synchronous.rebuild(old)
+            until_settled(synchronous, *proxies.both)
+            # And back as planned: no client of any process gets an error.
+            told: list[str] = []
+            order = f"FAILOVER main TO {old.name}"
+            notes = await proxies.through(lambda: told.append(give_command(proxies.second, order)))
+            assert told[0].startswith(f"{old.name} is the primary of cluster main on timeline")
+            assert proxies.primary == old
+            assert timeline_of(old) == timeline + 2
+            assert (proxies.count("switched_over"), proxies.count("failed")) == (1, 0)
+            assert (dict(notes.errors), notes.disconnected) == ({}, 0)
+            history = check(notes, old)
+            assert history.is_clean, history
+            for client in clients:
+                found = client.execute("SELECT txid_current() > 0, inet_server_port()").fetchone()
+                assert found == (True, old.port)
+        rebuild_behind(synchronous, new, proxies.both)
 
 
 @pytest.mark.parametrize("moment", [BEFORE, AFTER], ids=["before", "after"])

@@ -46,8 +46,12 @@ async def patroni(
     is_primary: bool = False,
     login: tuple[str, str] | None = None,
     tls: Certificates | None = None,
+    wants_certificate: bool = False,
 ) -> AsyncIterator[str]:
-    """A server that says this; its URL. login: who may ask. tls: it shows the server's."""
+    """A server that says this; its URL. login: who may ask. tls: it shows the server's.
+
+    wants_certificate: as with Patroni's `verify_client: required`.
+    """
 
     def refuse(request: web.Request) -> None:
         if login is not None:
@@ -72,6 +76,9 @@ async def patroni(
     if tls is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(tls.server_cert, tls.server_key)
+        if wants_certificate:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(tls.ca)
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     try:
         yield f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
@@ -112,6 +119,22 @@ async def test_it_is_believed_by_its_certificate_alone(tmp_path: Path) -> None:
             await ask_leader((url,), ca=tmp_path / "none")
 
 
+async def test_it_is_shown_a_certificate_where_it_wants_one(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for each in folders:
+        each.mkdir()
+    shown, strange = map(make_certificates, folders)
+    trusted = {"ca": shown.ca}
+    async with patroni(cluster(2), tls=shown, wants_certificate=True) as url:
+        known = await ask_leader((url,), **trusted, cert=shown.client_cert, key=shown.client_key)
+        assert known == Member("p2", "10.0.0.2", 5432)
+        for wrong in ({}, {"cert": strange.client_cert, "key": strange.client_key}):
+            with pytest.raises(PatroniSilent, match=r"alert|reset|disconnected|closed"):
+                await ask_leader((url,), **trusted, **wrong)
+        with pytest.raises(PatroniSilent, match="its TLS files"):
+            await ask_leader((url,), **trusted, cert=shown.client_cert, key=strange.client_key)
+
+
 async def test_it_is_logged_in_to_where_it_wants_so() -> None:
     async with patroni(cluster(2), login=("admin", "secret")) as url:
         known = await ask_leader((url,), user="admin", password="secret")
@@ -121,15 +144,17 @@ async def test_it_is_logged_in_to_where_it_wants_so() -> None:
 
 
 def test_the_configuration_leads_to_it(tmp_path: Path) -> None:
-    (tmp_path / "ca.crt").touch()
-    asked = f"{{urls: [https://h:8008], ca: {tmp_path}/ca.crt, user: admin, password: secret}}"
+    ca, cert, key = (tmp_path / each for each in ("ca.crt", "own.crt", "own.key"))
+    for each in (ca, cert, key):
+        each.touch()
+    files = f"ca: {ca}, cert: {cert}, key: {key}"
+    asked = f"{{urls: [https://h:8008], {files}, user: admin, password: secret}}"
     text = (
         "clusters: {main: {nodes: [{host: h}], failover: {mode: follow, patroni: "
         f"{asked}}}}}}}\ndatabases: {{d: {{cluster: main}}}}\n"
     )
     terms = read_failover(parse(text, {}).clusters["main"])
-    ca = tmp_path / "ca.crt"
-    expected = PatroniTerms(("https://h:8008",), ca, user="admin", password="secret")
+    expected = PatroniTerms(("https://h:8008",), ca, cert, key, user="admin", password="secret")
     assert terms.patroni == expected
 
 

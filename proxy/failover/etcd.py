@@ -22,15 +22,9 @@ import aiohttp
 
 from proxy.failover.https import client_context
 from proxy.failover.keeping import KeptGrant, LeaseLost, boot_clock
-from proxy.failover.lease import (
-    Answer,
-    CoordinatorUnavailable,
-    Grant,
-    Member,
-    Notice,
-    Record,
-)
+from proxy.failover.lease import Answer, CoordinatorUnavailable, Grant, Member, Notice, Record
 from proxy.failover.messages import read_answer, read_notice, write_answer, write_notice
+from proxy.failover.reading import Reading
 
 _ASK_S = 2.0
 _MOST_BYTES = 1 << 16
@@ -71,7 +65,7 @@ class EtcdLease:
         self._terms = terms
         self._clock = clock
         self._keys = Keys(f"{terms.prefix}{cluster}/")
-        self._reading: EtcdSession | None = None
+        self._reading = Reading(lambda: EtcdSession.open(terms))
         # Of the notice that was read last.
         self._lease_of_notice = "0"
 
@@ -118,7 +112,7 @@ class EtcdLease:
         """What stands there. Raises CoordinatorUnavailable."""
         found = {
             _decode(each["key"]): each
-            for each in await (await self._session()).read_all(self._keys.folder)
+            for each in await (await self._reading.session()).read_all(self._keys.folder)
         }
         node, notice = found.get(self._keys.node), found.get(self._keys.notice)
         if notice is not None:
@@ -133,15 +127,7 @@ class EtcdLease:
         """Answer the notice that was read last. Raises CoordinatorUnavailable."""
         key, lease = self._keys.answers + answer.member.name, self._lease_of_notice
         question = {"key": _encode(key), "value": _encode(write_answer(answer)), "lease": lease}
-        await (await self._session()).ask("kv/put", question)
-
-    async def _session(self) -> "EtcdSession":
-        """The one that reads; a new one after it has failed, as a login does not last for ever."""
-        if self._reading is not None and self._reading.has_failed:
-            await self.close()
-        if self._reading is None:
-            self._reading = await EtcdSession.open(self._terms)
-        return self._reading
+        await (await self._reading.session()).ask("kv/put", question)
 
     async def until_told(self, limit_s: float) -> None:
         """Nobody calls us."""
@@ -149,9 +135,7 @@ class EtcdLease:
 
     async def close(self) -> None:
         """Hang up."""
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            await reading.close()
+        await self._reading.close()
 
 
 class Keys:

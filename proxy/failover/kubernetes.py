@@ -30,15 +30,9 @@ from typing import Any
 import aiohttp
 
 from proxy.failover.keeping import KeptGrant, LeaseLost, boot_clock
-from proxy.failover.lease import (
-    Answer,
-    CoordinatorUnavailable,
-    Grant,
-    Member,
-    Notice,
-    Record,
-)
+from proxy.failover.lease import Answer, CoordinatorUnavailable, Grant, Member, Notice, Record
 from proxy.failover.messages import read_answer, read_notice, write_answer, write_notice
+from proxy.failover.reading import Reading
 
 _ASK_S = 2.0
 _MOST_BYTES = 1 << 20
@@ -84,7 +78,7 @@ class KubernetesLease:
         self.member = member
         self._terms = terms
         self._clock = clock
-        self._reading: KubernetesSession | None = None
+        self._reading = Reading(self._connect)
         self._object = terms.lease or name_object(cluster)
         self._ttl_s = max(1, int(terms.ttl_s))
         # What its holder has written last, and since when we know.
@@ -144,7 +138,7 @@ class KubernetesLease:
 
     async def read(self) -> Record:
         """What stands there. Raises CoordinatorUnavailable."""
-        found = await (await self._session()).read()
+        found = await (await self._reading.session()).read()
         if found is None:
             return Record()
         is_held = not self._is_free(found) and bool(found["spec"].get("holderIdentity"))
@@ -154,7 +148,7 @@ class KubernetesLease:
 
     async def answer(self, answer: Answer) -> None:
         """Answer a notice, if it still stands. Raises CoordinatorUnavailable."""
-        session = await self._session()
+        session = await self._reading.session()
         key = _ANSWER + hashlib.sha256(answer.member.name.encode()).hexdigest()[:12]
         for _ in range(_TRIES):
             found = await session.read()
@@ -167,13 +161,8 @@ class KubernetesLease:
                 return
         raise CoordinatorUnavailable("others write the lease all the time")
 
-    async def _session(self) -> "KubernetesSession":
-        """The one that reads; a new one after it has failed, as a token lasts for an hour."""
-        if self._reading is not None and self._reading.has_failed:
-            await self.close()
-        if self._reading is None:
-            self._reading = KubernetesSession.open(self._terms, self._object)
-        return self._reading
+    async def _connect(self) -> "KubernetesSession":
+        return KubernetesSession.open(self._terms, self._object)
 
     async def until_told(self, limit_s: float) -> None:
         """Nobody calls us."""
@@ -181,9 +170,7 @@ class KubernetesLease:
 
     async def close(self) -> None:
         """Hang up."""
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            await reading.close()
+        await self._reading.close()
 
 
 class KubernetesSeat:

@@ -20,14 +20,14 @@ from typing import Any
 
 import aiohttp
 
-from proxy.failover.https import client_context
+from proxy.failover.https import client_context, read_all
 from proxy.failover.keeping import KeptGrant, LeaseLost, boot_clock
 from proxy.failover.lease import Answer, CoordinatorUnavailable, Grant, Member, Notice, Record
 from proxy.failover.messages import read_answer, read_notice, write_answer, write_notice
 from proxy.failover.reading import Reading
 
 _ASK_S = 2.0
-_MOST_BYTES = 1 << 16
+_MOST_BYTES = 1 << 20
 
 Json = dict[str, Any]
 
@@ -246,7 +246,7 @@ class EtcdSession:
             url = f"{endpoint.rstrip('/')}/v3/{path}"
             try:
                 async with self._http.post(url, json=question, headers=self._headers) as answer:
-                    body = await answer.content.read(_MOST_BYTES)
+                    body = await read_all(answer.content, _MOST_BYTES)
                     if answer.status == 200:
                         return _read_json(body)
                     reasons.append(f"{endpoint} answered {answer.status}: {_shorten(body)}")

@@ -1,8 +1,10 @@
-"""What HTTPS is opened with, to those that agree or are asked about the primary."""
+"""HTTPS to those that agree or are asked about the primary: what it is opened with and read by."""
 
 import ssl
 from collections.abc import Iterable
 from pathlib import Path
+
+import aiohttp
 
 
 def client_context(
@@ -19,3 +21,13 @@ def client_context(
     if cert is not None:
         context.load_cert_chain(cert, key)
     return context
+
+
+async def read_all(content: aiohttp.StreamReader, most_bytes: int) -> bytes:
+    """The body of an answer, in however many pieces it comes. Raises ValueError if it is longer."""
+    body = bytearray()
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > most_bytes:
+            raise ValueError("an answer without end")
+    return bytes(body)

@@ -29,6 +29,7 @@ from typing import Any
 
 import aiohttp
 
+from proxy.failover.https import read_all
 from proxy.failover.keeping import KeptGrant, LeaseLost, boot_clock
 from proxy.failover.lease import Answer, CoordinatorUnavailable, Grant, Member, Notice, Record
 from proxy.failover.messages import read_answer, read_notice, write_answer, write_notice
@@ -321,7 +322,7 @@ class KubernetesSession:
     async def _ask_once(self, method: str, url: str, body: Json | None) -> tuple[int, Json]:
         try:
             async with self._http.request(method, url, json=body) as answer:
-                told = json.loads(await _read_all(answer.content))
+                told = json.loads(await read_all(answer.content, _MOST_BYTES))
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as failed:
             reason = str(failed) or type(failed).__name__
@@ -339,15 +340,6 @@ class KubernetesSession:
     async def close(self) -> None:
         """Hang up."""
         await self._http.close()
-
-
-async def _read_all(content: aiohttp.StreamReader) -> bytes:
-    body = bytearray()
-    async for chunk in content.iter_any():
-        body += chunk
-        if len(body) > _MOST_BYTES:
-            raise ValueError("an answer without end")
-    return bytes(body)
 
 
 _EXPECTED = {(404, "NotFound"), (409, "Conflict"), (409, "AlreadyExists")}

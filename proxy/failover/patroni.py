@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from proxy.cluster import NodeAddress
-from proxy.failover.https import client_context
+from proxy.failover.https import client_context, read_all
 from proxy.failover.site import Site
 from proxy.failover.terms import PatroniTerms
 from proxy.telemetry import report
@@ -143,7 +143,7 @@ _FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 async def _get(http: aiohttp.ClientSession, url: str, path: str) -> tuple[int, bytes]:
     async with http.get(f"{url.rstrip('/')}/{path}") as answer:
-        return answer.status, await _read_all(answer.content)
+        return answer.status, await read_all(answer.content, _MOST_BYTES)
 
 
 def read_leader(told: Any) -> Member | None:
@@ -171,12 +171,3 @@ def find_node(leader: Member, nodes: Sequence[NodeAddress]) -> str | None:
         if place in ((node.host, node.port), node.replication):
             return node.name
     return next((node.name for node in nodes if node.name == leader.name), None)
-
-
-async def _read_all(content: aiohttp.StreamReader) -> bytes:
-    body = bytearray()
-    async for chunk in content.iter_any():
-        body += chunk
-        if len(body) > _MOST_BYTES:
-            raise ValueError("an answer without end")
-    return bytes(body)

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from aiohttp import web
 
 from proxy.failover import EtcdLease, EtcdTerms, Member
 from proxy.failover.etcd import EtcdSession
@@ -142,6 +143,29 @@ async def test_the_next_endpoint_is_asked_when_one_does_not_answer(etcd: str) ->
     grant = await lease.take("db2")
     assert grant is not None
     await grant.abandon(began=False)
+
+
+async def test_an_answer_may_come_in_pieces() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for piece in (b'{"kvs": [{"key"', b': "YQ=="}]}'):
+            await response.write(piece)
+            await asyncio.sleep(0.05)
+        return response
+
+    app = web.Application()
+    app.router.add_post("/v3/kv/range", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    session = await EtcdSession.open(EtcdTerms((url,)))
+    try:
+        assert await session.read_all("/pgweir/") == [{"key": "YQ=="}]
+    finally:
+        await session.close()
+        await runner.cleanup()
 
 
 async def test_an_etcd_that_does_not_answer_is_told_as_such() -> None:

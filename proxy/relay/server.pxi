@@ -692,6 +692,9 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
         return 0
     if is_about_plans(fields):
         s.dirt |= STALE_PLANS
+    if head.action == FORWARD:
+        # A session's advisory lock that was taken before the error is held after it.
+        s.dirt |= head.effect & MAY_PIN
     if c is not None and head.name != NULL and (head.kind == kinds.BIND or head.kind == kinds.QUERY):
         # It was given this to refuse: the reason is ours.
         body = <bytes>head.name

@@ -102,6 +102,31 @@ def test_what_ends_with_its_transaction_pins_nobody(weir: Pgweir, statements: li
         assert pinned(weir, "one") == 0
 
 
+@pytest.mark.parametrize("how", ["simple", "extended", "in a pipeline", "in a transaction"])
+def test_a_lock_that_was_taken_before_an_error_is_held_after_it(weir: Pgweir, how: str) -> None:
+    """A session's advisory lock outlives the transaction that took it."""
+    sql = "SELECT pg_advisory_lock(66), 1 / (a - 1) FROM generate_series(1, 1) AS a"
+    said, ready = {
+        "simple": ([query(sql)], 1),
+        "extended": ([run(sql), SYNC], 1),
+        "in a pipeline": ([run("SELECT 1"), run(sql), run("SELECT 2"), SYNC], 1),
+        "in a transaction": ([query("BEGIN"), query(sql), query("ROLLBACK")], 3),
+    }[how]
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+    with (
+        Wire.connect(address_of(weir, "two")) as mine,
+        Wire.connect(address_of(weir, "two")) as theirs,
+    ):
+        assert errors_of(mine.ask(*said, ready=ready)) == ["22012"]
+        for _ in range(2):
+            assert theirs.value(held) == "0"
+            assert mine.value(held) == "1"
+        assert pinned(weir) == 1
+        mine.ask(query("SELECT pg_advisory_unlock(66)"))
+        mine.ask(query("SELECT 1"))
+        assert pinned(weir) == 0
+
+
 def test_a_client_that_leaves_leaves_nothing_behind(weir: Pgweir) -> None:
     for polite in (True, False):
         mine = Wire.connect(address_of(weir, "one"))

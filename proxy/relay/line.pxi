@@ -240,6 +240,8 @@ cdef class Line:
     def expire(self, double now_s):
         """Refuse those who have waited longer than `wait_timeout_s`; 0 is for ever."""
         cdef Client c
+        if self.keeps_sequences and self.waiting:
+            line_recalls(self, now_s)
         if self.wait_timeout_s <= 0:
             return
         while self.first is not None and now_s - self.first.waits_since_s > self.wait_timeout_s:
@@ -317,7 +319,7 @@ cdef int line_join(Client c) except -1:
     line.waiting += 1
     line_grow(line)
     if line.keeps_sequences:
-        line_recalls(line)
+        line_recalls(line, c.relay.now_s)
     return 0
 
 

@@ -18,6 +18,9 @@ cdef enum:
     # More rows than that are no answer: PostgreSQL has some four hundred settings.
     MOST_SETTINGS_READ = 4096
 
+# So long a connection that is being opened is waited for, before one that is kept is given up.
+cdef double LONG_WAIT_S = 0.5
+
 # About in control.py.
 cdef enum About:
     ABOUT_PINS = 1
@@ -264,18 +267,30 @@ cdef bint server_is_kept(Server s) noexcept:
             or 0 <= s.pool.lifetime_s <= s.relay.now_s - s.ages_from_s:
         return False
     for line in s.pool.lines:
-        if line.waiting:
+        if line_lacks(line, s.relay.now_s) > 0:
             return False
     return True
 
 
-cdef int line_recalls(Line line) except -1:
+cdef int line_lacks(Line line, double now_s) noexcept:
+    """How many wait for whom no connection is on its way.
+
+    Who has waited for long trusts in none of those: it may be that none can be opened.
+    """
+    cdef Pool pool
+    cdef int missing = line.waiting
+    if line.first is not None and now_s - line.first.waits_since_s > LONG_WAIT_S:
+        return missing
+    for pool in line.pools:
+        missing -= pool.connecting + pool.checking
+    return missing
+
+
+cdef int line_recalls(Line line, double now_s) except -1:
     """Somebody waits and no connection is on its way: what is kept for sequences is given back."""
     cdef Pool pool
     cdef Server s
-    cdef int missing = line.waiting
-    for pool in line.pools:
-        missing -= pool.connecting + pool.checking
+    cdef int missing = line_lacks(line, now_s)
     for pool in line.pools:
         for each in pool.servers:
             s = <Server>each

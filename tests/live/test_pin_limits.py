@@ -47,6 +47,7 @@ def weir(pg18: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
             for asks in ("simple", "extended", "executed")
             for number in range(7)
         },
+        **{f"opened_{number}": {**each, "pool_size": 2} for number in range(6)},
     }
     pg18.execute(
         "CREATE OR REPLACE FUNCTION become(who text) RETURNS void LANGUAGE plpgsql AS"
@@ -237,6 +238,29 @@ def test_who_asks_for_the_first_time_ever_is_told(weir: Pgweir, number: int, ask
             heard = one.ask(query("EXECUTE l"))
         assert errors_of(heard) == []
         assert rows_of(heard) == rows_of(one.ask(query("SELECT last_value FROM counted")))
+
+
+@pytest.mark.parametrize("how", range(6))
+def test_who_waits_for_a_connection_that_is_being_opened_takes_no_kept_one(
+    weir: Pgweir, how: int
+) -> None:
+    """Nor while its session is asked what a PREPARE or SET has left in it."""
+    prepare, execute_it = "PREPARE n AS SELECT nextval('counted')", "EXECUTE n"
+    said, ready = (
+        (query(prepare) + query(execute_it), 2),
+        (run(prepare) + SYNC + run(execute_it) + SYNC, 2),
+        (run(prepare) + run(execute_it) + SYNC, 1),
+        (run(prepare) + SYNC + query(execute_it), 2),
+        (query(f"{prepare}; {execute_it}"), 1),
+        (query("SELECT nextval('counted'); SET app.a = '1'"), 1),
+    )[how]
+    with (
+        Wire.connect(address_of(weir, f"opened_{how}")) as one,
+        Wire.connect(address_of(weir, f"opened_{how}")) as two,
+    ):
+        assert errors_of(one.ask(said, ready=ready)) == []
+        two.ask(query("SELECT 1"))
+        assert errors_of(one.ask(query("SELECT lastval()"))) == []
 
 
 def test_without_enough_of_them_it_is_an_error_and_never_anothers(weir: Pgweir) -> None:

@@ -51,12 +51,16 @@ class Control(Protocol):
     def settings_without_statements(self, settings: Any) -> Any:
         """These settings, when DEALLOCATE ALL has been run in them."""
 
-    def settings_touched(self, text: bytes | None, values: bytes | None) -> Any:
+    def settings_touched(self, text: bytes | None, values: bytes | None) -> tuple[Any, bool]:
         """What a statement says of settings, before it is sent; equal ones compare equal.
 
         text: the statement, with what follows its NUL ignored; None when it is not all known.
-        values: the body of its Bind, None in the simple protocol.
+        values: the body of its Bind, None in the simple protocol. Result besides: whether it may
+        touch some whose names nobody can know, and which can therefore not be asked for.
         """
+
+    def settings_of_words(self, text: bytes) -> Any:
+        """What touches any settings, custom ones that are named in the text included; as above."""
 
     def settings_of(self, settings: Any) -> Any:
         """What a statement says that touches just these settings; see `settings_touched`."""

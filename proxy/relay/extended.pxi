@@ -489,7 +489,7 @@ cdef int client_says_execute(Client c, char *p, Py_ssize_t have, Py_ssize_t size
     s = c.server
     client_begin_unit(c, s, p, have, size, False)
     if c.bound_effect & NAMES_SETTINGS:
-        server_notes_settings(s, c.bound_text, c.bound_values)
+        c.bound_effect |= server_notes_settings(s, c.bound_text, c.bound_values)
     if c.bound_effect & MAY_PIN:
         s.cause = c.bound_text
     ledger_push(&s.ledger, kinds.EXECUTE, FORWARD, c.bound_effect)

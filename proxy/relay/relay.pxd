@@ -242,6 +242,7 @@ cdef class Client(Link):
     cdef bytes pending              # what it is to be told as soon as it is idle
     cdef Server keeps               # where its currval() and lastval() are
     cdef uint16_t prepared_effect   # ... and the effects that one of them may have
+    cdef list prepared_touched      # ... and what they say of settings
     cdef bytes unnamed              # key of the unnamed statement
     cdef uint8_t unnamed_command
     cdef uint16_t unnamed_effect

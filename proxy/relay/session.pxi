@@ -87,11 +87,16 @@ cdef int client_exposes(Client c, Server s, uint16_t effect, const char *text, P
 cdef uint16_t client_speaks_of_statements(Client c, Server s, uint16_t effect, const char *text,
                                           Py_ssize_t length, bint within) except? 65535:
     """A text that may speak of prepared statements is about to be run. Result: its effect."""
+    if effect & NAMES_STATEMENTS and (c.prepared_effect & SETTINGS_TOUCHED or s.touched is not None):
+        # The name of a setting may be a value that it executes with. It may have been prepared by
+        # what was sent together with this, too.
+        server_adds_touched(s, s.relay.control.settings_of_words(text[:length]))
     if c.prepared_effect and effect & NAMES_STATEMENTS:
         # What it executes may do what the text does not say.
         effect |= c.prepared_effect
         if c.prepared_effect & SETTINGS_TOUCHED:
-            server_notes_settings(s, None, None)
+            for touched in c.prepared_touched:
+                server_adds_touched(s, touched)
     client_exposes(c, s, effect, text, length, within)
     return effect
 
@@ -108,14 +113,20 @@ cdef bint client_is_named_in(Client c, const char *text, Py_ssize_t length) exce
     return False
 
 
-cdef int server_notes_settings(Server s, bytes text, bytes values) except -1:
-    """A statement that may name settings is about to be sent.
+cdef uint16_t server_notes_settings(Server s, bytes text, bytes values) except? 65535:
+    """A statement that may name settings is about to be sent. Result: what it does besides.
 
     text: None when it is not all here. values: the body of its Bind, or None.
     """
+    touched, hides = s.relay.control.settings_touched(text, values)
+    server_adds_touched(s, touched)
+    # What cannot be asked for stays where it is.
+    return CALLS_SESSION_FUNCTION | MAY_PIN if hides and s.client.line.mode != SESSION_MODE else 0
+
+
+cdef int server_adds_touched(Server s, object touched) except -1:
     if s.touched is None:
         s.touched = []
-    touched = s.relay.control.settings_touched(text, values)
     if touched not in s.touched:
         s.touched.append(touched)
     return 0
@@ -194,9 +205,12 @@ cdef int client_told_statements(Client c, Server s, dict prepared, frozenset oth
     cdef bytes text
     c.prepared = frozenset(prepared) if prepared else None
     c.prepared_effect = 0
+    c.prepared_touched = []
     for text in prepared.values():
         c.prepared_effect |= effect_of(text, len(text)) & (
             SETTINGS_TOUCHED | MAY_PIN | SHOWS_STATEMENTS | USES_SEQUENCE | TELLS_SEQUENCE)
+        if effect_of(text, len(text)) & SETTINGS_TOUCHED:
+            c.prepared_touched.append(s.relay.control.settings_of_words(text))
     if c.prepared_effect & TELLS_SEQUENCE:
         c.line.tells_sequences = True
     s.carried = s.carried or c.prepared is not None
@@ -213,14 +227,15 @@ cdef int client_told_statements(Client c, Server s, dict prepared, frozenset oth
 cdef inline bint client_needs_leave(Client c, uint16_t effect) noexcept:
     """Must the control plane be asked whether it may run a statement of this effect?"""
     return c.line.mode != SESSION_MODE and (
-        effect & LISTENS or effect & MAY_PIN and c.line.refuses_pins)
+        effect & LISTENS or effect & (MAY_PIN | SETTINGS_TOUCHED) and c.line.refuses_pins)
 
 
 cdef bytes client_asks_leave(Client c, uint16_t effect, bytes text):
     """May it run this? None: yes; b'': not yet, `go_on` will tell; else the ErrorResponse."""
     if text is None:
         return None
-    leave = c.relay.control.may_run(c, text, effect & MAY_PIN != 0 and c.line.refuses_pins)
+    leave = c.relay.control.may_run(
+        c, text, effect & (MAY_PIN | SETTINGS_TOUCHED) != 0 and c.line.refuses_pins)
     if leave is not None and not leave:
         c.awaits_listener = True
     return leave

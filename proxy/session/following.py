@@ -9,8 +9,10 @@ Asking for known names costs PostgreSQL 30 µs, looking through all of pg_settin
 done only where the names do not tell, as after RESET, which goes back to what the client came with.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from proxy.errors import PeerError
 from proxy.session.settings import ROLES, Settings, SettingsBook, Statements, quote_text
@@ -27,8 +29,15 @@ _CHARACTERISTICS = (
 _OF_TRANSACTIONS = frozenset(
     {"transaction_isolation", "transaction_read_only", "transaction_deferrable"}
 )
-# Values of a Bind that are looked at when set_config()'s name is among them.
+# Values of a Bind, and words of a text, that are looked at as names of custom settings.
 _MOST_NAME_BYTES = 128
+_MOST_WORDS = 200
+# Columns look like custom settings. To ask for one that is none costs little.
+_CUSTOM_NAME = re.compile(rb"[a-z_][a-z0-9_$]*(?:\.[a-z_][a-z0-9_$]*)+", re.IGNORECASE)
+_SET_CONFIG = re.compile(rb"\bset_config\s*\(", re.IGNORECASE)
+_SET_CONFIG_BY_NAME = re.compile(
+    rb"\bset_config\s*\(\s*(?:e?'[^']*'|\$[0-9]+)(?:\s*::\s*[a-z._]+)?\s*,", re.IGNORECASE
+)
 # Beyond this many settings of its own a client is not followed.
 MOST_SETTINGS = 1000
 
@@ -38,10 +47,13 @@ class Touched:
     """What statements may have done to settings.
 
     names: of settings, lower case. anything: others, too, or some went back to their defaults.
+    hides: custom ones may be among those whose names are only known as the statement runs. A
+    session does not tell which custom settings it has.
     """
 
     names: frozenset[str]
     anything: bool
+    hides: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +87,11 @@ def read_touched(text: bytes | None, bind: bytes | None) -> Touched:
     except GrammarError:
         return _ANYTHING
     names: set[str] = set()
-    anything = False
+    anything = hides = False
     for facts in statements:
         anything = anything or facts.kind in ("RESET", "DISCARD", "DO")
+        if facts.kind == "DO":
+            names |= read_custom_names(text)
         anything = anything or (facts.kind == "SET" and b"default" in text.lower())
         for effect in facts.effects:
             if effect.touch is Touch.ROLE:
@@ -90,12 +104,30 @@ def read_touched(text: bytes | None, bind: bytes | None) -> Touched:
                 names.add(effect.subject.lower())
             else:
                 # set_config() of a name that is computed, or given by a value.
-                names.update(_read_custom_names(bind or b""))
+                names.update(_names_in_bind(bind or b""))
+                names |= read_custom_names(text)
                 anything = True
-    return Touched(frozenset(names - _OF_TRANSACTIONS), anything)
+                hides = hides or hides_names(text)
+                # Values that are too long to be kept.
+                hides = hides or (bind is None and b"$" in text and facts.kind != "PREPARE")
+    return Touched(frozenset(names - _OF_TRANSACTIONS), anything, hides)
 
 
-def _read_custom_names(bind: bytes) -> Iterable[str]:
+def hides_names(text: bytes) -> bool:
+    """Whether a text that calls set_config() gives it a name that is computed, from a table say."""
+    return len(_SET_CONFIG.findall(text)) != len(_SET_CONFIG_BY_NAME.findall(text))
+
+
+def read_custom_names(text: bytes) -> set[str]:
+    """What reads as the name of a custom setting in a text, lower case: words and dots."""
+    found = set()
+    for match in islice(_CUSTOM_NAME.finditer(text), _MOST_WORDS):
+        if len(match[0]) <= _MOST_NAME_BYTES:
+            found.add(match[0].decode("ascii").lower())
+    return found
+
+
+def _names_in_bind(bind: bytes) -> Iterable[str]:
     """Those values of a Bind that read as the name of a custom setting."""
     portal_end = bind.find(b"\0")
     at = bind.find(b"\0", portal_end + 1) + 1
@@ -120,6 +152,7 @@ def merge(touched: Iterable[Touched]) -> Touched:
     return Touched(
         frozenset().union(*(each.names for each in several)),
         any(each.anything for each in several),
+        any(each.hides for each in several),
     )
 
 

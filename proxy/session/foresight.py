@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from proxy.session.following import hides_names
 from proxy.session.settings import quote_text
-from proxy.sql import Facts, GrammarError, Touch, lex, parse, read_facts
+from proxy.sql import Effect, Facts, GrammarError, Touch, lex, parse, read_facts
 
 PLAIN = "plain"
 REPLAYED = "replayed"
@@ -47,6 +48,7 @@ _FORESEEN = {
     Touch.SNAPSHOT: Foreseen(PLAIN, "an exported snapshot ends with its transaction"),
     Touch.TWO_PHASE: Foreseen(PLAIN, "a prepared transaction belongs to no session"),
 }
+_OF_SOME_NAME = Effect(Touch.SETTING)
 _ENDS_IT = {
     Touch.TEMPORARY: re.compile(rb"\bon\s+commit\s+drop\b|^\s*drop\b", re.IGNORECASE),
     Touch.ADVISORY_LOCK: re.compile(rb"^(?!.*pg_(try_)?advisory_lock)", re.IGNORECASE | re.DOTALL),
@@ -99,7 +101,8 @@ def _foresee_one(facts: Facts, text: bytes, calls: re.Pattern[bytes] | None) -> 
         for effect in facts.effects
         if (ends := _ENDS_IT.get(effect.touch)) is None or not ends.search(text)
     ]
-    if calls is not None and calls.search(text):
+    is_hidden = any(effect == _OF_SOME_NAME for effect in facts.effects) and hides_names(text)
+    if is_hidden or (calls is not None and calls.search(text)):
         found.append(Foreseen(PINNED, "session function"))
     if not found:
         return Foreseen(PLAIN, "it leaves nothing in the session")

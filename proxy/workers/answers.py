@@ -18,7 +18,7 @@ from proxy.relay import About, Client, Decision, Ended, Link, Pool, Router, Serv
 from proxy.routing import Rule
 from proxy.session import Settings, SettingsBook
 from proxy.session.asking import SessionAnswer, SessionQuestion
-from proxy.session.following import Question, Touched, merge, read_touched
+from proxy.session.following import Question, Touched, merge, read_custom_names, read_touched
 from proxy.session.foresight import explained, pin_foreseen, read_listened, write_explanation
 from proxy.session.statements import write_switch
 from proxy.telemetry import LimitedLog
@@ -148,9 +148,14 @@ class Answers:
         """Settings after a DEALLOCATE ALL."""
         return self._book.with_statements(settings, ())
 
-    def settings_touched(self, text: bytes | None, values: bytes | None) -> Touched:
+    def settings_touched(self, text: bytes | None, values: bytes | None) -> tuple[Touched, bool]:
         """What a statement may do to settings."""
-        return read_touched(text, values)
+        touched = read_touched(text, values)
+        return touched, touched.hides
+
+    def settings_of_words(self, text: bytes) -> Touched:
+        """What may touch any settings, and those that a text names."""
+        return Touched(frozenset(read_custom_names(text)), True)
 
     def settings_of(self, settings: Settings) -> Touched:
         """What touches just these settings."""

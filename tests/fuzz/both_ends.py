@@ -79,6 +79,7 @@ class SessionControl(NoControl):
     settings_switch = Answers.settings_switch
     settings_without_statements = Answers.settings_without_statements
     settings_touched = Answers.settings_touched
+    settings_of_words = Answers.settings_of_words
     settings_of = Answers.settings_of
     session_question = Answers.session_question
     session_answered = Answers.session_answered

@@ -142,6 +142,7 @@ def test_who_wishes_is_told_of_a_pin(weir: Pgweir) -> None:
         "SELECT pg_advisory_lock(1)",
         "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
         "LOAD 'plpgsql'",
+        "SELECT set_config('app.' || 'tenant', 'me', false)",
     ],
 )
 def test_strictly_what_would_pin_is_refused(weir: Pgweir, sql: str) -> None:
@@ -287,6 +288,7 @@ def test_without_enough_of_them_it_is_an_error_and_never_anothers(weir: Pgweir) 
     [
         ("SELECT 1", "plain"),
         ("SET app.tenant = 'it''s'", "replayed"),
+        ("SELECT set_config('app.' || 'tenant', 'me', false)", "pinned"),
         (TEMP, "pinned"),
         ("LISTEN news", "replayed"),
         ("SELECT " + "1 + " * 2000 + "1", "plain"),

@@ -78,7 +78,6 @@ SETTERS = [
     ("SET app.current_user_id = '42'", "app.current_user_id", "42"),
     ("SET App.Current_User_Id TO 42", "app.current_user_id", "42"),
     ("SELECT set_config('app.current_user_id', '42', false)", "app.current_user_id", "42"),
-    ("SELECT set_config('app.' || 'x', 'y', false)", "app.tenant", ""),
     ("SET TIME ZONE 'Asia/Tokyo'", "TimeZone", "Asia/Tokyo"),
     ("SET NAMES 'LATIN1'", "client_encoding", "LATIN1"),
     ('SET search_path = a, "B c", public', "search_path", 'a, "B c", public'),
@@ -94,6 +93,9 @@ SETTERS = [
     ("SELECT 1; SET lock_timeout = '3s'", "lock_timeout", "3s"),
     ("DO $$ BEGIN PERFORM set_config('lock_timeout', '3s', false); END $$", "lock_timeout", "3s"),
     ("DO $$ BEGIN SET lock_timeout = '3s'; END $$", "lock_timeout", "3s"),
+    ("DO $$ BEGIN PERFORM set_config('app.tenant', '7', false); END $$", "app.tenant", "7"),
+    ("DO $$ BEGIN SET App.Tenant = '7'; END $$", "app.tenant", "7"),
+    ("SELECT set_config('app.tenant'::text, '7', false)", "app.tenant", "7"),
 ]
 
 
@@ -227,6 +229,61 @@ def test_settings_that_agree(weir18: Pgweir) -> None:
         for wire in (mine, theirs) * 2:
             heard = wire.ask(query("SELECT 1"))
             assert kinds_of(heard) == "TDCZ"
+
+
+@pytest.mark.parametrize("how", ["simple", "extended", "pipelined", "in one text"])
+def test_an_execute_sets_what_its_statement_or_its_values_name(weir18: Pgweir, how: str) -> None:
+    for prepare, run_it in (
+        ("PREPARE s AS SELECT set_config('app.tenant', $1, false)", "EXECUTE s('me')"),
+        ("PREPARE s AS SELECT set_config($1, $2, false)", "EXECUTE s('app.tenant', 'me')"),
+    ):
+        with (
+            Wire.connect(address_of(weir18, "one")) as mine,
+            Wire.connect(address_of(weir18, "one")) as theirs,
+        ):
+            if how == "simple":
+                heard = mine.ask(query(prepare)) + mine.ask(query(run_it))
+            elif how == "extended":
+                heard = mine.ask(run(prepare), SYNC) + mine.ask(run(run_it), SYNC)
+            elif how == "pipelined":
+                heard = mine.ask(run(prepare), SYNC, run(run_it), SYNC, ready=2)
+            else:
+                heard = mine.ask(query(f"{prepare}; {run_it}"))
+            assert errors_of(heard) == []
+            assert shown(theirs, "app.tenant") == ""
+            assert shown(mine, "app.tenant") == "me"
+
+
+# No session tells which custom settings it has.
+HIDDEN_NAMES = (
+    "SELECT set_config('app.' || 'tenant', 'me', false)",
+    "SELECT set_config(name, 'me', false) FROM (VALUES ('app.tenant')) AS names (name)",
+)
+
+
+@pytest.mark.parametrize("sql", HIDDEN_NAMES)
+@pytest.mark.parametrize("how", ["simple", "extended", "in a transaction", "in a pipeline"])
+def test_a_setting_whose_name_is_computed_pins_its_client(
+    weir18: Pgweir, sql: str, how: str
+) -> None:
+    with (
+        Wire.connect(address_of(weir18, "three")) as mine,
+        Wire.connect(address_of(weir18, "three")) as theirs,
+    ):
+        said = {
+            "simple": [query(sql)],
+            "extended": [run(sql), SYNC],
+            "in a transaction": [query("BEGIN"), query(sql), query("COMMIT")],
+            "in a pipeline": [run("SELECT 1"), run(sql), run("SELECT 2"), SYNC],
+        }[how]
+        assert errors_of(mine.ask(*said, ready=3 if "trans" in how else 1)) == []
+        for _ in range(3):
+            assert shown(theirs, "app.tenant") == ""
+            assert shown(mine, "app.tenant") == "me"
+        assert weir18.metric("pgweir_pinned_clients", database="three") == 1
+        mine.ask(query("DISCARD ALL"))
+        assert shown(mine, "app.tenant") == ""
+        assert weir18.metric("pgweir_pinned_clients", database="three") == 0
 
 
 def test_psycopg_keeps_its_settings(weir18: Pgweir) -> None:

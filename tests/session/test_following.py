@@ -49,12 +49,31 @@ def row(*columns: str | None) -> bytes:
         ("SELECT set_config($1, 'c', false)", set(), True),
         ("SELECT 1; SET work_mem = '1MB'", {"work_mem"}, False),
         ("DO 'begin end'", set(), True),
+        ("DO 'begin set a.b = 1; perform f(C.d) end'", {"a.b", "c.d"}, True),
+        ("SELECT set_config('a.b'::text, 'c', false)", {"a.b"}, True),
         ("not SQL at all", set(), True),
         ("SET work_mem = '1MB'\0\0\0", {"work_mem"}, False),
     ],
 )
 def test_what_a_text_may_touch(text: str, names: set[str], anything: bool) -> None:
-    assert read_touched(text.encode(), None) == Touched(frozenset(names), anything)
+    touched = read_touched(text.encode(), None)
+    assert (touched.names, touched.anything) == (frozenset(names), anything)
+
+
+@pytest.mark.parametrize(
+    ("text", "hides"),
+    [
+        ("SELECT set_config('a.b', 'c', false)", False),
+        ("SELECT set_config('a.' || 'b', 'c', false)", True),
+        ("SELECT set_config(a, 'c', false) FROM t", True),
+        ("SELECT set_config('a.b', 'c', false), SET_CONFIG (a, 'c', false) FROM t", True),
+        ("SELECT set_config(a, 'c', true) FROM t", False),
+        ("SELECT set_config(e'a.b'::pg_catalog.text, 'c', false)", False),
+        ("PREPARE p AS SELECT set_config($1, 'c', false)", False),
+    ],
+)
+def test_a_name_that_is_computed_is_known_to_nobody(text: str, hides: bool) -> None:
+    assert read_touched(text.encode(), None).hides is hides
 
 
 def test_the_characteristics_of_a_session_are_three_settings() -> None:
@@ -93,6 +112,8 @@ def test_names_among_the_values_of_a_bind(
 ) -> None:
     touched = read_touched(b"SELECT set_config($1, $2, false)", bound(*values))
     assert touched == Touched(frozenset(names), True)
+    # Without them, as they were too long, none is known.
+    assert read_touched(b"SELECT set_config($1, $2, false)", None).hides
 
 
 @pytest.mark.parametrize("cut", range(40))

@@ -297,7 +297,7 @@ def secret(octets: bytes) -> None:
     except SecretError as refused:
         said = str(refused)
     # A short text is part of many, and the refusal tells how a verifier is written.
-    if len(text) >= 8 and text not in "SCRAM-SHA-256$SCRAM-SHA-256":
+    if len(text) >= 8 and text not in "SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>":
         assert text not in said
 
 

@@ -111,6 +111,10 @@ class Hub:
         room = self._room(place)
         self._places[client] = place
         still = self._awaited.get(client, frozenset())
+        if client in self._deferred:
+            # What it listens to no more it is not told any more.
+            deferred = self._deferred[client]
+            self._deferred[client] = [each for each in deferred if each.channel in channels]
         for late in room.subscriptions.settle(client, channels, still):
             self._tell(client, late)
         room.ear.want(room.subscriptions.wanted)

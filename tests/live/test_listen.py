@@ -110,6 +110,23 @@ def test_idle_clients_hear_it_at_once_in_order_and_with_the_payload(
     assert weir.metric("pgweir_pinned_clients") == 0
 
 
+def test_nothing_is_heard_after_an_unlisten_of_what_was_heard_while_it_ran(weir: Pgweir) -> None:
+    """It may have been the client's own by its server connection, and waited for the answer."""
+    with (
+        Wire.connect(address_of(weir, "one")) as one,
+        Wire.connect(address_of(weir, "one")) as sender,
+    ):
+        for _ in range(3):
+            one.ask(query("LISTEN fading"))
+            sender.ask(query("BEGIN; NOTIFY fading, 'too late'"))
+            # Gets the sender's server connection as soon as that is free.
+            one.send(query("UNLISTEN fading; SELECT pg_sleep(0.05)"))
+            sender.ask(query("COMMIT"))
+            one.until_ready()
+            sender.ask(query("SELECT pg_sleep(0.25)"))
+            assert kinds_of(one.ask(query("SELECT 1"))) == "TDCZ"
+
+
 @pytest.mark.parametrize("begins", ["LISTEN a", "SAVEPOINT s; LISTEN a; ROLLBACK TO s"])
 def test_a_listen_that_is_rolled_back_never_was(weir: Pgweir, begins: str) -> None:
     with (

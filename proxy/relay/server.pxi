@@ -739,7 +739,10 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
     cdef Ledger *l = &s.ledger
     cdef Reply *head
     cdef Statement statement
+    cdef Prepared prepared
     cdef bytes name
+    # The first message that is ignored about a statement tells whether the server has it still.
+    cdef set met = set()
     while l.count:
         head = ledger_head(l)
         if head.kind == kinds.SYNC:
@@ -747,10 +750,12 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
         statement = <Statement>head.statement if head.statement != NULL else None
         name = <bytes>head.name if head.name != NULL else None
         if head.kind == kinds.PARSE:
-            if statement is not None and s.prepared.pop(statement, None) is not None:
-                if s.latest is statement:
-                    s.latest = None
-                statement_drop(s.relay, statement)
+            if statement is not None and statement not in met:
+                met.add(statement)
+                if s.prepared.pop(statement, None) is not None:
+                    if s.latest is statement:
+                        s.latest = None
+                    statement_drop(s.relay, statement)
             if name is not None and c is not None:
                 client_forgets_one(c, name)
             if name is None:
@@ -765,10 +770,14 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
                 c.statements[name] = statement
                 statement_use(statement)
         elif head.kind == kinds.CLOSE and statement is not None:
-            # An eviction that did not happen: the server has it still.
-            if statement not in s.prepared:
-                s.prepared[statement] = prepared_now(s.relay)
-                statement_use(statement)
+            # We did not take it from the server, which has it still, as old as it was.
+            if statement not in met:
+                met.add(statement)
+                if statement not in s.prepared:
+                    statement_use(statement)
+                prepared = prepared_now(s.relay)
+                prepared.schema_age = None
+                s.prepared[statement] = prepared
         ledger_pop(l)
     return 0
 

@@ -707,3 +707,16 @@ def test_after_a_schema_change_parameters_have_the_types_of_now(
             types += [each.body for each in heard if each.kind == b"t"]
             wire.ask(query("DROP TABLE retyped"))
         assert types[0] != types[1]
+
+
+def test_a_statement_that_an_error_keeps_from_being_prepared_anew_can_be_prepared_later(
+    small: Pgweir,
+) -> None:
+    """After a schema change ours is closed and parsed: the server ignores both up to the Sync."""
+    sql = "SELECT 'prepared anew', $1::int"
+    fails = parse("SELECT 1 / 0") + bind() + execute()
+    with Wire.connect(address_of(small, "one")) as wire:
+        wire.ask(parse(sql, "a"), SYNC)
+        wire.ask(query("CREATE TABLE anew (a int)"), query("DROP TABLE anew"), ready=2)
+        assert errors_of(wire.ask(fails, parse(sql, "b"), SYNC)) == ["22012"]
+        assert errors_of(wire.ask(parse(sql, "c"), bind("7", name="c"), execute(), SYNC)) == []

@@ -21,6 +21,16 @@ class Watch:
         self._seen = self._read()
         self._settled = tuple(None if _is_fresh(stamp) else stamp for stamp in self._seen)
 
+    def follow(self, files: Iterable[Path]) -> None:
+        """Look at these from now on. Of those that were looked at before, what is known stays."""
+        settled = dict(zip(self.files, self._settled, strict=True))
+        self.files = tuple(files)
+        self._seen = self._read()
+        self._settled = tuple(
+            settled.get(file, None if _is_fresh(stamp) else stamp)
+            for file, stamp in zip(self.files, self._seen, strict=True)
+        )
+
     def has_changed(self) -> bool:
         """Whether two looks in a row have seen the same, and something else than was settled."""
         before, self._seen = self._seen, self._read()

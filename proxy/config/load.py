@@ -45,9 +45,13 @@ def load(path: Path, environ: Mapping[str, str], **flags: Unpack[Flags]) -> Conf
     """
     text = _read(path)
     included: Mapping[str, str] = {}
+    sought: list[Path] = []
     if is_ini(path):
-        _, included = read_ini(text, str(path), path.resolve().parent)
-    return _understand(Origin(path, text=text, included=included, **flags), environ)
+        _, included = read_ini(text, str(path), path.resolve().parent, sought=sought)
+    try:
+        return _understand(Origin(path, text=text, included=included, **flags), environ)
+    except ConfigError as wrong:
+        raise ConfigError(wrong.problems, (*sought, *wrong.files)) from None
 
 
 def convert(path: Path, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
@@ -92,12 +96,15 @@ def files_of(config: Config) -> list[Path]:
     """All files that a configuration is made from: itself, those it includes, those it names."""
     origin = config.origin
     own = [] if origin.path is None else [origin.path, *map(Path, origin.included)]
-    named = [
+    return list(dict.fromkeys([*own, *_files_named(config)]))
+
+
+def _files_named(config: Config) -> list[Path]:
+    return [
         file
         for path, file in _paths_in(config, ())
         if path not in _MADE_BY_US and path[-1] != "unix_socket_dir"
     ]
-    return list(dict.fromkeys([*own, *named]))
 
 
 def _understand(origin: Origin, environ: Mapping[str, str]) -> Config:
@@ -119,12 +126,16 @@ def is_ini(path: Path) -> bool:
 
 
 def read_ini(
-    text: str, file: str, folder: Path, known: Mapping[str, str] | None = None
+    text: str,
+    file: str,
+    folder: Path,
+    known: Mapping[str, str] | None = None,
+    sought: list[Path] | None = None,
 ) -> tuple[Document, dict[str, str]]:
     """Understand the text of a `pgbouncer.ini`, with the files it includes.
 
-    known: what stood in files it includes, which are not read again. Result: also what stands in
-    all of them, by their paths.
+    known: what stood in files it includes, which are not read again. sought: takes the path of
+    each, also of those that cannot be read. Result: also what stands in all of them, by path.
     A relative path starts at the working directory, as in PgBouncer, or beside the file if there
     is nothing there. `${NAME}` means nothing in it.
     """
@@ -138,6 +149,8 @@ def read_ini(
 
     def include(name: str) -> str:
         where = locate(name)
+        if sought is not None:
+            sought.append(Path(where))
         if known is not None and where in known:
             included[where] = known[where]
         else:
@@ -210,7 +223,8 @@ class _Reading:
                     self._judge(contradiction)
         if self._problems or config is None:
             # Stable: what was found on the same line stays in the order it was found.
-            raise ConfigError(sorted(self._problems, key=lambda problem: problem.line))
+            problems = sorted(self._problems, key=lambda problem: problem.line)
+            raise ConfigError(problems, () if config is None else _files_named(config))
         found = [self._at(*each) for each in (*find_warnings(config), *_unusable_files(config))]
         return config.noting(tuple(map(str, (*self._document.remarks, *found))), Origin())
 

@@ -6,8 +6,9 @@ never where a secret may stand.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -38,11 +39,15 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. Its text has one line for each problem."""
+    """The configuration cannot be used. Its text has one line for each problem.
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    files: those that it includes or names, as far as they are known: it may be mended there.
+    """
+
+    def __init__(self, problems: Sequence[Problem], files: Iterable[Path] = ()) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+        self.files = tuple(files)
 
 
 def write_path(path: KeyPath) -> str:

@@ -21,7 +21,7 @@ from proxy.workers.share import CLOSE, RELOADED, Share
 from proxy.workers.succession import Offer, take
 from proxy.workers.systemd import Notifier
 from proxy.workers.terms import open_log
-from proxy.workers.watching import Watching
+from proxy.workers.watching import Watching, files_of_refused
 from proxy.workers.worker import Reloaded, Worker
 
 _log = logging.getLogger("pgweir")
@@ -86,7 +86,8 @@ async def serve(
     service.say("ready", facts)
     service.notifier.ready(_STATUS)
     if share is None and source is not None:
-        service.spawn(_watch(service.worker, service.reload_soon))
+        watching = Watching(service.worker.config, lambda: service.refused_files)
+        service.spawn(_watch(service.worker, watching, service.reload_soon))
     if on_ready is not None:
         on_ready(" ".join(f"{name}={value}" for name, value in facts.items()))
     return await service.last()
@@ -102,6 +103,8 @@ class _Service:
         self._ended: asyncio.Future[tuple[str, Shutdown]] = self._loop.create_future()
         self._tasks: set[asyncio.Task[object]] = set()
         self._offer: Offer | None = None
+        # Of a configuration that was refused, as long as it is.
+        self.refused_files: tuple[Path, ...] = ()
         self.notifier = Notifier(os.environ)
         self.worker = Worker(config, share)
         self.worker.attend(self._reload_for_console, self._reload, self._end_for_console)
@@ -231,10 +234,12 @@ class _Service:
 
     async def _adopt_anew(self) -> Reloaded:
         worker = self.worker
+        config: Config | None = None
         try:
             config = await in_thread(reload, worker.config, os.environ)
             changes = await worker.adopt(config)
         except (ConfigError, OSError, ssl.SSLError) as wrong:
+            self.refused_files = files_of_refused(config, wrong)
             for line in str(wrong).splitlines():
                 _log.error("not reloaded: %s", line)
             keep_event("reload", "not reloaded", {"reason": str(wrong)}, logging.ERROR)
@@ -242,6 +247,7 @@ class _Service:
         except Exception:  # noqa: BLE001 -- top of a task
             _log.exception("the reload failed")
             return Reloaded("an error of the proxy; its log says more")
+        self.refused_files = ()
         worker.steering.forget_changes()
         what = "; ".join(map(str, changes))
         keep_event("reload", "reloaded", {"changes": len(changes), "what": what})
@@ -300,9 +306,8 @@ async def _start(
         await asyncio.sleep(_TAKEN_S)
 
 
-async def _watch(worker: Worker, changed: Callable[[], None]) -> None:
+async def _watch(worker: Worker, watching: Watching, changed: Callable[[], None]) -> None:
     """Task: look at the configuration's files now and then."""
-    watching = Watching(worker.config)
     while True:
         await asyncio.sleep(_LOOK_S)
         if watching.has_changed(worker.config) and worker.config.process.watch:

@@ -36,7 +36,7 @@ from proxy.workers.share import CLOSE, RELOADED, Share
 from proxy.workers.succession import Offer, take
 from proxy.workers.systemd import Notifier
 from proxy.workers.terms import open_log, read_roster, read_tcp
-from proxy.workers.watching import Watching
+from proxy.workers.watching import Watching, files_of_refused
 
 _log = logging.getLogger("pgweir")
 
@@ -89,6 +89,7 @@ class Supervisor:
         self._endpoint: socket.socket | None = None
         self._has_told_other = False
         self._offer: Offer | None = None
+        self._refused_files: tuple[Path, ...] = ()
 
     def serve(
         self,
@@ -344,7 +345,7 @@ class Supervisor:
 
     def _look_after(self) -> None:
         """Wait for signals until one ends us."""
-        watching = Watching(self._config)
+        watching = Watching(self._config, lambda: self._refused_files)
         look_s = time.monotonic() + _LOOK_S
         while self._ending is None:
             found = signal.sigtimedwait(_HEARD, self._time_left_s(look_s))
@@ -429,6 +430,7 @@ class Supervisor:
     def _reload(self, *, tells: bool = True) -> None:
         """Read the configuration again, or say why not and stay. tells: have all go over to it."""
         self._notifier.reloading()
+        config: Config | None = None
         try:
             config = reload(self._config, os.environ)
             read_admission(config)
@@ -437,9 +439,11 @@ class Supervisor:
             read_contexts(config, {})
             open_log(config.log)
         except (ConfigError, OSError, ssl.SSLError) as wrong:
+            self._refused_files = files_of_refused(config, wrong)
             for line in str(wrong).splitlines():
                 _log.error("not reloaded: %s", line)
         else:
+            self._refused_files = ()
             changes = changes_between(self._config, config)
             self._config = config
             if tells:

@@ -433,6 +433,19 @@ def test_a_file_that_is_included_is_watched_as_well(site: Site, tmp_path: Path) 
         weir.wait_for_log("limits.query_timeout: 0 -> 33s, now", limit_s=20)
 
 
+def test_a_refused_file_is_mended_in_what_it_includes_or_names(site: Site, tmp_path: Path) -> None:
+    included, hba = site.folder / "new.ini", site.folder / "hba.conf"
+    with running(site.ini, tmp_path, arguments=["--watch"]) as weir:
+        site.write(f"%include {included}")
+        weir.wait_for_log(r"not reloaded: .*%include: .*cannot be read", limit_s=20)
+        included.write_text(f"auth_type = hba\nauth_hba_file = {hba}\n")
+        weir.wait_for_log("not reloaded: .*there is no file", limit_s=20)
+        hba.write_text("host all all nonsense\n")
+        weir.wait_for_log("not reloaded: .*hba.conf", limit_s=20)
+        hba.write_text("host all all 127.0.0.1/32 md5\n")
+        weir.wait_for_log("auth.method: .*hba", limit_s=20)
+
+
 def test_many_reloads_under_load_disturb_nobody(site: Site, tmp_path: Path) -> None:
     with running(site.ini, tmp_path) as weir:
         bench = subprocess.Popen(

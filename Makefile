@@ -36,7 +36,7 @@ FUZZ := $(VENV)/.fuzz-$(BUILD)
 export PGWEIR_DEBUG
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench suites fuzz docs failover-table clean packages
+.PHONY: demo test lint bench suites fuzz docs pictures failover-table clean packages
 .DEFAULT_GOAL := demo
 
 demo: $(DEMO)
@@ -111,6 +111,10 @@ docs: $(DEV)
 	@$(RUN) -m proxy.config.reference > docs/configuration.md.new
 	@mv docs/configuration.md.new docs/configuration.md
 	@PYTHONPATH=. $(RUN) tests/telemetry/test_metrics_page.py
+
+# What docs show of the status page; two minutes, with Chromium.
+pictures: packages $(DEV)
+	@$(RUN) -m tests.live.pictures
 
 failover-table: $(DEV)
 	@$(RUN) -m tests.live.failover_table --runs $(RUNS) $(if $(FAULTS),--only $(FAULTS))

@@ -234,13 +234,13 @@ async def switch(arena: Arena, row: Row) -> None:
 
 
 def replace_rows(table: str, measured: list[str]) -> str:
-    """Put rows in the place of those of the same fault, or behind all."""
-    lines = table.splitlines()
-    for new in measured:
-        fault = new.split("|")[1]
-        at = next((n for n, old in enumerate(lines) if old.split("|")[1:2] == [fault]), len(lines))
-        lines[at : at + 1] = [new]
-    return "".join(f"{line}\n" for line in lines)
+    """Put rows in the place of those of the same fault; all of them in their order."""
+
+    def fault(line: str) -> str:
+        return line.split("|")[1].strip()
+
+    lines = {fault(line): line for line in (*table.splitlines(), *measured)}
+    return "".join(f"{lines[each]}\n" for each in ROWS.values() if each in lines)
 
 
 def main() -> None:

@@ -361,6 +361,9 @@ cdef int client_attach(Client c) except -1:
         client_aims_home(c)
     s = line_take(c.aim, c)
     if s is None:
+        if c.line.router is not None:
+            c.wished_bytes = c.relay.wished_bytes
+            client_swaps_wish(c)
         line_join(c)
         return STOPPED
     if c.waits_since_s:

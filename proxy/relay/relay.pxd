@@ -255,9 +255,8 @@ cdef class Client(Link):
     cdef bytes bound_values         # ... and its Bind
     cdef Py_ssize_t seen_bytes      # of the message at hand, when it began to wait; 0: nothing is known
     cdef uint16_t seen_effect       # ... and what they may do to the session
-    cdef Py_ssize_t judged_at       # where in what it says a text begins that was looked up
-    cdef Py_ssize_t judged_bytes    # ... how long that is; 0: there is none
-    cdef Decision seen_decision     # ... and what its router knows of it
+    cdef Py_ssize_t wished_bytes    # of the request at hand, when it began to wait; 0: it has no wish
+    cdef Wish wish                  # ... and what it asks for
     cdef Router router              # None while nothing of its line is routed by statement
     cdef object routed_settings     # the settings that its router was chosen for
     cdef uint8_t lex_options
@@ -435,6 +434,7 @@ cdef class Relay:
     cdef dict parked                # Client -> True
     cdef Scan scan                  # what the lexer found last
     cdef Wish wish                  # what the request at hand asks for
+    cdef Py_ssize_t wished_bytes    # ... and how much of it was looked at for that; 0: none
     cdef const char *at             # the message at hand, and all that came behind it
     cdef Py_ssize_t left
     cdef uint32_t chance            # of `random`

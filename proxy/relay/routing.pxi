@@ -131,7 +131,7 @@ cdef Router client_router(Client c):
             c.relay.control.routing_of(c))
         c.router = r
         c.routed_settings = c.settings
-        c.judged_bytes = 0
+        c.wished_bytes = 0
     return r
 
 
@@ -203,15 +203,9 @@ cdef int wish_add(Wish w, Client c, Router r, const char *text, Py_ssize_t lengt
         if statement is not None and not commented and not c.lex_options \
                 and statement.decisions is r.decisions:
             d = statement.decision
-        elif not commented and client_has_judged(c, text, length):
-            d = c.seen_decision
         else:
             d = client_decides(c, r, text, length)
-            if statement is None:
-                # The hint of one that has a comment would have to be remembered, too.
-                if not commented:
-                    client_remembers_decision(c, text, length, d)
-            elif not c.lex_options:
+            if statement is not None and not c.lex_options:
                 statement.decision = d
                 statement.decisions = r.decisions
         if not d.flags & READS:
@@ -383,6 +377,7 @@ cdef int client_routes(Client c) except -1:
     cdef uint8_t begins = TO_READ_ONLY
     cdef Decision d
     wish_begin(w)
+    relay.wished_bytes = 0
     c.least_lsn = 0
     c.aim = c.line
     if c.line.held:
@@ -394,9 +389,15 @@ cdef int client_routes(Client c) except -1:
         return TAKEN
     if relay.left == 0:
         w.reads = False
+    elif client_has_wished(c):
+        client_swaps_wish(c)
+        w = relay.wish
+        relay.wished_bytes = relay.left
     elif client_wishes(c, r, w, <char *>relay.at, relay.left) == STARVED:
         c.starved = True
         return STOPPED
+    else:
+        relay.wished_bytes = relay.left
     target = w.target
     c.reason = w.reason
     if begun:

@@ -1,9 +1,9 @@
-# What was found out of a client's message before it had to wait: then it need not be found out again
+# What was found out of a client's request before it had to wait: then it need not be found out again
 # when its turn comes.
 #
-# Remembered is only what the bytes alone tell, and what a router's table says of them; where it goes
-# is decided anew, by what holds then. It is forgotten with the first byte that is taken, and the
-# decision with the router that it came from.
+# Remembered is what the bytes alone tell, and what the request asks for by the client's router. Where
+# it goes is decided anew, by what holds then. All is forgotten with the first byte that is taken, and
+# the wish with the router that it came from.
 
 cdef inline bint client_has_seen(Client c, const char *p, Py_ssize_t have) noexcept:
     """Is `seen_effect` that of this message, which is no command of ours?"""
@@ -19,21 +19,19 @@ cdef inline void client_remembers(Client c, const char *p, Py_ssize_t have, Comm
         c.seen_effect = effect
 
 
-cdef inline bint client_has_judged(Client c, const char *text, Py_ssize_t length) noexcept:
-    """Is `seen_decision` on this text?"""
-    return c.judged_bytes and c.judged_bytes == length and c.judged_at == text - c.relay.at
+cdef inline bint client_has_wished(Client c) noexcept:
+    """Is its `wish` that of the request at hand?"""
+    return c.wished_bytes and c.wished_bytes == c.relay.left
 
 
-cdef inline int client_remembers_decision(Client c, const char *text, Py_ssize_t length,
-                                          Decision decision) except -1:
-    """Of several texts of a unit the first is remembered."""
-    if c.server is None and not c.judged_bytes and c.relay.at <= text < c.relay.at + c.relay.left:
-        c.judged_at = text - c.relay.at
-        c.judged_bytes = length
-        c.seen_decision = decision
+cdef int client_swaps_wish(Client c) except -1:
+    """Keep the wish of the request at hand while it waits, or bring it back."""
+    cdef Wish w = c.wish
+    c.wish = c.relay.wish
+    c.relay.wish = w if w is not None else Wish.__new__(Wish)
     return 0
 
 
 cdef inline void client_forgets_seen(Client c) noexcept:
     """What comes next is another message."""
-    c.seen_bytes = c.judged_bytes = 0
+    c.seen_bytes = c.wished_bytes = 0

@@ -22,6 +22,9 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
                 done = client_says_command(c, command, p + 5, size - 6)
                 if done:
                     return done
+        elif have < size and size <= c.line.max_statement_bytes and c.line.mode != SESSION_MODE:
+            # What it does to the session may stand at its end.
+            return STARVED
         said = effect_of(p + 5, have - 5)
     effect = said
     if c.lost is not None or c.aborted or c.refusal is not None:
@@ -62,6 +65,9 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         # The request that waited in vain is answered at its next reading.
         return STOPPED
     s = c.server
+    if have < size and c.line.mode != SESSION_MODE:
+        # The rest is passed on as it comes, and may do anything to the session.
+        effect |= SETTINGS_TOUCHED | NAMES_SETTINGS | MAY_PIN
     if is_notify(p + 5, have - 5):
         # Who listens may hear of it before its CommandComplete is here.
         s.notifier = c.pid

@@ -116,6 +116,23 @@ def test_a_setting_stays_with_its_client(
             assert shown(theirs, name) == before
 
 
+@pytest.mark.parametrize(
+    "said", ["; SET work_mem = '7MB'", "; SELECT set_config('work_mem', '7MB', false)"]
+)
+@pytest.mark.parametrize("length", [40_000, 2_000_000])
+def test_a_setting_at_the_end_of_a_long_script_stays_with_its_client(
+    weir18: Pgweir, length: int, said: str
+) -> None:
+    with (
+        Wire.connect(address_of(weir18, "one")) as setter,
+        Wire.connect(address_of(weir18, "one")) as other,
+    ):
+        usual = shown(other, "work_mem")
+        setter.ask(query(f"SELECT length('{'x' * length}'){said}"))
+        assert shown(other, "work_mem") == usual
+        assert shown(setter, "work_mem") == "7MB"
+
+
 @pytest.mark.parametrize(("sql", "name", "value"), [each for each in SETTERS if ";" not in each[0]])
 def test_a_setting_made_by_the_extended_protocol_stays_with_its_client(
     weir18: Pgweir, sql: str, name: str, value: str

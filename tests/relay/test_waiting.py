@@ -192,6 +192,26 @@ def test_what_follows_a_wait_that_was_cancelled_is_looked_at_anew(
     assert any("current_setting" in text for text in stage.primary.hears())
 
 
+@pytest.mark.parametrize("most_bytes", [100_000, 1000])
+@pytest.mark.parametrize("waits", [False, True])
+def test_what_stands_at_the_end_of_a_long_statement_counts(
+    stage: Stage, waits: bool, most_bytes: int
+) -> None:
+    stage.line.max_statement_bytes = most_bytes
+    _, far = stage.client()
+    if waits:
+        stage.occupies(stage.primary, WRITE)
+    said = query(f"SELECT '{'x' * 20_000}', set_config('a.b', 'c', false)")
+    stage.says(far, said[:600])
+    stage.says(far, said[600:])
+    if waits:
+        stage.says(stage.primary.socket, DONE)
+    assert read_socket(stage.primary.socket) == said
+    stage.says(stage.primary.socket, DONE)
+    # As it may have changed its session, what it left there is asked for.
+    assert any("current_setting" in text for text in stage.primary.hears())
+
+
 def test_who_waits_when_routes_are_reloaded_goes_by_the_new_ones(stage: Stage) -> None:
     stage.routes()
     stage.occupies(stage.primary, WRITE)

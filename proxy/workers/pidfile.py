@@ -15,13 +15,18 @@ def running_pid(file: Path) -> int | None:
         return None
     if pid <= 0 or pid == os.getpid():
         return None
+    return pid if is_running(pid) else None
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return None
+        return False
     except PermissionError:
         pass  # somebody else's, and there
-    return pid
+    return True
 
 
 @contextlib.contextmanager
@@ -41,13 +46,27 @@ def claimed(file: Path | None, *, replaces: int | None = None) -> Iterator[None]
             f"process {known} is running already; stop it, or start with -R",
             str(file),
         )
-    own = f"{os.getpid()}\n"
-    fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    fresh.write_text(own)
-    fresh.replace(file)
+    _write(file)
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            if file.read_text() == own:
+            if file.read_text() == _own():
                 file.unlink()
+
+
+def claim_again(file: Path | None) -> None:
+    """Write it again if it is gone: PgBouncer, when it ends, removes it whosever it is."""
+    if file is not None and not file.exists():
+        with contextlib.suppress(OSError):
+            _write(file)
+
+
+def _write(file: Path) -> None:
+    fresh = file.with_name(f"{file.name}.{os.getpid()}")
+    fresh.write_text(_own())
+    fresh.replace(file)
+
+
+def _own() -> str:
+    return f"{os.getpid()}\n"

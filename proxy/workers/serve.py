@@ -17,6 +17,7 @@ from proxy.console import Shutdown
 from proxy.tasks import in_thread
 from proxy.telemetry import keep_event
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
+from proxy.workers.pidfile import claim_again, is_running
 from proxy.workers.share import CLOSE, RELOADED, Share
 from proxy.workers.succession import Offer, take
 from proxy.workers.systemd import Notifier
@@ -75,6 +76,8 @@ async def serve(
     facts = await _start(service.worker, inherited, handed, replaces)
     for sock in handed:
         sock.close()
+    if replaces is not None:
+        service.spawn(_keep_pidfile(config.process.pidfile, replaces))
     service.hear_signals()
     if share is None and config.process.pidfile is not None:
         service.offer_listeners()
@@ -304,6 +307,15 @@ async def _start(
         if facts is not None:
             return facts
         await asyncio.sleep(_TAKEN_S)
+
+
+async def _keep_pidfile(file: Path | None, replaces: int) -> None:
+    """Task: see that the pidfile outlives the process whose place we have taken."""
+    is_there = True
+    while is_there:
+        await asyncio.sleep(_LOOK_S)
+        is_there = is_running(replaces)
+        claim_again(file)
 
 
 async def _watch(worker: Worker, watching: Watching, changed: Callable[[], None]) -> None:

@@ -30,6 +30,7 @@ from proxy.config import Config, ConfigError, changes_between, reload
 from proxy.relay import WriteTimes
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
 from proxy.workers.encryption import read_contexts, read_offer
+from proxy.workers.pidfile import claim_again, is_running
 from proxy.workers.seats import Seats
 from proxy.workers.serve import log_changes
 from proxy.workers.share import CLOSE, RELOADED, Share
@@ -87,6 +88,7 @@ class Supervisor:
         self._is_closed = False
         self._unix: Path | None = None
         self._endpoint: socket.socket | None = None
+        self._replaces: int | None = None
         self._has_told_other = False
         self._offer: Offer | None = None
         self._refused_files: tuple[Path, ...] = ()
@@ -121,6 +123,7 @@ class Supervisor:
             facts = self._open(folder, verifiers, inherited, replaces)
             self._start_all()
             self._end_other(replaces)
+            self._replaces = replaces
             if self._config.process.pidfile is not None:
                 self._offer = Offer(self._listened_on, self._leave_path)
             if self._source is not None:
@@ -362,9 +365,18 @@ class Supervisor:
                 self._offer.answer()
             if now_s >= look_s:
                 look_s = now_s + _LOOK_S
+                self._keep_pidfile()
                 if watching.has_changed(self._config) and self._config.process.watch:
                     _log.info("the configuration file has changed")
                     self._reload()
+
+    def _keep_pidfile(self) -> None:
+        """See that the pidfile outlives the process whose place we have taken."""
+        if self._replaces is not None:
+            is_there = is_running(self._replaces)
+            claim_again(self._config.process.pidfile)
+            if not is_there:
+                self._replaces = None
 
     def _time_left_s(self, look_s: float) -> float:
         due_s = min([look_s, *(child.due_s for child in self._children if not child.pid)])

@@ -18,7 +18,13 @@ import psycopg
 import pytest
 
 from proxy.config import convert
-from tests.fixtures.pgbouncer import Door, free_port, open_folder
+from tests.fixtures.pgbouncer import (
+    Door,
+    free_port,
+    needs_pgbouncer,
+    open_folder,
+    running_pgbouncer,
+)
 from tests.fixtures.pgweir import Pgweir, running
 from tests.fixtures.postgres import APP, DATABASE, Postgres
 
@@ -260,6 +266,23 @@ def test_taking_the_place_of_another_loses_no_transaction(site: Site, *, shares:
         return False
 
     wait_until(is_told)
+
+
+@needs_pgbouncer
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_place_of_pgbouncer_is_taken(site: Site, workers: int) -> None:
+    with running_pgbouncer(site.ini, site.door.port):
+        wait_until(site.pidfile.exists)
+        first = site.pid
+        assert site.ask() == (1,)
+        done = site.run("-d", "-R", file=site.with_workers(workers))
+        assert (done.returncode, done.stderr) == (0, "")
+        wait_until(lambda: not is_there(first))
+        assert site.ask() == (1,)
+    # It has removed the file in which another process stands by now.
+    wait_until(site.pidfile.exists)
+    assert site.pid != first
+    assert is_there(site.pid)
 
 
 class Knocking:

@@ -94,7 +94,7 @@ class Config(Section):
     workers: Count = Field(
         default=1,
         description="Processes that serve together; 0 is one per core. Limits on server "
-        "connections are divided between them.",
+        "connections are divided between them: what one does not use of its part, no other has.",
     )
     process: Process = Field(default_factory=Process, description="The process itself.")
     log: Log = Field(default_factory=Log, description="What is written, and where.")

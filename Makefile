@@ -78,7 +78,7 @@ $(FUZZ): $(MADE_FROM)
 	$(install)
 	@touch $(DEMO) $(DEV) $@
 
-# PostgreSQL with TLS, the proxies of the benchmark's tests, node and Java for their drivers, slapd,
+# PostgreSQL with TLS, the proxies of the benchmark's tests, node, Java and Go for their drivers, slapd,
 # Chromium, Prometheus. Without them the tests that need them are skipped, or fail where CI is set.
 packages:
 	@.ci/packages test

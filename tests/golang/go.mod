@@ -1,5 +1,5 @@
 module console
 
-go 1.23
+go 1.19
 
 require github.com/lib/pq v1.10.9

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -11,6 +12,8 @@ from proxy.failover import EtcdLease, EtcdTerms, Member
 from proxy.failover.etcd import EtcdSession
 from proxy.failover.keeping import KeptGrant
 from proxy.failover.lease import Answer, CoordinatorUnavailable, Grant, Notice, Record
+from tests.fixtures.etcd import an_etcd
+from tests.fixtures.postgres import make_certificates
 
 _clusters = itertools.count()
 ONE = Member("one", "one")
@@ -143,6 +146,41 @@ async def test_the_next_endpoint_is_asked_when_one_does_not_answer(etcd: str) ->
     grant = await lease.take("db2")
     assert grant is not None
     await grant.abandon(began=False)
+
+
+async def test_it_is_shown_a_certificate_where_it_wants_one(tmp_path: Path) -> None:
+    files = make_certificates(tmp_path)
+    with an_etcd(tmp_path, files) as etcd:
+        shown = EtcdTerms((etcd.url,), ca=files.ca, cert=files.client_cert, key=files.client_key)
+        grant = await EtcdLease(shown, "main", ONE).take("db2")
+        assert grant is not None
+        await grant.abandon(began=False)
+        with pytest.raises(CoordinatorUnavailable, match="etcd does not answer"):
+            await EtcdLease(EtcdTerms((etcd.url,), ca=files.ca), "main", ONE).take("db2")
+        with pytest.raises(CoordinatorUnavailable, match="certificate verify failed"):
+            await EtcdLease(EtcdTerms((etcd.url,)), "main", ONE).take("db2")
+
+
+async def test_it_is_logged_in_to_where_it_wants_so(tmp_path: Path) -> None:
+    with an_etcd(tmp_path) as etcd:
+        free = await EtcdSession.open(EtcdTerms((etcd.url,)))
+        root = {"name": "root", "password": "secret"}
+        for path, question in (
+            ("auth/user/add", root),
+            ("auth/user/grant", {"user": "root", "role": "root"}),
+            ("auth/enable", {}),
+        ):
+            await free.ask(path, question)
+        await free.close()
+        known = EtcdTerms((etcd.url,), user="root", password="secret")
+        grant = await EtcdLease(known, "main", ONE).take("db2")
+        assert grant is not None
+        await grant.abandon(began=False)
+        with pytest.raises(CoordinatorUnavailable, match="answered 400"):
+            wrong = EtcdTerms((etcd.url,), user="root", password="wrong")
+            await EtcdLease(wrong, "main", ONE).take("db2")
+        with pytest.raises(CoordinatorUnavailable, match="user name is empty"):
+            await EtcdLease(EtcdTerms((etcd.url,)), "main", ONE).take("db2")
 
 
 async def test_an_answer_may_come_in_pieces() -> None:

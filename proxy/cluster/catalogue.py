@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from proxy.cluster.dialling import ProbeLogin, dial
 from proxy.cluster.view import NodeAddress
+from proxy.session.suspects import CODE_QUESTION, USES_QUESTION, CodeRow, UseRow
 from proxy.sql import (
     FUNCTIONS_QUESTION,
     RELATIONS_QUESTION,
@@ -36,6 +37,28 @@ class CatalogueRows:
             read_only_functions=frozenset(read_only_functions),
             writing_functions=frozenset(writing_functions),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SuspectRows:
+    """The answers by which functions are suspected; see `proxy.session.suspects`."""
+
+    code: frozenset[CodeRow]
+    uses: frozenset[UseRow]
+
+
+async def ask_suspects(address: NodeAddress, login: ProbeLogin, timeout_s: float) -> SuspectRows:
+    """Ask the login's database on this node. Raises what asyncpg and the socket raise."""
+    async with asyncio.timeout(timeout_s):
+        connection = await dial(address, login, {"application_name": "pgweir catalogue"})
+        try:
+            code = await connection.fetch(CODE_QUESTION)
+            uses = await connection.fetch(USES_QUESTION)
+        finally:
+            connection.terminate()
+    return SuspectRows(
+        frozenset(CodeRow(*row) for row in code), frozenset(UseRow(*row) for row in uses)
+    )
 
 
 async def ask_catalogue(address: NodeAddress, login: ProbeLogin, timeout_s: float) -> CatalogueRows:

@@ -23,6 +23,9 @@ class Routing(Protocol):
     def connect(self, policy: Policy, lines: Mapping[str, Line]) -> None:
         """Let these lines, by target, have what decides between them; `primary` is among them."""
 
+    def watch(self, policy: Policy, line: Line) -> None:
+        """Let the line of a database's clients know what may change their sessions unseen."""
+
     def horizon_of(self, cluster: str) -> Horizon | None:
         """How far the cluster's nodes are; None where nobody needs to know."""
 
@@ -47,6 +50,7 @@ class Serving:
     def connect(self, basin: Basin) -> None:
         """Give it a line for each target of its statements, and what decides between them."""
         policy = basin.policy
+        self._routing.watch(policy, basin.line)
         targets = self._routing.targets_of(policy)
         for target in targets:
             if target not in basin.reads:

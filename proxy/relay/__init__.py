@@ -9,7 +9,7 @@ A login, on either side, is a coroutine that reads whole messages from a link wi
 of the control plane is `Control`, and nothing else.
 """
 
-from proxy.relay.control import About, Control
+from proxy.relay.control import About, Control, Leaves
 from proxy.relay.conversation import next_bytes, next_message, next_packet
 from proxy.relay.relay import (
     REASONS,
@@ -25,6 +25,7 @@ from proxy.relay.relay import (
     Relay,
     Router,
     Server,
+    Suspects,
     WriteTimes,
 )
 
@@ -52,12 +53,14 @@ __all__ = [
     "Ended",
     "Histogram",
     "Horizon",
+    "Leaves",
     "Line",
     "Link",
     "Pool",
     "Relay",
     "Router",
     "Server",
+    "Suspects",
     "WriteTimes",
     "next_bytes",
     "next_message",

@@ -45,6 +45,9 @@ cdef enum Effect:
     # Set for a text with nextval or setval, and for one with currval or lastval.
     USES_SEQUENCE = 16384
     TELLS_SEQUENCE = 32768
+    # What a text may leave of which nothing is known. It is asked for, and undone before anybody
+    # else gets the server connection, as not all of it can be asked for.
+    ALL_LEFT = 1 | 2 | 4 | 128 | 256
 
 
 cdef struct Words:
@@ -411,6 +414,16 @@ cdef uint16_t settings_effect_of(const char *text, Py_ssize_t length) noexcept n
             return ENDS_WITH_TRANSACTION if at_end(&w) else NAMES_SETTINGS
         w.p += 1
     return ENDS_WITH_TRANSACTION
+
+
+cdef bint is_about_code(const char *tag, Py_ssize_t length) noexcept nogil:
+    """Does a command with this tag change functions, or what they stand behind? CREATE TABLE may
+    have a default or attach a partition, but what calls a function of one's own is rarely new so."""
+    return (has_word(tag, length, b'function', 8) or has_word(tag, length, b'procedure', 9)
+            or has_word(tag, length, b'routine', 7) or has_word(tag, length, b'trigger', 7)
+            or has_word(tag, length, b'view', 4) or has_word(tag, length, b'rule', 4)
+            or has_word(tag, length, b'policy', 6) or has_word(tag, length, b'extension', 9)
+            or has_word(tag, length, b'schema', 6))
 
 
 cdef uint16_t effect_of_tag(const char *tag, Py_ssize_t length) noexcept nogil:

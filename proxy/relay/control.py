@@ -18,6 +18,18 @@ class About(IntFlag):
     CHANNELS = 4  # to which it listens
 
 
+class Leaves(IntFlag):
+    """What a statement may leave in its session, where no text tells; effect bits of the relay."""
+
+    SETTINGS = 1
+    CHANNELS = 2
+    PINS = 128
+    STATEMENTS = 256
+    HIDDEN = 4096  # what the session cannot be asked for: its client keeps it
+    USES_SEQUENCE = 16384
+    TELLS_SEQUENCE = 32768  # it asks for currval() or lastval()
+
+
 class Control(Protocol):
     """The control plane, as the relay sees it. `proxy.workers` implements it."""
 
@@ -167,8 +179,11 @@ class Control(Protocol):
         Result: whether they can be asked.
         """
 
-    def schema_changed(self, pool: Pool) -> None:
-        """A transaction that created, altered or dropped something is over."""
+    def schema_changed(self, pool: Pool, of_code: bool) -> None:
+        """A transaction that created, altered or dropped something is over.
+
+        of_code: functions or what stands for them, such as triggers and views.
+        """
 
     def bug(self, link: Link, error: Exception) -> None:
         """Handling the link raised: it is being closed."""

@@ -381,6 +381,10 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     if c.line.session_functions is not None and client_calls_function(
             c, statement.key if statement is not None else c.unnamed):
         effect |= CALLS_SESSION_FUNCTION | MAY_PIN
+    if c.line.suspects is not None:
+        effect |= client_suspects_bound(c, statement)
+    else:
+        c.suspicion = 0
     if effect & TELLS_SEQUENCE:
         c.line.tells_sequences = True
     if client_needs_leave(c, effect):
@@ -490,6 +494,8 @@ cdef int client_says_execute(Client c, char *p, Py_ssize_t have, Py_ssize_t size
     client_begin_unit(c, s, p, have, size, False)
     if c.bound_effect & NAMES_SETTINGS:
         c.bound_effect |= server_notes_settings(s, c.bound_text, c.bound_values)
+    if c.suspicion & SETTINGS_TOUCHED:
+        server_notes_suspects(s, c.suspected)
     if c.bound_effect & MAY_PIN:
         s.cause = c.bound_text
     ledger_push(&s.ledger, kinds.EXECUTE, FORWARD, c.bound_effect)

@@ -13,6 +13,7 @@
 #   server.pxi     what PostgreSQL says, checked against the ledger and passed on
 #   replan.pxi     a unit whose plan is out of date, run once more
 #   telling.pxi    which statements the control plane hears of, once they have ended
+#   suspects.pxi   names in a text that stand for what leaves something in the session
 #   session.pxi    settings follow a client from server to server, other things pin it
 #   client.pxi     what a client says, one message after another; its coming and leaving
 #   seen.pxi       ... what is known of it already, as it had to wait
@@ -64,12 +65,32 @@ ctypedef struct Ledger:
     int size
 
 
+# A name, and the effect of a text that has it.
+ctypedef struct Suspect:
+    uint64_t hash       # of the name in lower case; 0: this place is free
+    uint16_t called     # ... where an opening parenthesis follows it
+    uint16_t named      # ... wherever it stands
+    uint16_t written    # ... wherever it stands, in a text that writes
+    bint writes         # it is a word that says so
+    Py_ssize_t touched  # index of what it says of settings
+
+
+cdef class Suspects:
+    cdef Suspect *places            # a table, by hash
+    cdef Py_ssize_t size            # a power of two
+    cdef list touched
+    cdef bint suspects_all
+
+
 cdef class Statement:
     cdef readonly bytes key         # query text, NUL, int16 count, int32 type oids: Parse's body
     cdef readonly bytes name        # on every server that has it
     cdef readonly int uses          # client names and servers that hold it
     cdef uint8_t command
     cdef uint16_t effect
+    cdef Suspects suspects          # those that its text was looked through for
+    cdef uint16_t suspected_effect  # ... the effect of what was found
+    cdef list suspected             # ... and what that says of settings
     cdef Decision decision          # on its text, as `decisions` had it
     cdef Decisions decisions
     cdef uint64_t shape             # of the columns it was first seen to return; 0: not seen yet
@@ -251,6 +272,8 @@ cdef class Client(Link):
     cdef Statement shared_unnamed   # set while the unnamed statement is a shared one
     cdef public object settings     # the interned Settings it believes in
     cdef readonly object startup    # ... and those it came with
+    cdef uint16_t suspicion         # effect of suspects in the statement bound last
+    cdef list suspected             # ... and what they say of settings
     cdef bytes bound_text           # key of the statement bound last, if it names settings or may pin
     cdef bytes bound_values         # ... and its Bind
     cdef Py_ssize_t seen_bytes      # of the message at hand, when it began to wait; 0: nothing is known
@@ -315,6 +338,7 @@ cdef class Server(Link):
     cdef bint replied               # something of the present unit has reached the client, or was run
     cdef tuple keys                 # consistency keys of a client that left before its commit
     cdef bint changed_schema        # something in the transaction may have
+    cdef bint changed_code          # ... and functions, or what stands for them, too
     cdef bint reached               # something has been sent to the client since it has this server
     cdef bint replanning
     cdef uint8_t retain             # RETAIN_NO, RETAIN_YES, RETAIN_OVER: is the unit kept?
@@ -395,6 +419,8 @@ cdef class Line:
     cdef public int max_client_statements
     cdef public bint refuses_pins
     cdef public object session_functions    # a compiled pattern of their calls, or None
+    cdef public Suspects suspects   # None without any
+    cdef object __weakref__
     cdef bint keeps_sequences       # somebody has used one
     cdef bint tells_sequences       # somebody has asked for currval() or lastval()
     cdef public double wait_timeout_s

@@ -181,6 +181,7 @@ class Line:
     max_client_statements: int
     refuses_pins: bool
     session_functions: Any
+    suspects: Suspects | None
     wait_timeout_s: float
     query_timeout_s: float
     transaction_timeout_s: float
@@ -228,6 +229,12 @@ class Line:
     def refuse_all(self, refusal: bytes, sqlstate: str) -> None: ...
 
 REASONS: tuple[str, ...]
+
+class Suspects:
+    def __init__(
+        self, rows: Sequence[tuple[str, int, int, int, Any]], suspects_all: bool = False
+    ) -> None: ...
+    def find(self, text: bytes) -> tuple[int, list[Any]]: ...
 
 class WriteTimes:
     def __init__(self) -> None: ...

@@ -363,7 +363,7 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
         effect = effect_of_tag(p + 5, have - 6)
         if head.action != SWALLOW:
             s.rows += rows_of_tag(p + 5, have - 6)
-            s.dirt |= head.effect & (SETTINGS_TOUCHED | MAY_PIN)
+            s.dirt |= head.effect & ALL_LEFT
             if head.effect & (CALLS_SESSION_FUNCTION | USES_SEQUENCE) \
                     or p[5] == 73 and c is not None and c.line.tells_sequences:
                 server_is_marked(s, c, head.effect)
@@ -385,6 +385,7 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
         if p[5] == 67 and p[6] == 82 or p[5] == 65 and p[6] == 76 or p[5] == 68 and p[6] == 82:
             # CREATE, ALTER, DROP.
             s.changed_schema = True
+            s.changed_code = s.changed_code or is_about_code(p + 5, have - 6)
             if not head.effect & MAY_PIN:
                 # Not of a temporary table, if the text says so.
                 s.relay.schema_age = object()
@@ -564,6 +565,11 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
         s.pool.transactions += 1
     if s.status == 73 and s.pool.horizon is not None and s.pool.takes_writes:
         server_committed(s, c)
+    if s.status == 73 and s.changed_schema:
+        s.changed_schema = False
+        if s.pool.takes_writes:
+            relay.control.schema_changed(s.pool, s.changed_code)
+        s.changed_code = False
     if c is None:
         return 1
     if not c.began_s:
@@ -607,9 +613,6 @@ cdef int server_committed(Server s, Client c) except -1:
             horizon_writes(s.pool.horizon, s.keys, monotonic_s())
             if s.pool.horizon.is_shared:
                 s.relay.control.keys_written(None, s.pool.horizon.cluster, s.keys)
-    if s.changed_schema:
-        s.changed_schema = False
-        s.relay.control.schema_changed(s.pool)
     return 0
 
 

@@ -211,6 +211,9 @@ cdef int client_told_statements(Client c, Server s, dict prepared, frozenset oth
             SETTINGS_TOUCHED | MAY_PIN | SHOWS_STATEMENTS | USES_SEQUENCE | TELLS_SEQUENCE)
         if effect_of(text, len(text)) & SETTINGS_TOUCHED:
             c.prepared_touched.append(s.relay.control.settings_of_words(text))
+        if c.line.suspects is not None:
+            c.prepared_effect |= suspects_in(
+                c.line.suspects, text, len(text), c.prepared_touched)
     if c.prepared_effect & TELLS_SEQUENCE:
         c.line.tells_sequences = True
     s.carried = s.carried or c.prepared is not None

@@ -48,6 +48,7 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         explained = c.relay.control.explain_pooling(c, p[5:size - 1])
     if c.line.session_functions is not None and client_calls_function(c, p[5:have]):
         effect |= CALLS_SESSION_FUNCTION | MAY_PIN
+    effect |= client_suspects(c, p + 5, have - 5)
     if effect & TELLS_SEQUENCE:
         c.line.tells_sequences = True
     if client_needs_leave(c, effect):
@@ -77,6 +78,8 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         effect = client_speaks_of_statements(c, s, effect, p + 5, have - 5, False)
     if effect & NAMES_SETTINGS:
         effect |= server_notes_settings(s, p[5:size - 1] if have == size else None, None)
+    if c.suspicion & SETTINGS_TOUCHED:
+        server_notes_suspects(s, c.suspected)
     ledger_push(&s.ledger, kinds.QUERY, FORWARD, effect)
     s.retain = RETAIN_OVER
     if c.on_replica and have == size and size <= MOST_RETAINED_BYTES:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from proxy.relay import Leaves
 from proxy.session.following import hides_names
 from proxy.session.settings import quote_text
 from proxy.sql import Effect, Facts, GrammarError, Touch, lex, parse, read_facts
@@ -48,6 +49,8 @@ _FORESEEN = {
     Touch.SNAPSHOT: Foreseen(PLAIN, "an exported snapshot ends with its transaction"),
     Touch.TWO_PHASE: Foreseen(PLAIN, "a prepared transaction belongs to no session"),
 }
+_ASKED = Foreseen(REPLAYED, "it uses a function that may leave something: the session is asked")
+_ASKED_FOR = Leaves.SETTINGS | Leaves.PINS | Leaves.STATEMENTS | Leaves.CHANNELS
 _OF_SOME_NAME = Effect(Touch.SETTING)
 _ENDS_IT = {
     Touch.TEMPORARY: re.compile(rb"\bon\s+commit\s+drop\b|^\s*drop\b", re.IGNORECASE),
@@ -63,22 +66,24 @@ def calls_pattern(functions: Iterable[str]) -> re.Pattern[bytes] | None:
     return re.compile(rb"\b(?:" + rb"|".join(names) + rb")\s*\(", re.IGNORECASE)
 
 
-def foresee(text: bytes, calls: re.Pattern[bytes] | None) -> list[Foreseen]:
+def foresee(text: bytes, calls: re.Pattern[bytes] | None, suspected: Leaves) -> list[Foreseen]:
     """Say for each statement of a text what is done with it.
 
-    text: up to its first NUL. calls: finds session functions.
+    text: up to its first NUL. calls: finds session functions. suspected: what others that it calls
+    may leave.
     """
     text = text.partition(b"\0")[0]
     try:
         statements = [read_facts(tree) for tree in parse(text)]
     except GrammarError as error:
         return [Foreseen(PLAIN, f"it cannot be read: {error}")]
-    return [_foresee_one(facts, text, calls) for facts in statements]
+    return [_foresee_one(facts, text, calls, suspected) for facts in statements]
 
 
-def pin_foreseen(text: bytes, calls: re.Pattern[bytes] | None) -> str | None:
+def pin_foreseen(text: bytes, calls: re.Pattern[bytes] | None, suspected: Leaves) -> str | None:
     """Give the reason for which a text would pin its client, None if it would not."""
-    return next((each.reason for each in foresee(text, calls) if each.pooling == PINNED), None)
+    foreseen = foresee(text, calls, suspected)
+    return next((each.reason for each in foreseen if each.pooling == PINNED), None)
 
 
 def read_listened(text: bytes) -> frozenset[str]:
@@ -95,13 +100,18 @@ def read_listened(text: bytes) -> frozenset[str]:
     )
 
 
-def _foresee_one(facts: Facts, text: bytes, calls: re.Pattern[bytes] | None) -> Foreseen:
+def _foresee_one(
+    facts: Facts, text: bytes, calls: re.Pattern[bytes] | None, suspected: Leaves
+) -> Foreseen:
     found = [
         _FORESEEN[effect.touch]
         for effect in facts.effects
         if (ends := _ENDS_IT.get(effect.touch)) is None or not ends.search(text)
     ]
     is_hidden = any(effect == _OF_SOME_NAME for effect in facts.effects) and hides_names(text)
+    if suspected & _ASKED_FOR:
+        found.append(_ASKED)
+    is_hidden = is_hidden or Leaves.HIDDEN in suspected
     if is_hidden or (calls is not None and calls.search(text)):
         found.append(Foreseen(PINNED, "session function"))
     if not found:
@@ -122,6 +132,7 @@ def explained(text: bytes) -> bytes:
 def write_explanation(
     text: bytes,
     calls: re.Pattern[bytes] | None,
+    suspected: Leaves,
     target_of: Callable[[bytes], tuple[str, str]],
 ) -> bytes:
     """Write SQL that returns what EXPLAIN POOLING of this text is to say.
@@ -129,7 +140,7 @@ def write_explanation(
     It takes the parameters that the text takes. target_of: where a text would be sent, and why.
     """
     target = target_of(text)
-    rows = foresee(text, calls) or [Foreseen(PLAIN, "it is empty")]
+    rows = foresee(text, calls, suspected) or [Foreseen(PLAIN, "it is empty")]
     values = ", ".join(
         "(" + ", ".join(quote_text(each) + "::text" for each in (*row, *target)) + ")"
         for row in rows

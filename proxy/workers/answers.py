@@ -14,7 +14,7 @@ from proxy.channels import Hub
 from proxy.client import Door
 from proxy.client.door import facts_of
 from proxy.pool import Reservoir
-from proxy.relay import About, Client, Decision, Ended, Link, Pool, Router, Server
+from proxy.relay import About, Client, Decision, Ended, Leaves, Link, Pool, Router, Server
 from proxy.routing import Rule
 from proxy.session import Settings, SettingsBook
 from proxy.session.asking import SessionAnswer, SessionQuestion
@@ -35,6 +35,12 @@ _server_log = logging.getLogger("pgweir.server")
 
 # How long a closing link may take over its last bytes.
 _LINGER_S = 5.0
+
+
+def _suspected(client: Client, text: bytes) -> Leaves:
+    """Say what functions that a text uses may leave in the session."""
+    suspects = client.line.suspects
+    return Leaves(0) if suspects is None else Leaves(suspects.find(text)[0])
 
 
 def _nobody() -> None:
@@ -194,7 +200,7 @@ class Answers:
     def may_run(self, client: Client, text: bytes, pins_refused: bool) -> bytes | None:
         """Whether a client may run a text that may LISTEN or pin."""
         if pins_refused:
-            reason = pin_foreseen(text, client.line.session_functions)
+            reason = pin_foreseen(text, client.line.session_functions, _suspected(client, text))
             if reason is not None:
                 return messages.error_response(
                     "0A000",
@@ -222,6 +228,7 @@ class Answers:
         return write_explanation(
             explained(text),
             client.line.session_functions,
+            _suspected(client, explained(text)),
             lambda statement: self._foresee(client, statement),
         )
 
@@ -282,9 +289,9 @@ class Answers:
         known = [key for key in keys if key is not None]
         return self._marks.ask(cluster, known, lambda lsn: client.hear(question, lsn))
 
-    def schema_changed(self, pool: Pool) -> None:
+    def schema_changed(self, pool: Pool, of_code: bool) -> None:
         """A database's catalogue has changed."""
-        self._switchboard.schema_changed(pool)
+        self._switchboard.schema_changed(pool, of_code=of_code)
 
     def bug(self, link: Link, error: Exception) -> None:
         """Handling a link raised."""

@@ -49,6 +49,7 @@ from proxy.sql import (
 )
 from proxy.telemetry import LimitedLog, report
 from proxy.wire import messages
+from proxy.workers.suspicion import Suspicion
 
 _log = logging.getLogger("pgweir.routing")
 
@@ -146,6 +147,7 @@ class Switchboard:
         self._routers: dict[tuple[str, str, Applying], Router] = {}
         self._decisions: dict[tuple[_Schema, Applying], Decisions] = {}
         self._failures = LimitedLog(_log, clock)
+        self._suspicion = Suspicion(primary_of, login_of, clock)
         self._builtin = Classifier(Catalogue(builtin_volatility))
         self._take(config)
 
@@ -185,7 +187,7 @@ class Switchboard:
         tasks = [schema.task for schema in self._schemas.values() if schema.task is not None]
         for task in tasks:
             task.cancel()
-        return tasks
+        return [*tasks, *self._suspicion.close()]
 
     # --- what pools ask ------------------------------------------------------------------------
 
@@ -199,6 +201,10 @@ class Switchboard:
             return ()
         roles = {role: None for node in cluster.nodes for role in node.roles}
         return ("replica", *roles)
+
+    def watch(self, policy: Policy, line: Line) -> None:
+        """Tell this line which functions may leave something in a session."""
+        self._suspicion.watch(policy, line)
 
     def horizon_of(self, cluster: str) -> Horizon | None:
         """How far the cluster's nodes are; None where nobody reads what is written through us."""
@@ -384,9 +390,11 @@ class Switchboard:
         for horizon in self._horizons.values():
             horizon.doubt_keys(at_s)
 
-    def schema_changed(self, pool: Pool) -> None:
-        """Something was created, altered or dropped."""
+    def schema_changed(self, pool: Pool, *, of_code: bool) -> None:
+        """Something was created, altered or dropped; of_code: functions among that."""
         policy: Policy = pool.owner.policy
+        if of_code:
+            self._suspicion.schema_changed(pool.cluster, policy.dbname)
         schema = self._schemas.get((pool.cluster, policy.dbname))
         if schema is not None:
             schema.wake.set()

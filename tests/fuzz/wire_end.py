@@ -32,6 +32,8 @@ class NoControl:
     def settings_switch(self, have: Any, want: Any) -> bytes:
         return b""
 
+    def schema_changed(self, pool: Pool, of_code: bool) -> None: ...
+
     def bug(self, link: Link, error: Exception) -> None:
         raise error
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from proxy.relay import Leaves
 from proxy.session.foresight import (
     calls_pattern,
     explained,
@@ -11,6 +12,7 @@ from proxy.session.foresight import (
     write_explanation,
 )
 
+NOTHING = Leaves(0)
 CALLS = calls_pattern(["become", "app.enter"])
 
 
@@ -42,15 +44,15 @@ CALLS = calls_pattern(["become", "app.enter"])
     ],
 )
 def test_a_statement_is_plain_replayed_or_pinned(text: str, pooling: str, reason: str) -> None:
-    (foreseen,) = foresee(text.encode(), CALLS)
+    (foreseen,) = foresee(text.encode(), CALLS, NOTHING)
     assert foreseen.pooling == pooling
     assert reason in foreseen.reason
     expected = foreseen.reason if pooling == "pinned" else None
-    assert pin_foreseen(text.encode(), CALLS) == expected
+    assert pin_foreseen(text.encode(), CALLS, NOTHING) == expected
 
 
 def test_each_statement_of_a_text_is_foreseen() -> None:
-    found = foresee(b"SELECT 1; SET a.b = 'c'; SELECT pg_advisory_lock(1)", None)
+    found = foresee(b"SELECT 1; SET a.b = 'c'; SELECT pg_advisory_lock(1)", None, NOTHING)
     assert [each.pooling for each in found] == ["plain", "replayed", "pinned"]
 
 
@@ -61,6 +63,21 @@ def test_channels_are_read_as_postgresql_spells_them() -> None:
 
 def test_an_explanation_is_sql() -> None:
     assert explained(b"  Explain  POOLING select 1;\0\0\0") == b"select 1;"
-    sql = write_explanation(b"SELECT 1", None, lambda _: ("replica", "it's a \\read"))
+    sql = write_explanation(b"SELECT 1", None, NOTHING, lambda _: ("replica", "it's a \\read"))
     assert b"E'plain'::text" in sql
     assert b"E'it''s a \\\\read'::text" in sql
+
+
+@pytest.mark.parametrize(
+    ("suspected", "pooling"),
+    [
+        (NOTHING, "plain"),
+        (Leaves.USES_SEQUENCE, "plain"),
+        (Leaves.SETTINGS, "replayed"),
+        (Leaves.PINS, "replayed"),
+        (Leaves.SETTINGS | Leaves.HIDDEN, "pinned"),
+    ],
+)
+def test_what_a_function_may_leave_is_told(suspected: Leaves, pooling: str) -> None:
+    (foreseen,) = foresee(b"SELECT f()", None, suspected)
+    assert foreseen.pooling == pooling

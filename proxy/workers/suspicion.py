@@ -1,0 +1,142 @@
+"""What may the functions of a database leave in the sessions of those who use them?
+
+One task for each database reads its catalogue, at first, after changes and now and then, and tells
+the lines of its clients which names are suspects. Only where `server_reset` is `smart`: otherwise
+nothing is left, or nobody minds.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from weakref import WeakSet
+
+import asyncpg
+
+from proxy.cluster import NodeAddress, ProbeLogin
+from proxy.cluster.catalogue import SuspectRows, ask_suspects
+from proxy.config import Policy
+from proxy.relay import Line, Suspects
+from proxy.session.suspects import find_suspects
+from proxy.tasks import in_thread
+from proxy.telemetry import LimitedLog
+
+_log = logging.getLogger("pgweir.session")
+
+_EVERY_S = 60.0
+_AGAIN_S = 1.0
+_REFUSED_S = 15.0
+# A migration has many statements: the catalogue is read behind the last of those that come close.
+_SETTLES_S = 0.1
+_TIMEOUT_S = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class _Code:
+    """The functions of one database. known: None before they were read, and without suspects."""
+
+    cluster: str
+    dbname: str
+    lines: WeakSet[Line] = field(default_factory=WeakSet)
+    rows: SuspectRows | None = None
+    known: Suspects | None = None
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+    def tell(self, suspects: Suspects | None) -> None:
+        """Let all lines know."""
+        for line in self.lines:
+            line.suspects = suspects
+
+
+class Suspicion:
+    """Suspects of all databases, for one process.
+
+    primary_of: a cluster's primary now. login_of: how to ask a database of a cluster.
+    """
+
+    def __init__(
+        self,
+        primary_of: Callable[[str], NodeAddress | None],
+        login_of: Callable[[str, str], ProbeLogin],
+        clock: Callable[[], float],
+    ) -> None:
+        self._primary_of = primary_of
+        self._login_of = login_of
+        self._failures = LimitedLog(_log, clock)
+        self._codes: dict[tuple[str, str], _Code] = {}
+
+    def watch(self, policy: Policy, line: Line) -> None:
+        """Tell this line from now on, as its policy may have changed."""
+        for each in self._codes.values():
+            each.lines.discard(line)
+        line.suspects = None
+        if policy.server_reset != "smart" or policy.pool_mode == "session":
+            return
+        key = policy.cluster, policy.dbname
+        code = self._codes.get(key)
+        if code is None:
+            code = self._codes[key] = _Code(*key)
+            code.task = asyncio.get_running_loop().create_task(self._keep_reading(code))
+        code.lines.add(line)
+        line.suspects = code.known
+
+    def schema_changed(self, cluster: str, dbname: str) -> None:
+        """Something was created, altered or dropped: until that is read, every text is suspect."""
+        code = self._codes.get((cluster, dbname))
+        if code is not None and code.rows is not None:
+            code.tell(Suspects([], suspects_all=True))
+            code.wake.set()
+
+    def close(self) -> list[asyncio.Task[None]]:
+        """End its tasks; whoever closes waits for them."""
+        tasks = [code.task for code in self._codes.values() if code.task is not None]
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    async def _keep_reading(self, code: _Code) -> None:
+        """Task: one database's functions, as long as there are lines to tell."""
+        while True:
+            code.wake.clear()
+            pause_s = _EVERY_S
+            try:
+                if code.rows is None or any(line.clients for line in code.lines):
+                    address = self._primary_of(code.cluster)
+                    pause_s = _AGAIN_S if address is None else await self._read(code, address)
+            except Exception as bug:  # noqa: BLE001 -- top of a task: it must go on
+                self._failures.log(logging.ERROR, "reading functions failed", {}, bug)
+            try:
+                async with asyncio.timeout(pause_s):
+                    await code.wake.wait()
+                await asyncio.sleep(_SETTLES_S)
+            except TimeoutError:
+                pass
+            if not code.lines:
+                del self._codes[code.cluster, code.dbname]
+                return
+
+    async def _read(self, code: _Code, address: NodeAddress) -> float:
+        """Read them once. Result: when to do so again, seconds."""
+        try:
+            login = self._login_of(code.cluster, code.dbname)
+            rows = await ask_suspects(address, login, _TIMEOUT_S)
+        except KeyError:
+            # The cluster is no longer declared.
+            return _EVERY_S
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failed:
+            self._failures.log(
+                logging.WARNING,
+                "the catalogue cannot be read: what functions leave in a session is not seen",
+                {"cluster": code.cluster, "database": code.dbname, "reason": str(failed)},
+            )
+            is_refused = isinstance(failed, asyncpg.PostgresError)
+            return _REFUSED_S if is_refused else _AGAIN_S
+        if rows != code.rows:
+            found = await in_thread(find_suspects, rows.code, rows.uses)
+            code.rows = rows
+            code.known = Suspects(found) if found else None
+        if not code.wake.is_set():
+            # Else it has changed meanwhile.
+            code.tell(code.known)
+        return _EVERY_S

@@ -78,7 +78,11 @@ def in_halves(wire: Wire, sql: str) -> list[Message]:
     return heard + wire.ask(bind(name="half"), execute(), close_statement("half"), SYNC)
 
 
-@pytest.fixture(params=[simple, extended, in_halves])
+def pipelined(wire: Wire, sql: str) -> list[Message]:
+    return wire.ask(run("SELECT 1"), SYNC, run(sql), SYNC, query("SELECT 2"), ready=3)
+
+
+@pytest.fixture(params=[simple, extended, in_halves, pipelined])
 def say(request: pytest.FixtureRequest) -> Say:
     way: Say = request.param
     return way

@@ -83,12 +83,20 @@ def test_a_session_function_pins_until_discard_all(weir: Pgweir, *, extended: bo
         assert pinned(weir, "calling") == 0
 
 
-def test_a_loaded_library_pins_until_its_client_leaves(weir: Pgweir, pg18: Postgres) -> None:
+@pytest.mark.parametrize("how", ["simple", "extended", "pipelined"])
+def test_a_loaded_library_pins_until_its_client_leaves(
+    weir: Pgweir, pg18: Postgres, how: str
+) -> None:
     pg18.execute(f"ALTER ROLE {APP.name} SUPERUSER")
     try:
         with Wire.connect(address_of(weir, "one")) as one:
-            heard = one.ask(query("LOAD 'plpgsql'"))
-            assert errors_of(heard) == []
+            load = "LOAD 'plpgsql'"
+            said = {
+                "simple": [query(load)],
+                "extended": [run(load), SYNC],
+                "pipelined": [run("SELECT 1"), run(load), run("SELECT 2"), SYNC],
+            }[how]
+            assert errors_of(one.ask(*said)) == []
             pid = one.value("SELECT pg_backend_pid()")
             one.ask(query("DISCARD ALL"))
             one.ask(query("SELECT 1"))
@@ -160,6 +168,11 @@ def test_strictly_what_would_pin_is_refused(weir: Pgweir, sql: str) -> None:
         assert errors_of(one.ask(query("BEGIN"), query(sql), query("ROLLBACK"), ready=3)) == [
             "0A000"
         ]
+        # In a pipeline it ends its unit, and no other.
+        other = run("SELECT 7")
+        heard = one.ask(other, SYNC, other, run(sql), other, SYNC, other, SYNC, ready=3)
+        assert errors_of(heard) == ["0A000"]
+        assert rows_of(heard) == [[b"7"], [b"7"], [b"7"]]
         assert pinned(weir, "strict") == 0
 
 
@@ -296,8 +309,15 @@ def test_without_enough_of_them_it_is_an_error_and_never_anothers(weir: Pgweir) 
 )
 def test_explain_pooling_says_what_would_be_done(weir: Pgweir, sql: str, pooling: str) -> None:
     with Wire.connect(address_of(weir, "one")) as one:
-        for say in (query(f"EXPLAIN POOLING {sql}"), run(f"explain pooling {sql}") + SYNC):
-            ((first, reason, target, why),) = rows_of(one.ask(say))
+        around = run("SELECT WHERE false")
+        explain = run(f"explain pooling {sql}")
+        for say, ready in (
+            (query(f"EXPLAIN POOLING {sql}"), 1),
+            (explain + SYNC, 1),
+            (around + explain + around + SYNC, 1),
+            (around + SYNC + explain + SYNC + query("SELECT WHERE false"), 3),
+        ):
+            ((first, reason, target, why),) = rows_of(one.ask(say, ready=ready))
             assert first == pooling.encode()
             assert reason
             assert target == b"primary"
@@ -368,17 +388,23 @@ MESS = (
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("how", ["simple", "extended", "pipelined"])
 @pytest.mark.parametrize("leaves", ["politely", "abruptly", "in a transaction", "by DISCARD ALL"])
 @pytest.mark.parametrize("database", ["one", "always"])
 def test_what_comes_back_is_as_new(
-    weir: Pgweir, pg18: Postgres, database: str, leaves: str
+    weir: Pgweir, pg18: Postgres, database: str, leaves: str, how: str
 ) -> None:
     pg18.execute(f"GRANT pg_monitor TO {APP.name}")
     with Wire.connect(address_of(pg18)) as new:
         expected = {name: new.value(sql) for name, sql in STATE.items()}
     one = Wire.connect(address_of(weir, database))
-    for sql in MESS:
-        assert errors_of(one.ask(query(sql))) == [], sql
+    if how == "pipelined":
+        said = (part for sql in MESS for part in (run(sql), SYNC))
+        assert errors_of(one.ask(*said, ready=len(MESS))) == []
+    else:
+        for sql in MESS:
+            said_one = run(sql) + SYNC if how == "extended" else query(sql)
+            assert errors_of(one.ask(said_one)) == [], sql
     pid = one.value("SELECT pg_backend_pid()")
     if leaves == "politely":
         one.send(b"X\0\0\0\4")

@@ -44,15 +44,26 @@ PINNING = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("how", ["simple", "extended", "in a pipeline", "behind others"])
 @pytest.mark.parametrize(("begins", "shows", "shown", "ends", "reason"), PINNING)
 def test_it_is_there_until_it_ends_and_for_its_client_alone(
-    weir: Pgweir, begins: str, shows: str, shown: str, ends: str, reason: str, *, extended: bool
+    weir: Pgweir, begins: str, shows: str, shown: str, ends: str, reason: str, how: str
 ) -> None:
     before = weir.metric("pgweir_pins_total", reason=reason)
 
     def say(wire: Wire, sql: str) -> list[list[bytes | None]]:
-        heard = wire.ask(*([run(sql), SYNC] if extended else [query(sql)]))
+        match how:
+            case "simple":
+                heard = wire.ask(query(sql))
+            case "extended":
+                heard = wire.ask(run(sql), SYNC)
+            case "in a pipeline":
+                # Its unit has no more, where it may not be run within a transaction.
+                around = b"" if sql.startswith("DISCARD") else run("SELECT WHERE false")
+                heard = wire.ask(around, run(sql), around, SYNC)
+            case _:
+                nothing = query("SELECT WHERE false")
+                heard = wire.ask(nothing, run(sql), SYNC, nothing, ready=3)
         assert errors_of(heard) == []
         return rows_of(heard)
 

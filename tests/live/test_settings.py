@@ -137,13 +137,20 @@ def test_a_setting_at_the_end_of_a_long_script_stays_with_its_client(
 def test_a_setting_made_by_the_extended_protocol_stays_with_its_client(
     weir18: Pgweir, sql: str, name: str, value: str
 ) -> None:
-    for statement in ("", "named"):
+    other = run("SELECT 1")
+    for said, ready in (
+        ([run(sql), SYNC], 1),
+        ([run(sql, name="named"), SYNC], 1),
+        ([other, run(sql), other, SYNC], 1),
+        ([other, SYNC, run(sql), SYNC, query("SELECT 1")], 3),
+        ([run("BEGIN"), run(sql, name="named"), run("COMMIT"), SYNC], 1),
+    ):
         with (
             Wire.connect(address_of(weir18, "one")) as mine,
             Wire.connect(address_of(weir18, "one")) as theirs,
         ):
             before = shown(theirs, name)
-            assert errors_of(mine.ask(run(sql, name=statement), SYNC)) == []
+            assert errors_of(mine.ask(*said, ready=ready)) == []
             assert shown(theirs, name) == before
             assert shown(mine, name) == value
 

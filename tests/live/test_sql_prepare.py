@@ -55,6 +55,13 @@ def extended(wire: Wire, sql: str) -> list[list[bytes | None]]:
     return rows_of(heard)
 
 
+def pipelined(wire: Wire, sql: str) -> list[list[bytes | None]]:
+    nothing = run("SELECT WHERE false")
+    heard = wire.ask(nothing, SYNC, run(sql), SYNC, nothing, SYNC, ready=3)
+    assert errors_of(heard) == []
+    return rows_of(heard)
+
+
 def flushed(wire: Wire, sql: str) -> list[list[bytes | None]]:
     """In two halves, and by a name, as drivers do that look at a statement before they run it."""
     wire.send(parse(sql, "half"), describe_statement("half"), FLUSH)
@@ -65,7 +72,7 @@ def flushed(wire: Wire, sql: str) -> list[list[bytes | None]]:
     return rows_of(heard)
 
 
-@pytest.fixture(params=[simple, extended, flushed])
+@pytest.fixture(params=[simple, extended, flushed, pipelined])
 def say(request: pytest.FixtureRequest) -> Say:
     way: Say = request.param
     return way

@@ -381,7 +381,10 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     if c.line.session_functions is not None and client_calls_function(
             c, statement.key if statement is not None else c.unnamed):
         effect |= CALLS_SESSION_FUNCTION | MAY_PIN
-    if c.line.suspects is not None:
+    if statement is None and not name[0] and c.unnamed is not None and (<const char *>c.unnamed)[0] == 0:
+        # Its text was not kept.
+        effect |= client_suspects_all(c)
+    elif c.line.suspects is not None:
         effect |= client_suspects_bound(c, statement)
     else:
         c.suspicion = 0

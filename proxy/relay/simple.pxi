@@ -66,9 +66,9 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         # The request that waited in vain is answered at its next reading.
         return STOPPED
     s = c.server
-    if have < size and c.line.mode != SESSION_MODE:
+    if have < size:
         # The rest is passed on as it comes, and may do anything to the session.
-        effect |= SETTINGS_TOUCHED | NAMES_SETTINGS | MAY_PIN
+        effect |= client_suspects_all(c)
     if is_notify(p + 5, have - 5):
         # Who listens may hear of it before its CommandComplete is here.
         s.notifier = c.pid

@@ -178,6 +178,13 @@ cdef uint16_t client_suspects_bound(Client c, Statement statement) except? 65535
     return c.suspicion
 
 
+cdef uint16_t client_suspects_all(Client c) noexcept:
+    """Of what is about to be run not all of the text is known."""
+    c.suspected = None
+    c.suspicion = ALL_LEFT if c.line.mode != SESSION_MODE else 0
+    return c.suspicion
+
+
 cdef int server_notes_suspects(Server s, list suspected) except -1:
     """It is about to run what may touch these settings; None: any."""
     if suspected is None:

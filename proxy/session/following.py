@@ -17,7 +17,7 @@ from itertools import islice
 from proxy.errors import PeerError
 from proxy.session.settings import ROLES, Settings, SettingsBook, Statements, quote_text
 from proxy.sql import GrammarError, Touch, read_facts
-from proxy.sql.grammar import parse
+from proxy.sql.grammar import MAX_TOKENS, parse
 from proxy.wire import messages
 
 _CHARACTERISTICS = (
@@ -31,9 +31,12 @@ _OF_TRANSACTIONS = frozenset(
 )
 # Values of a Bind, and words of a text, that are looked at as names of custom settings.
 _MOST_NAME_BYTES = 128
-_MOST_WORDS = 200
+_MOST_WORDS = 1000
 # Columns look like custom settings. To ask for one that is none costs little.
-_CUSTOM_NAME = re.compile(rb"[a-z_][a-z0-9_$]*(?:\.[a-z_][a-z0-9_$]*)+", re.IGNORECASE)
+# From the beginning of a word, and never back: texts are strangers', and may be long.
+_CUSTOM_NAME = re.compile(
+    rb"(?<![a-z0-9_$.])[a-z_][a-z0-9_$]*+(?:\.[a-z_][a-z0-9_$]*+)++", re.IGNORECASE
+)
 _SET_CONFIG = re.compile(rb"\bset_config\s*\(", re.IGNORECASE)
 _SET_CONFIG_BY_NAME = re.compile(
     rb"\bset_config\s*\(\s*(?:e?'[^']*'|\$[0-9]+)(?:\s*::\s*[a-z._]+)?\s*,", re.IGNORECASE
@@ -85,7 +88,10 @@ def read_touched(text: bytes | None, bind: bytes | None) -> Touched:
     try:
         statements = [read_facts(tree) for tree in parse(text.partition(b"\0")[0])]
     except GrammarError:
-        return _ANYTHING
+        # The grammar reads no long texts: their words tell. What is short and refused is refused by
+        # PostgreSQL as well, or is EXPLAIN POOLING.
+        is_long = len(text) > MAX_TOKENS
+        return Touched(frozenset(read_custom_names(text)), True, is_long and hides_names(text))
     names: set[str] = set()
     anything = hides = False
     for facts in statements:

@@ -310,6 +310,35 @@ def test_a_setting_whose_name_is_computed_pins_its_client(
         assert weir18.metric("pgweir_pinned_clients", database="three") == 0
 
 
+@pytest.mark.parametrize(
+    ("how", "size"),
+    [
+        (how, size)
+        for how in ("simple", "extended", "named", "pipelined")
+        for size in (10_000, 30_000, 200_000, 3_000_000)
+        # A text that is not kept can have no name.
+        if how != "named" or size < 1 << 20
+    ],
+)
+def test_a_setting_at_the_end_of_a_long_text_is_seen(weir18: Pgweir, how: str, size: int) -> None:
+    """The grammar does not read so long a text, and one beyond max_statement_bytes is not kept."""
+    sql = f"SELECT '{'x' * size}', set_config('app.tenant', 'me', false)"
+    with (
+        Wire.connect(address_of(weir18, "one")) as mine,
+        Wire.connect(address_of(weir18, "one")) as theirs,
+    ):
+        said, ready = {
+            "simple": ([query(sql)], 1),
+            "extended": ([run(sql), SYNC], 1),
+            "named": ([run(sql, name="long"), SYNC], 1),
+            "pipelined": ([query("SELECT 1"), run(sql), SYNC, query("SELECT 2")], 3),
+        }[how]
+        assert errors_of(mine.ask(*said, ready=ready)) == []
+        assert shown(theirs, "app.tenant") == ""
+        if size < 1 << 20:
+            assert shown(mine, "app.tenant") == "me"
+
+
 def test_psycopg_keeps_its_settings(weir18: Pgweir) -> None:
     url = address_of(weir18, "three")
     with ExitStack() as stack:

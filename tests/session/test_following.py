@@ -1,6 +1,7 @@
 """What a transaction left of a client's settings: texts and rows in, settings out."""
 
 import struct
+import time
 
 import pytest
 
@@ -11,6 +12,7 @@ from proxy.session.following import (
     Touched,
     merge,
     read_answer,
+    read_custom_names,
     read_rows,
     read_touched,
     write_question,
@@ -213,3 +215,12 @@ def test_roles_are_left_first_and_taken_last() -> None:
         """RESET "role"; SET "work_mem" TO E'2MB'; """
         """SET "session_authorization" TO E'c'; SET "role" TO E'b'"""
     )
+
+
+def test_names_in_a_long_text_are_found_in_time() -> None:
+    """What has no dot is looked at once, and not once for each of its letters."""
+    words = b"x" * 500_000 + b" " + b"a." * 200_000 + b" app.tenant"
+    began_s = time.perf_counter()
+    assert "app.tenant" in read_custom_names(words)
+    assert read_touched(b"SET app.other = 'a'; SELECT '" + words + b"'", None).anything
+    assert time.perf_counter() - began_s < 2

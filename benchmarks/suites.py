@@ -62,8 +62,6 @@ _DRIVERS = (
     "pytest-timeout==2.4.0",
     "asgiref",
     "sqlparse",
-    "python-dateutil",
-    "scramp",
     "pytz",
 )
 _PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=60", "--tb=short")
@@ -209,13 +207,6 @@ SUITES = (
             "PSYCOPG2_TESTDB_PORT": "{port}",
             "PSYCOPG2_TESTDB_USER": "{user}",
         },
-        prepare=("CREATE EXTENSION hstore",),
-    ),
-    Suite(
-        "pg8000",
-        "pg8000==1.31.6",
-        python=(*_PYTEST, "--junitxml={report}", "test/native", "test/dbapi", "test/legacy"),
-        environment={"PGHOST": "{host}", "PGPORT": "{port}", "PYTHONPATH": "src"},
         prepare=("CREATE EXTENSION hstore",),
     ),
     Suite(

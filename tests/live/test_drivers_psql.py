@@ -1,5 +1,7 @@
 """psql's own commands answer through the proxy what they answer without it."""
 
+import re
+import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -87,3 +89,26 @@ def test_commands_that_run_something(weir: Pgweir, pg18: Postgres, script: str) 
     pg18.execute("TRUNCATE psql_told")
     assert said(pg18, weir.dsn(), script) == expected
     pg18.execute("TRUNCATE psql_told")
+
+
+@pytest.mark.parametrize("version", ["3.0", "3.2"])
+def test_a_version_of_the_protocol_that_is_insisted_on_is_spoken_and_cancels(
+    weir: Pgweir, pg18: Postgres, version: str
+) -> None:
+    """libpq 18 reads the key of either length, and Ctrl-C sends it back."""
+    dsn = f"{weir.dsn()}?min_protocol_version={version}&max_protocol_version={version}"
+    told, errors, _ = said(pg18, dsn, "\\conninfo")
+    assert re.search(rf"^ *Protocol Version *\| {version} *$", told, re.MULTILINE), told + errors
+    with subprocess.Popen(
+        [pg18.psql, "-X", "-q", dsn, "-c", "SELECT pg_sleep(60)"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as psql:
+        try:
+            weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 1)
+            psql.send_signal(signal.SIGINT)
+            _, errors = psql.communicate(timeout=20)
+        finally:
+            psql.kill()
+    assert "canceling statement due to user request" in errors

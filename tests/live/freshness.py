@@ -10,7 +10,7 @@ import asyncpg
 import psycopg
 
 from tests.fixtures.pgweir import Pgweir, configuration, merged, running
-from tests.fixtures.postgres import DATABASE, PostgresCluster
+from tests.fixtures.postgres import DATABASE, Postgres, PostgresCluster
 
 ROWS = 1000
 
@@ -65,14 +65,14 @@ def splitting(
 
 
 @contextlib.contextmanager
-def paused(cluster: PostgresCluster) -> Iterator[None]:
+def paused(*replicas: Postgres) -> Iterator[None]:
     """Replicas replay nothing meanwhile."""
-    for node in cluster.replicas:
+    for node in replicas:
         node.pause_replay()
     try:
         yield
     finally:
-        for node in cluster.replicas:
+        for node in replicas:
             node.resume_replay()
 
 

@@ -133,7 +133,7 @@ def test_a_key_of_another_proxy_is_read_from_replicas_as_soon_as_they_have_it(
         keyed(other, "user:1") as reader,
         keyed(other, "user:2") as stranger,
     ):
-        with paused(cluster):
+        with paused(*cluster.replicas):
             writer.execute("update written set value = 3 where id = 950")
             assert value(stranger, 950) == 0
             assert value(reader, 950) == 3
@@ -157,7 +157,7 @@ def test_a_proxy_without_replicas_announces_as_well(
         running(config, tmp_path) as one,
         psycopg.connect(one.dsn(), autocommit=True) as writer,
         keyed(other, "user:3") as reader,
-        paused(cluster),
+        paused(*cluster.replicas),
     ):
         one.wait_until(lambda: one.metric("pgweir_redis_connected") == 1)
         writer.execute("/* pgweir: key=user:3 */ update written set value = 3 where id = 951")
@@ -176,7 +176,7 @@ def test_what_is_read_under_a_key_is_the_primarys_while_redis_is_away(
         other = weirs[1]
         since = len(other.log)
         redis_server.kill()
-        with paused(cluster):
+        with paused(*cluster.replicas):
             writer.execute("update written set value = 4 where id = 952")
             assert value(reader, 952) == 4
             assert value(unkeyed, 952) == 0
@@ -191,7 +191,7 @@ def test_what_is_read_under_a_key_is_the_primarys_while_redis_is_away(
         assert any(LOST in str(event) for event in events)
         # It comes back without a restart, and has forgotten all it was told.
         redis_server.start()
-        with paused(cluster):
+        with paused(*cluster.replicas):
             writer.execute("update written set value = 5 where id = 952")
             other.wait_for_log(BACK, since=since)
             assert value(reader, 952) == 5
@@ -209,7 +209,7 @@ def test_who_alone_cannot_reach_redis_is_waited_for(
         sharing(cluster, tmp_path, urls) as (one, other),
         keyed(one, "user:5") as writer,
         keyed(other, "user:5") as reader,
-        paused(cluster),
+        paused(*cluster.replicas),
     ):
         redis_server.run("ACL", "SETUSER", "one", "off")
         redis_server.run("CLIENT", "KILL", "USER", "one")

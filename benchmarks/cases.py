@@ -200,7 +200,7 @@ CASES: tuple[Case, ...] = (
             (Target("tx/s", 1.0, "direct", at_least=True),),
         )
         for mode in _MODES
-        for clients in (24, 480)
+        for clients in (24, 96, 480)
     ),
 )
 

@@ -2,12 +2,15 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from tests.faults.raw_client import SYNC, RawClient, bind, execute, parse, query
 from tests.faults.wire import Wire
-from tests.fixtures.pgweir import Pgweir
+from tests.fixtures.console import AUTH, Console
+from tests.fixtures.pgweir import Pgweir, configuration, running
 from tests.fixtures.postgres import APP, DATABASE, Postgres
 
 Wired = tuple[Wire, Pgweir]
@@ -320,3 +323,21 @@ def test_a_client_that_is_gone_before_its_copy_begins_leaves_no_server_waiting_f
         weir.wait_until(lambda: weir.metric("pgweir_client_connections") == 1)
         wire.is_held.clear()
         assert client.value("SELECT 'on'") == "on"
+
+
+def test_a_lost_connection_has_its_node_asked_at_once(pg18: Postgres, tmp_path: Path) -> None:
+    # The next turn of the probes is as good as never.
+    rarely = {"main": {"monitor": {"interval": "1h"}}}
+    with (
+        running(
+            configuration(pg18, auth={**AUTH, "method": "trust"}, clusters=rarely), tmp_path
+        ) as weir,
+        RawClient.logged_in(weir.port, APP.name, DATABASE) as client,
+        closing(Console(weir)) as console,
+    ):
+        lost = client.value("SELECT pg_backend_pid()")
+        before = console.one("NODES")["replay_lsn"]
+        pg18.execute("SELECT pg_logical_emit_message(false, 'news', 'of the primary')")
+        assert console.one("NODES")["replay_lsn"] == before
+        pg18.execute(f"SELECT pg_terminate_backend({lost})")
+        weir.wait_until(lambda: console.one("NODES")["replay_lsn"] != before)

@@ -58,6 +58,8 @@ def test_a_server_is_kept_while_a_flush_message_is_half_sent(
 
 VICTIM = query("SELECT 'good'")
 # The victim's own bytes come to lie over the first of these.
+# Longer than max_statement_bytes: what is shorter is sent on only when all of it is here.
+LONG = 1_100_000
 LEFT_OVER = b" " * len(VICTIM) + query("CREATE TABLE smuggled()")
 
 
@@ -91,7 +93,7 @@ def test_the_rest_of_a_query_whose_server_died_does_not_reach_the_next_clients_s
         RawClient.logged_in(weir.port, APP.name, DATABASE) as bad,
         RawClient.logged_in(weir.port, APP.name, DATABASE) as good,
     ):
-        bad.send(b"Q" + struct.pack("!i", 4 + 20_000 + len(LEFT_OVER)) + b" " * 20_000)
+        bad.send(b"Q" + struct.pack("!i", 4 + LONG + len(LEFT_OVER)) + b" " * LONG)
         weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 1)
         wire.cut()
         bad.read_until(b"Z")
@@ -123,15 +125,15 @@ def test_a_client_whose_server_died_in_the_middle_of_its_query_goes_on(
     wired: tuple[Wire, Pgweir], pg18: Postgres
 ) -> None:
     _, weir = wired
-    sql = b"SELECT 1 --" + b" " * 40_000 + b"\0"
+    sql = b"SELECT 1 --" + b" " * 2 * LONG + b"\0"
     with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
         pid = client.value("SELECT pg_backend_pid()")
         whole = message(b"Q", sql)
-        client.send(whole[:20_000])
+        client.send(whole[:LONG])
         weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 1)
         pg18.fetch("SELECT pg_terminate_backend($1)", int(pid))
         assert [each.kind for each in client.read_until(b"Z")] == [b"E", b"Z"]
-        client.send(whole[20_000:])
+        client.send(whole[LONG:])
         assert client.value("SELECT 'on'") == "on"
 
 

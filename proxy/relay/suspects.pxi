@@ -102,6 +102,7 @@ cdef uint16_t suspects_in(Suspects k, const char *text, Py_ssize_t length, list 
     cdef uint64_t hash
     cdef uint16_t effect = 0, written = 0
     cdef bint writes = False
+    cdef Py_ssize_t others = len(touched)
     while p < end:
         if not goes_on(p[0]):
             p += 1
@@ -129,7 +130,7 @@ cdef uint16_t suspects_in(Suspects k, const char *text, Py_ssize_t length, list 
     if k.suspects_all:
         return ALL_LEFT
     if not effect:
-        touched.clear()
+        del touched[others:]
     return effect
 
 

@@ -224,6 +224,18 @@ def test_what_an_execute_calls_is_followed(weir: Pgweir, *, together: bool) -> N
         assert mine.value(TENANT) == "me"
 
 
+def test_what_an_execute_calls_is_followed_whatever_else_is_prepared(weir: Pgweir) -> None:
+    with (
+        Wire.connect(address_of(weir, "one")) as mine,
+        Wire.connect(address_of(weir, "one")) as theirs,
+    ):
+        mine.ask(query("PREPARE p(text) AS SELECT hidden.set_tenant($1)"))
+        mine.ask(query("PREPARE q AS SELECT 1"))
+        assert errors_of(mine.ask(query("EXECUTE p('me')"))) == []
+        assert theirs.value(TENANT) == ""
+        assert mine.value(TENANT) == "me"
+
+
 def test_what_is_undone_with_its_transaction_is_not_followed(weir: Pgweir) -> None:
     with Wire.connect(address_of(weir, "one")) as mine:
         for ends in ("ROLLBACK", "ROLLBACK TO a"):

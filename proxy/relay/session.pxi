@@ -203,13 +203,15 @@ cdef int client_told_statements(Client c, Server s, dict prepared, frozenset oth
     """Which statements its session has: of PREPARE, their texts by name; and the names of others."""
     cdef frozenset before = c.prepared
     cdef bytes text
+    cdef uint16_t effect
     c.prepared = frozenset(prepared) if prepared else None
     c.prepared_effect = 0
     c.prepared_touched = []
     for text in prepared.values():
-        c.prepared_effect |= effect_of(text, len(text)) & (
+        effect = effect_of(text, len(text))
+        c.prepared_effect |= effect & (
             SETTINGS_TOUCHED | MAY_PIN | SHOWS_STATEMENTS | USES_SEQUENCE | TELLS_SEQUENCE)
-        if effect_of(text, len(text)) & SETTINGS_TOUCHED:
+        if effect & SETTINGS_TOUCHED:
             c.prepared_touched.append(s.relay.control.settings_of_words(text))
         if c.line.suspects is not None:
             c.prepared_effect |= suspects_in(

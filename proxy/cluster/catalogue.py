@@ -6,6 +6,7 @@ Asked by whoever routes statements; `proxy.sql` makes of the answers what it jud
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from proxy.cluster.dialling import ProbeLogin, dial
 from proxy.cluster.view import NodeAddress
@@ -49,13 +50,7 @@ class SuspectRows:
 
 async def ask_suspects(address: NodeAddress, login: ProbeLogin, timeout_s: float) -> SuspectRows:
     """Ask the login's database on this node. Raises what asyncpg and the socket raise."""
-    async with asyncio.timeout(timeout_s):
-        connection = await dial(address, login, {"application_name": "pgweir catalogue"})
-        try:
-            code = await connection.fetch(CODE_QUESTION)
-            uses = await connection.fetch(USES_QUESTION)
-        finally:
-            connection.terminate()
+    code, uses = await _ask(address, login, timeout_s, CODE_QUESTION, USES_QUESTION)
     return SuspectRows(
         frozenset(CodeRow(*row) for row in code), frozenset(UseRow(*row) for row in uses)
     )
@@ -63,14 +58,21 @@ async def ask_suspects(address: NodeAddress, login: ProbeLogin, timeout_s: float
 
 async def ask_catalogue(address: NodeAddress, login: ProbeLogin, timeout_s: float) -> CatalogueRows:
     """Ask the login's database on this node. Raises what asyncpg and the socket raise."""
-    async with asyncio.timeout(timeout_s):
-        connection = await dial(address, login, {"application_name": "pgweir catalogue"})
-        try:
-            functions = await connection.fetch(FUNCTIONS_QUESTION)
-            relations = await connection.fetch(RELATIONS_QUESTION)
-        finally:
-            connection.terminate()
+    questions = FUNCTIONS_QUESTION, RELATIONS_QUESTION
+    functions, relations = await _ask(address, login, timeout_s, *questions)
     return CatalogueRows(
         frozenset(FunctionRow(*row) for row in functions),
         frozenset(RelationRow(*row) for row in relations),
     )
+
+
+async def _ask(
+    address: NodeAddress, login: ProbeLogin, timeout_s: float, *questions: str
+) -> list[Any]:
+    """The rows of each question, over one connection."""
+    async with asyncio.timeout(timeout_s):
+        connection = await dial(address, login, {"application_name": "pgweir catalogue"})
+        try:
+            return [await connection.fetch(question) for question in questions]
+        finally:
+            connection.terminate()

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
-import asyncpg
-
 from proxy.cluster import NodeAddress, ProbeLogin
 from proxy.cluster.catalogue import SuspectRows, ask_suspects
 from proxy.config import Policy
@@ -20,15 +18,9 @@ from proxy.relay import Line, Suspects
 from proxy.session.suspects import find_suspects
 from proxy.tasks import in_thread
 from proxy.telemetry import LimitedLog
+from proxy.workers.rereading import AGAIN_S, EVERY_S, FAILURES, TIMEOUT_S, keep_reading, pause_after
 
 _log = logging.getLogger("pgweir.session")
-
-_EVERY_S = 60.0
-_AGAIN_S = 1.0
-_REFUSED_S = 15.0
-# A migration has many statements: the catalogue is read behind the last of those that come close.
-_SETTLES_S = 0.1
-_TIMEOUT_S = 10.0
 
 
 @dataclass(slots=True, eq=False)
@@ -97,41 +89,35 @@ class Suspicion:
 
     async def _keep_reading(self, code: _Code) -> None:
         """Task: one database's functions, as long as there are lines to tell."""
-        while True:
-            code.wake.clear()
-            pause_s = _EVERY_S
-            try:
-                if code.rows is None or any(line.clients for line in code.lines):
-                    address = self._primary_of(code.cluster)
-                    pause_s = _AGAIN_S if address is None else await self._read(code, address)
-            except Exception as bug:  # noqa: BLE001 -- top of a task: it must go on
-                self._failures.log(logging.ERROR, "reading functions failed", {}, bug)
-            try:
-                async with asyncio.timeout(pause_s):
-                    await code.wake.wait()
-                await asyncio.sleep(_SETTLES_S)
-            except TimeoutError:
-                pass
-            if not code.lines:
-                del self._codes[code.cluster, code.dbname]
-                return
+        await keep_reading(
+            lambda: self._read(code),
+            code.wake,
+            self._failures,
+            "functions",
+            lambda: bool(code.lines),
+        )
+        del self._codes[code.cluster, code.dbname]
 
-    async def _read(self, code: _Code, address: NodeAddress) -> float:
-        """Read them once. Result: when to do so again, seconds."""
+    async def _read(self, code: _Code) -> float:
+        """Read them once, where somebody may use them. Result: when to do so again, seconds."""
+        if code.rows is not None and not any(line.clients for line in code.lines):
+            return EVERY_S
+        address = self._primary_of(code.cluster)
+        if address is None:
+            return AGAIN_S
         try:
             login = self._login_of(code.cluster, code.dbname)
-            rows = await ask_suspects(address, login, _TIMEOUT_S)
+            rows = await ask_suspects(address, login, TIMEOUT_S)
         except KeyError:
             # The cluster is no longer declared.
-            return _EVERY_S
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failed:
+            return EVERY_S
+        except FAILURES as failed:
             self._failures.log(
                 logging.WARNING,
                 "the catalogue cannot be read: what functions leave in a session is not seen",
                 {"cluster": code.cluster, "database": code.dbname, "reason": str(failed)},
             )
-            is_refused = isinstance(failed, asyncpg.PostgresError)
-            return _REFUSED_S if is_refused else _AGAIN_S
+            return pause_after(failed)
         if rows != code.rows:
             found = await in_thread(find_suspects, rows.code, rows.uses)
             code.rows = rows
@@ -139,4 +125,4 @@ class Suspicion:
         if not code.wake.is_set():
             # Else it has changed meanwhile.
             code.tell(code.known)
-        return _EVERY_S
+        return EVERY_S

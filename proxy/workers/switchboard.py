@@ -11,8 +11,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import asyncpg
-
 from proxy.cluster import ClusterView, NodeAddress, ProbeLogin
 from proxy.cluster.catalogue import CatalogueRows, ask_catalogue
 from proxy.config import Cluster, Config, Policy
@@ -49,6 +47,7 @@ from proxy.sql import (
 )
 from proxy.telemetry import LimitedLog, report
 from proxy.wire import messages
+from proxy.workers.rereading import AGAIN_S, EVERY_S, FAILURES, TIMEOUT_S, keep_reading, pause_after
 from proxy.workers.suspicion import Suspicion
 
 _log = logging.getLogger("pgweir.routing")
@@ -68,12 +67,6 @@ _AMBIGUOUS = frozenset({"SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT
 _BUSY_INTERVAL_S = 0.1
 # Without a write for so long, and with replicas that have them all, it is quiet again.
 _QUIET_AFTER_S = 2.0
-_CATALOGUE_EVERY_S = 60.0
-_CATALOGUE_AGAIN_S = 1.0
-_CATALOGUE_REFUSED_S = 15.0
-# A migration has many statements: the catalogue is read behind the last of those that come close.
-_CATALOGUE_SETTLES_S = 0.1
-_CATALOGUE_TIMEOUT_S = 10.0
 _MOST_ROUTERS = 10_000
 
 _NOT_READ_YET = Verdict(reads_only=False, reasons=("comes before the catalogue was read",))
@@ -489,33 +482,21 @@ class Switchboard:
         return schema
 
     async def _keep_reading(self, schema: _Schema) -> None:
-        """Task: one database's catalogue, read at first, after changes and now and then."""
-        while True:
-            schema.wake.clear()
-            pause_s = _CATALOGUE_EVERY_S
-            try:
-                address = self._primary_of(schema.cluster)
-                pause_s = (
-                    _CATALOGUE_AGAIN_S if address is None else await self._read(schema, address)
-                )
-            except Exception as bug:  # noqa: BLE001 -- top of a task: it must go on
-                self._failures.log(logging.ERROR, "reading the catalogue failed", {}, bug)
-            try:
-                async with asyncio.timeout(pause_s):
-                    await schema.wake.wait()
-                await asyncio.sleep(_CATALOGUE_SETTLES_S)
-            except TimeoutError:
-                pass
+        """Task: one database's catalogue."""
+        await keep_reading(lambda: self._read(schema), schema.wake, self._failures, "the catalogue")
 
-    async def _read(self, schema: _Schema, address: NodeAddress) -> float:
+    async def _read(self, schema: _Schema) -> float:
         """Read it once. Result: when to do so again, seconds."""
+        address = self._primary_of(schema.cluster)
+        if address is None:
+            return AGAIN_S
         cluster = self._config.clusters.get(schema.cluster)
         if cluster is None:
-            return _CATALOGUE_EVERY_S
+            return EVERY_S
         login = self._login_of(schema.cluster, schema.dbname)
         try:
-            rows = await ask_catalogue(address, login, _CATALOGUE_TIMEOUT_S)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failed:
+            rows = await ask_catalogue(address, login, TIMEOUT_S)
+        except FAILURES as failed:
             self._failures.log(
                 logging.WARNING,
                 "the catalogue cannot be read: functions not PostgreSQL's own count as writing",
@@ -523,12 +504,10 @@ class Switchboard:
             )
             if schema.classifier is None:
                 self._judge_by(schema, cluster, None)
-            # Who may not log in is not let in a second later either.
-            is_refused = isinstance(failed, asyncpg.PostgresError)
-            return _CATALOGUE_REFUSED_S if is_refused else _CATALOGUE_AGAIN_S
+            return pause_after(failed)
         if schema.classifier is None or rows != schema.rows:
             self._judge_by(schema, cluster, rows)
-        return _CATALOGUE_EVERY_S
+        return EVERY_S
 
     def _judge_by(self, schema: _Schema, cluster: Cluster, rows: CatalogueRows | None) -> None:
         lists = cluster.replicas.read_only_functions, cluster.replicas.writing_functions

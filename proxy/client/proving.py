@@ -4,7 +4,6 @@ import logging
 import os
 import pwd
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -30,11 +29,10 @@ from proxy.client.terms import DoorTerms
 from proxy.errors import ClientError
 from proxy.relay import Client
 from proxy.tasks import in_thread
+from proxy.unix import peer_of
 from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.client")
-
-_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +197,7 @@ def is_own_account(client: Client) -> bool:
 
 def _uid_of(client: Client) -> int:
     with socket.socket(fileno=os.dup(client.fileno)) as end:
-        raw = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    uid: int = _CREDENTIALS.unpack(raw)[1]
-    return uid
+        return peer_of(end)[1]
 
 
 async def _account_of(client: Client) -> str:

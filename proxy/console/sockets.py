@@ -5,7 +5,6 @@ Columns and their order are PgBouncer 1.25's; ours stand behind them.
 
 import os
 import socket
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from proxy.client import Startup
 from proxy.console.scene import Scene, Visitor, split_us
 from proxy.console.table import INT4, INT8, Row, columns
 from proxy.relay import Client, Link, Server
+from proxy.unix import peer_of
 
 _NUMBERS = {
     "port": INT4,
@@ -68,8 +68,6 @@ CLIENT_COLUMNS = columns(_NUMBERS, *_STANDARD, "node", "pinned")
 SERVER_COLUMNS = columns(_NUMBERS, *_STANDARD, "cluster", "node", "role")
 SOCKET_COLUMNS = columns(_NUMBERS, *_STANDARD, *_BUFFERS)
 
-_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
-
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
@@ -89,8 +87,7 @@ def _ends(link: Link) -> _Ends:
         with socket.socket(fileno=os.dup(link.fileno)) as end:
             if end.family == socket.AF_UNIX:
                 local_addr = "unix"
-                raw = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-                pid, _, _ = _CREDENTIALS.unpack(raw)
+                pid, _ = peer_of(end)
             else:
                 local_addr, local_port = end.getsockname()[:2]
     addr, port = _split_address(link.address)

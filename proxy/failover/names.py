@@ -11,21 +11,20 @@ Its name cannot be taken from it. Who passes it over binds another of a row of n
 looks once more: whom it passes over must still be there, and nobody else. Of two that do so at once
 the later one sees the other, so that at most one goes on; perhaps none, and they try again.
 
-Source: unix(7), "Abstract sockets" and SO_PEERCRED.
+Source: unix(7), "Abstract sockets".
 """
 
 import errno
 import socket
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from proxy.unix import peer_of
 
 # So many may be passed over at the same time.
 _NAMES = 16
 # Knocks that wait to be taken; each process has one or two.
 _BACKLOG = 1024
-# pid, uid, gid
-_CREDENTIALS = struct.Struct("3i")
 
 
 class NameRow:
@@ -87,7 +86,7 @@ class NameRow:
             if knock is not None:
                 self._knocks.pop(number).socket.close()
             if (knocking := self._connect(number)) is not None:
-                self._knocks[number] = _Knock(knocking, _pid_behind(knocking), self._clock())
+                self._knocks[number] = _Knock(knocking, peer_of(knocking)[0], self._clock())
 
     def _may_pass(self, knock: "_Knock") -> bool:
         return self._clock() - knock.at >= self._ttl_s
@@ -97,7 +96,7 @@ class NameRow:
         if (knocking := self._connect(number)) is None:
             return None
         with knocking:
-            return _pid_behind(knocking)
+            return peer_of(knocking)[0]
 
     def _connect(self, number: int) -> socket.socket | None:
         """Knock. Result: None where nobody has the name. Raises OSError."""
@@ -163,8 +162,3 @@ class _Knock:
         except ConnectionResetError:
             pass
         return True
-
-
-def _pid_behind(knocking: socket.socket) -> int:
-    told = knocking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(told)[0])

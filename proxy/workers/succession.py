@@ -4,15 +4,16 @@ A process with a pidfile offers its own in the abstract namespace, under its pro
 its place asks there before it tells it to end, so that there is no moment at which nobody listens,
 and whoever waits in a socket's line is served. PgBouncer offers none.
 
-Source: unix(7), SCM_RIGHTS and SO_PEERCRED.
+Source: unix(7), SCM_RIGHTS.
 """
 
 import contextlib
 import logging
 import os
 import socket
-import struct
 from collections.abc import Callable, Sequence
+
+from proxy.unix import peer_of
 
 _log = logging.getLogger("pgweir")
 
@@ -54,7 +55,7 @@ class Offer:
             except OSError:
                 return
             with asking:
-                if _peer_of(asking)[1] in (0, os.geteuid()):
+                if peer_of(asking)[1] in (0, os.geteuid()):
                     self._give(asking)
 
     def close(self) -> None:
@@ -74,7 +75,7 @@ def take(pid: int) -> list[socket.socket]:
         asking.settimeout(_PATIENCE_S)
         try:
             asking.connect(_address_of(pid))
-            if _peer_of(asking)[0] != pid:
+            if peer_of(asking)[0] != pid:
                 return []
             _, descriptors, _, _ = socket.recv_fds(asking, 1, _MOST)
         except OSError:
@@ -88,9 +89,3 @@ def take(pid: int) -> list[socket.socket]:
 
 def _address_of(pid: int) -> str:
     return f"\0pgweir-listeners-{pid}"
-
-
-def _peer_of(sock: socket.socket) -> tuple[int, int]:
-    """Process and account at the other end."""
-    found = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return found[0], found[1]

@@ -1,0 +1,17 @@
+"""Unix sockets: who is at the other end?"""
+
+import socket
+import struct
+
+# struct ucred: pid, uid, gid
+_CREDENTIALS = struct.Struct("3i")
+
+
+def peer_of(end: socket.socket) -> tuple[int, int]:
+    """Process id and account of who connected, or listens there.
+
+    Source: unix(7), SO_PEERCRED. Raises OSError.
+    """
+    told = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, _ = _CREDENTIALS.unpack(told)
+    return pid, uid

@@ -30,12 +30,12 @@ cdef uint64_t shape_of(const char *p, Py_ssize_t n) noexcept nogil:
     """A number for the columns that a RowDescription tells of: their names, types and modifiers.
 
     That is what PostgreSQL compares, besides what follows from the types. p, n: the body, which came
-    from a stranger. FNV-1a, 64 bits.
+    from a stranger.
     """
     cdef const char *end = p + n
     cdef const char *at = p + 2
     cdef const char *nul
-    cdef uint64_t shape = 14695981039346656037U
+    cdef uint64_t shape = FNV_BASIS
     while at < end:
         nul = <const char *>memchr(at, 0, end - at)
         if nul == NULL or end - nul < 19:
@@ -51,7 +51,7 @@ cdef uint64_t shape_of(const char *p, Py_ssize_t n) noexcept nogil:
 cdef inline uint64_t shape_with(uint64_t shape, const char *p, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        shape = (shape ^ <uint8_t>p[i]) * <uint64_t>1099511628211
+        shape = fnv_with(shape, p[i])
     return shape
 
 

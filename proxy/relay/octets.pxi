@@ -1,4 +1,12 @@
-# Growable bytes, and the Sink that turns pieces into one send.
+# Growable bytes, the Sink that turns pieces into one send, and a hash of bytes.
+
+# FNV-1a, 64 bits: where it begins.
+cdef uint64_t FNV_BASIS = 14695981039346656037U
+
+
+cdef inline uint64_t fnv_with(uint64_t hash, char c) noexcept nogil:
+    return (hash ^ <uint8_t>c) * <uint64_t>1099511628211
+
 
 cdef int octets_reserve(Octets *b, Py_ssize_t extra) except -1:
     """Make room for `extra` bytes behind the content."""

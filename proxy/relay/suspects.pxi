@@ -5,10 +5,6 @@
 # A text is looked through word by word, whatever a word means there: one in a literal or a comment
 # is a question too many, and no more.
 
-cdef uint64_t FNV_BASIS = 14695981039346656037U
-cdef uint64_t FNV_PRIME = 1099511628211U
-
-
 @cython.final
 cdef class Suspects:
     """Names, and the effects of each.
@@ -66,7 +62,7 @@ cdef inline bint goes_on(char c) noexcept nogil:
 cdef inline uint64_t hash_with(uint64_t hash, char c) noexcept nogil:
     if 65 <= c <= 90:
         c |= 32
-    return (hash ^ <uint8_t>c) * FNV_PRIME
+    return fnv_with(hash, c)
 
 
 cdef uint64_t hash_of(bytes name):

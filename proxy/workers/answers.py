@@ -225,11 +225,12 @@ class Answers:
 
     def explain_pooling(self, client: Client, text: bytes) -> bytes:
         """SQL that answers EXPLAIN POOLING."""
+        statement = explained(text)
         return write_explanation(
-            explained(text),
+            statement,
             client.line.session_functions,
-            _suspected(client, explained(text)),
-            lambda statement: self._foresee(client, statement),
+            _suspected(client, statement),
+            lambda said: self._foresee(client, said),
         )
 
     def _foresee(self, client: Client, statement: bytes) -> tuple[str, str]:

@@ -761,7 +761,7 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
                     statement_drop(s.relay, statement)
             if name is not None and c is not None:
                 client_forgets_one(c, name)
-            if name is None:
+            if name is None and not ledger_parses_later(l):
                 s.unnamed = None
                 if c is not None:
                     client_forgets_unnamed(c)

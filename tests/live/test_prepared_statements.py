@@ -720,3 +720,16 @@ def test_a_statement_that_an_error_keeps_from_being_prepared_anew_can_be_prepare
         wire.ask(query("CREATE TABLE anew (a int)"), query("DROP TABLE anew"), ready=2)
         assert errors_of(wire.ask(fails, parse(sql, "b"), SYNC)) == ["22012"]
         assert errors_of(wire.ask(parse(sql, "c"), bind("7", name="c"), execute(), SYNC)) == []
+
+
+@pytest.mark.parametrize("database", ["one", "shared"])
+def test_an_unnamed_statement_outlives_the_error_of_one_before_it(
+    small: Pgweir, database: str
+) -> None:
+    """Its Parse was sent before the error of the unit in front of it was heard."""
+    with Wire.connect(address_of(small, database)) as client:
+        for text in ("SELECT 2", "SELECT 3"):
+            client.send(parse("SELEKT") + SYNC + parse(text))
+            assert errors_of(client.until_ready()) == ["42601"]
+            heard = client.ask(bind(), execute(), SYNC)
+            assert (errors_of(heard), rows_of(heard)) == ([], [[text[-1:].encode()]])

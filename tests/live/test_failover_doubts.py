@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cluster.conninfo import lead_to
+from proxy.failover.orders import quote_literal
 from tests.fixtures.agreement import TTL, Agreement
 from tests.fixtures.etcd import an_etcd
 from tests.fixtures.pgweir import configuration, running
@@ -98,6 +100,11 @@ async def test_while_etcd_is_silent_nobody_is_promoted(
             until_settled(synchronous, *proxies.both)
 
 
+def received(node: Postgres) -> int:
+    """How far it has the WAL, in bytes."""
+    return int(node.value("SELECT pg_last_wal_receive_lsn() - '0/0'"))
+
+
 async def test_who_follows_goes_over_to_the_node_that_somebody_has_promoted(
     synchronous: PostgresCluster, tmp_path: Path
 ) -> None:
@@ -107,18 +114,22 @@ async def test_who_follows_goes_over_to_the_node_that_somebody_has_promoted(
         arena = Arena(synchronous, weir, tmp_path)
         arena.until_settled()
         old = arena.primary
-        target, other = (node for node in synchronous.nodes if node is not old)
+        replicas = [node for node in synchronous.nodes if node is not old]
 
         def fault() -> None:
             old.kill()
             weir.wait_for_log("has no primary", 20.0)
+            # The other cannot follow one that has less.
+            replicas.sort(key=received, reverse=True)
+            target, other = replicas
             target.execute("SELECT pg_promote()")
-            led = other.value("SHOW primary_conninfo")
-            led = led.replace(f"port={old.port} ", f"port={target.port} ")
-            other.execute(f"ALTER SYSTEM SET primary_conninfo = '{led}'")
+            led = lead_to(other.value("SHOW primary_conninfo"), target.host, target.port)
+            assert led is not None
+            other.execute(f"ALTER SYSTEM SET primary_conninfo = {quote_literal(led)}")
             other.execute("SELECT pg_reload_conf()")
 
         notes = await arena.load_through(fault)
+        target = replicas[0]
         assert arena.primary == target
         assert notes.disconnected == 0
         assert set(notes.errors) <= {"08006", "08007"}

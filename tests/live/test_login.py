@@ -211,16 +211,15 @@ def test_an_unknown_user_is_refused_in_the_same_time_as_a_wrong_password(
 ) -> None:
     pgweir = start_pgweir(pg18, auth={"failure_delay": 0})
 
-    def median_s(user: str) -> float:
-        taken = []
-        for _ in range(15):
-            began = time.perf_counter()
-            conversation(pgweir, user, "wrong", "scram-sha-256")
-            taken.append(time.perf_counter() - began)
-        return sorted(taken)[len(taken) // 2]
+    def taken_s(user: str) -> float:
+        began = time.perf_counter()
+        conversation(pgweir, user, "wrong", "scram-sha-256")
+        return time.perf_counter() - began
 
-    median_s(APP.name)
-    known, unknown = median_s(APP.name), median_s("eve")
+    taken_s(APP.name)
+    # In turns, so that whatever else the machine does meets both; the best is what it costs.
+    pairs = [(taken_s(APP.name), taken_s("eve")) for _ in range(30)]
+    known, unknown = map(min, zip(*pairs, strict=True))
     # The client's own key derivation is most of it; a derivation of ours would double it.
     assert 0.5 < unknown / known < 2.0
 

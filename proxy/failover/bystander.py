@@ -17,7 +17,7 @@ from proxy.failover import orders
 from proxy.failover.handover import Handover, Holding
 from proxy.failover.lease import Answer, CoordinatorUnavailable, Grant, Lease, Notice, Record
 from proxy.failover.promotion import Promotions
-from proxy.failover.site import FAILURES, Site, told
+from proxy.failover.site import FAILURES, SETTLE_S, Site, told
 from proxy.failover.terms import Hands
 
 _log = logging.getLogger("pgweir.failover")
@@ -113,12 +113,25 @@ class Bystander:
                         await lease.answer(answer)
                         has_answered = True
                 await asyncio.sleep(_FOLLOW_S)
-            # Who is the primary now is seen before anybody is served.
+            await self._settle(lease, notice)
+
+    async def _settle(self, lease: Lease, notice: Notice) -> None:
+        """See who is the primary now, before anybody is served; and do the rest, if it is ours.
+
+        An old primary that has been told to take no writes serves nobody yet, however often it
+        takes to find out what is left to do: the nodes, or where proxies agree, may be slow.
+        """
+        until = self._site.clock() + SETTLE_S
+        while True:
             with contextlib.suppress(TimeoutError):
                 await self._site.until_asked_again(notice.old, notice.successor)
-            with contextlib.suppress(CoordinatorUnavailable):
-                if _is_left_behind(await lease.read()):
-                    await self._take_up(lease, notice.successor)
+            if self._site.clock() >= self._take_up_at:
+                with contextlib.suppress(CoordinatorUnavailable):
+                    if _is_left_behind(await lease.read()):
+                        await self._take_up(lease, notice.successor)
+            if not self._site.is_forbidden or self._site.clock() >= until:
+                return
+            await asyncio.sleep(_FOLLOW_S)
 
     def _is_drained(self, node: str) -> bool:
         return self._hands.count_servers(self._site.cluster, node) == 0

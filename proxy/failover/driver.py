@@ -354,12 +354,13 @@ class Failover:
     @contextlib.asynccontextmanager
     async def _holding(self, why: str) -> AsyncIterator[None]:
         """For a block: nobody is served by a primary; who waits goes on waiting."""
-        self._held = f"roles are being changed: {why}"
+        before, self._held = self._held, f"roles are being changed: {why}"
         self._pass_on(self._site.view)
         try:
             yield
         finally:
-            self._held = None
+            # Who goes along with another may have to do the rest: then one block is in the other.
+            self._held = before
             self._pass_on(self._site.view)
 
 

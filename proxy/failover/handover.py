@@ -153,6 +153,8 @@ class Handover:
             # Who is the primary now is seen before anybody is served.
             with contextlib.suppress(TimeoutError):
                 await self._site.until_asked_again(old.name, successor.name)
+            if not grant.is_valid:
+                await self._site.until_allowed()
             raise
 
     async def _prepare(self, old: NodeView, successor: NodeView, grant: Grant) -> None:

@@ -22,6 +22,8 @@ _log = logging.getLogger("pgweir.failover")
 _LOOK_AGAIN_S = 0.05
 _DIAL_S = 5.0
 _SEEN_S = 10.0
+SETTLE_S = 30.0
+"""So long clients wait at most for the rest of what a proxy has left half done."""
 
 FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, orders.OrderFailed)
 """What goes wrong with a node that is told something, besides TimeoutError."""
@@ -80,6 +82,22 @@ class Site:
         asked_at = self.clock()
         for name in names:
             await self.until_seen(name, lambda node: (node.sampled_at or 0.0) >= asked_at)
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether the primary takes no writes, as one that has begun to hand over is told."""
+        primary = self.view.primary_node
+        return primary is not None and bool(primary.read_only)
+
+    async def until_allowed(self) -> None:
+        """Wait while the primary takes no writes: another proxy is about to do the rest.
+
+        Not for ever: an operator may have said so.
+        """
+        until = self.clock() + SETTLE_S
+        while self.is_forbidden and (left_s := until - self.clock()) > 0:
+            self.news.clear()
+            await self.until_news(left_s)
 
     @contextlib.asynccontextmanager
     async def connection(self, node: NodeView) -> AsyncIterator[Any]:

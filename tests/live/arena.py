@@ -79,7 +79,7 @@ class Arena:
             up = self.weir.metric("pgweir_node_up")
             return (len(nodes), streams, replicas, up) == (3, 2, 2, 3)
 
-        self.weir.wait_until(settled, 30.0)
+        self.weir.wait_until(settled, 60.0)
 
     def rebuild(self, *nodes: Postgres) -> None:
         """Make replicas of nodes that were left behind."""

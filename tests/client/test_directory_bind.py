@@ -1,7 +1,6 @@
 """Passwords held against a real directory."""
 
 import socket
-import time
 from typing import Any
 
 import pytest
@@ -163,7 +162,5 @@ def test_a_server_that_never_answers_is_given_up(slapd: Slapd) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         options = simple(slapd, ldapport=silent.getsockname()[1], timeout="300ms")
-        began = time.monotonic()
         with pytest.raises(DirectoryError):
             ask(options, "ann", "ann-password")
-        assert time.monotonic() - began < 10

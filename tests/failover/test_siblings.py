@@ -108,9 +108,9 @@ async def test_a_process_that_is_stopped_loses_it_and_knows_when_it_wakes_up() -
     lease = SiblingsLease(NODES, ONE, ttl_s=1.0)
     with a_holder(1.0) as (process, is_valid):
         process.send_signal(signal.SIGSTOP)
-        stopped_at = time.monotonic()
+        # It may be about to answer.
+        assert await lease.take("db3") is None
         grant = await taken_in_time(lease, "db3")
-        assert time.monotonic() - stopped_at > 0.5
         assert grant.is_valid
         process.send_signal(signal.SIGCONT)
         assert not is_valid()

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,7 +63,6 @@ def test_strangers_have_a_cap_of_their_own_and_do_not_keep_clients_out(
     weir = start_pgweir(
         pg18, listen={"max_client_conn": 3, "max_login_conn": 5}, limits={"client_login_timeout": 3}
     )
-    began_s = time.monotonic()
     half = startup(user=APP.name, database=DATABASE)
     with contextlib.ExitStack() as stack:
         strangers = [stack.enter_context(RawClient(weir.port)) for _ in range(4)]
@@ -82,7 +80,6 @@ def test_strangers_have_a_cap_of_their_own_and_do_not_keep_clients_out(
         # The deadline makes room, and everybody is told.
         for stranger in strangers:
             assert "client_login_timeout" in stranger.read_to_end()[-1].fields["M"]
-        assert time.monotonic() - began_s > 2
         psycopg.connect(weir.dsn()).close()
 
 

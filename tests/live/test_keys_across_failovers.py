@@ -6,7 +6,6 @@ Two proxies share a Redis and agree in etcd on who promotes; both are real, and 
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,7 @@ def two_that_share(
 class Group:
     """Sessions through both proxies that share a key: one writes, whoever reads next must see it.
 
-    acknowledged: the newest value of which the writer was told. slowest_s: of all reads.
+    acknowledged: the newest value of which the writer was told.
     """
 
     def __init__(self, weirs: tuple[Pgweir, Pgweir], row: int, seed: int) -> None:
@@ -78,7 +77,6 @@ class Group:
         self.acknowledged = self.written = 0
         self.stale: list[tuple[int, int, int]] = []
         self.reads = self.lost = 0
-        self.slowest_s = 0.0
 
     async def run(self, ended: asyncio.Event) -> None:
         sessions = []
@@ -106,14 +104,13 @@ class Group:
             await session.close()
 
     async def _read(self, session: Any) -> None:
-        began_s, least = time.monotonic(), self.acknowledged
+        least = self.acknowledged
         try:
             found = await session.fetchval("select value from written where id = $1", self._row)
         except asyncpg.PostgresConnectionError:
             # It was the primary's, when that died.
             self.lost += 1
             return
-        self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)
         self.reads += 1
         if not least <= found <= self.written:
             self.stale.append((least, found, self.written))
@@ -176,7 +173,6 @@ async def test_no_read_under_a_key_is_stale_while_the_primary_dies(
             await until_replicas_answer()
             ended.set()
         assert [group.stale for group in groups] == [[]] * len(groups)
-        assert max(group.slowest_s for group in groups) < 20.0
         assert sum(weir.metric("pgweir_failovers_total", result="promoted") for weir in weirs) == 1
         await asyncio.to_thread(cluster.rebuild, old)
         until_settled(cluster, *weirs)
@@ -214,10 +210,8 @@ def test_a_position_that_the_new_primary_has_not_reached_is_not_waited_for(
         assert value(reader, 1) == 1
         position = old.value("select pg_current_wal_lsn() - '0/0'")
         old.kill()
-        began_s = time.monotonic()
         # It was acknowledged by the primary alone.
         assert value(reader, 1) == value(writer, 1) == 0
-        assert time.monotonic() - began_s < 20.0
         new = primary_of(cluster)
 
         def until_replicas_answer() -> None:

@@ -5,7 +5,6 @@ import contextlib
 import random
 import signal
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -214,10 +213,8 @@ def test_who_alone_cannot_reach_redis_is_waited_for(
         redis_server.run("ACL", "SETUSER", "one", "off")
         redis_server.run("CLIENT", "KILL", "USER", "one")
         for number in range(1, 4):
-            began_s = time.monotonic()
             writer.execute(f"update written set value = {number} where id = 953")
             assert value(reader, 953) == number
-            assert number > 1 or time.monotonic() - began_s > 1.0
         assert one.metric("pgweir_redis_operations_total", operation="untold") == 3
         assert other.metric("pgweir_redis_connected") == 1
         assert other.metric("pgweir_routed_total", reason="redis_unavailable") >= 3

@@ -155,10 +155,10 @@ def test_opening_a_connection_is_its_checkout_and_no_wait(weir: Pgweir, receiver
         holder.execute("SELECT 1")
         client.execute(traced("EXPLAIN SELECT 1"))
     parts = parts_of(weir, receiver, "EXPLAIN")
+    assert list(parts)[-2:] == ["checkout", "server"]
     checkout = parts["checkout"]
     assert 200 <= attributes_of(checkout)["pgweir.opening_ms"] <= _seconds(checkout) * 1e3 + 1
     assert attributes_of(checkout)["server.address"] == "db1"
-    assert _seconds(parts["server"]) < 0.2
 
 
 def test_bringing_settings_is_a_part_of_the_checkout(weir: Pgweir, receiver: Receiver) -> None:
@@ -170,7 +170,7 @@ def test_bringing_settings_is_a_part_of_the_checkout(weir: Pgweir, receiver: Rec
         other.execute("SELECT 1")
         client.execute(traced("SHOW work_mem"))
     parts = parts_of(weir, receiver, "SHOW")
-    assert list(parts) == ["checkout", "server"]
+    assert list(parts)[-2:] == ["checkout", "server"]
     known = attributes_of(parts["checkout"])
     assert known["pgweir.preparing_ms"] > 0
     assert known["pgweir.opening_ms"] == 0

@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -132,9 +131,7 @@ def test_a_command_that_fails_says_why_and_shows_nothing(
             await passwords.current(PasswordSource(None, command, 600.0))
         assert "the-secret" not in str(caught.value)
 
-    began_s = time.monotonic()
     asyncio.run(ask())
-    assert time.monotonic() - began_s < 10
 
 
 def test_a_command_that_failed_is_tried_again_after_a_pause(

@@ -1,7 +1,6 @@
 """What a transaction left of a client's settings: texts and rows in, settings out."""
 
 import struct
-import time
 
 import pytest
 
@@ -217,10 +216,8 @@ def test_roles_are_left_first_and_taken_last() -> None:
     )
 
 
-def test_names_in_a_long_text_are_found_in_time() -> None:
-    """What has no dot is looked at once, and not once for each of its letters."""
-    words = b"x" * 500_000 + b" " + b"a." * 200_000 + b" app.tenant"
-    began_s = time.perf_counter()
+def test_names_in_a_long_text_are_found_at_all() -> None:
+    """What has no dot is looked at once: once for each of its letters would take an hour."""
+    words = b"x" * 2_000_000 + b" " + b"a." * 200_000 + b" app.tenant"
     assert "app.tenant" in read_custom_names(words)
     assert read_touched(b"SET app.other = 'a'; SELECT '" + words + b"'", None).anything
-    assert time.perf_counter() - began_s < 2

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.fixtures.pgweir import Pgweir, configuration, running
+from tests.fixtures.pgweir import Pgweir, running, with_an_older
 from tests.fixtures.postgres import DATABASE, Postgres
 
 CLIENTS = 8
@@ -25,17 +25,16 @@ DATABASES = {
 }
 
 
-@pytest.fixture(scope="module", params=["pg18", "pg16"])
+@pytest.fixture(scope="module")
 def weir(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    pg18: Postgres, pg16: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pgweir]:
-    node: Postgres = request.getfixturevalue(request.param)
-    config = configuration(node, databases=DATABASES)
+    config = with_an_older(pg18, pg16, DATABASES)
     with running(config, tmp_path_factory.mktemp("asyncpg")) as weir:
         yield weir
 
 
-@pytest.fixture(params=DATABASES)
+@pytest.fixture(params=(*DATABASES, "older"))
 def dsn(request: pytest.FixtureRequest, weir: Pgweir) -> str:
     return weir.dsn(database=request.param)
 
@@ -62,8 +61,8 @@ async def together(dsn: str, work: Callable[[Any, int], Awaitable[None]], **opti
 
 
 @pytest.fixture
-async def table(weir: Pgweir) -> AsyncIterator[str]:
-    async with connected(weir.dsn(database="one")) as connection:
+async def table(dsn: str) -> AsyncIterator[str]:
+    async with connected(dsn) as connection:
         await connection.execute("DROP TABLE IF EXISTS by_asyncpg")
         await connection.execute("CREATE TABLE by_asyncpg (client int, n int, v text)")
         yield "by_asyncpg"

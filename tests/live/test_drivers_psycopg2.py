@@ -12,7 +12,7 @@ import psycopg2.extras
 import psycopg2.pool
 import pytest
 
-from tests.fixtures.pgweir import Pgweir, configuration, running
+from tests.fixtures.pgweir import Pgweir, running, with_an_older
 from tests.fixtures.postgres import DATABASE, Postgres
 
 CLIENTS = 6
@@ -25,18 +25,16 @@ DATABASES = {
 }
 
 
-@pytest.fixture(scope="module", params=["pg18", "pg16"])
+@pytest.fixture(scope="module")
 def weir(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    pg18: Postgres, pg16: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pgweir]:
-    node: Postgres = request.getfixturevalue(request.param)
-    with running(
-        configuration(node, databases=DATABASES), tmp_path_factory.mktemp("psycopg2")
-    ) as weir:
+    config = with_an_older(pg18, pg16, DATABASES)
+    with running(config, tmp_path_factory.mktemp("psycopg2")) as weir:
         yield weir
 
 
-@pytest.fixture(params=DATABASES)
+@pytest.fixture(params=(*DATABASES, "older"))
 def dsn(request: pytest.FixtureRequest, weir: Pgweir) -> str:
     return weir.dsn(database=request.param)
 
@@ -64,8 +62,8 @@ def together(dsn: str, work: Callable[[Any, int], None]) -> None:
 
 
 @pytest.fixture
-def table(weir: Pgweir) -> Iterator[str]:
-    connection = psycopg2.connect(weir.dsn(database="one"))
+def table(dsn: str) -> Iterator[str]:
+    connection = psycopg2.connect(dsn)
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS by_psycopg2")

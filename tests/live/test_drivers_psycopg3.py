@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.fixtures.pgweir import Pgweir, configuration, running
+from tests.fixtures.pgweir import Pgweir, running, with_an_older
 from tests.fixtures.postgres import DATABASE, Postgres
 
 CLIENTS = 6
@@ -24,18 +24,16 @@ DATABASES = {
 }
 
 
-@pytest.fixture(scope="module", params=["pg18", "pg16"])
+@pytest.fixture(scope="module")
 def weir(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    pg18: Postgres, pg16: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pgweir]:
-    node: Postgres = request.getfixturevalue(request.param)
-    with running(
-        configuration(node, databases=DATABASES), tmp_path_factory.mktemp("psycopg3")
-    ) as weir:
+    config = with_an_older(pg18, pg16, DATABASES)
+    with running(config, tmp_path_factory.mktemp("psycopg3")) as weir:
         yield weir
 
 
-@pytest.fixture(params=DATABASES)
+@pytest.fixture(params=(*DATABASES, "older"))
 def dsn(request: pytest.FixtureRequest, weir: Pgweir) -> str:
     return weir.dsn(database=request.param)
 
@@ -74,8 +72,8 @@ async def together_async(
 
 
 @pytest.fixture
-def table(weir: Pgweir) -> Iterator[str]:
-    with psycopg.connect(weir.dsn(database="one"), autocommit=True) as connection:
+def table(dsn: str) -> Iterator[str]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS by_psycopg")
         connection.execute("CREATE TABLE by_psycopg (client int, n int, v text)")
         yield "by_psycopg"
@@ -449,7 +447,7 @@ def test_forty_thousand_parameters(dsn: str) -> None:
             assert row == (40_000,)
 
 
-def test_two_phase_commit_is_passed_on(dsn: str, pg18: Postgres) -> None:
+def test_two_phase_commit_is_passed_on(dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
             connection.execute("PREPARE TRANSACTION 'never'")

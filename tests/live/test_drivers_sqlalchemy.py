@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
-from tests.fixtures.pgweir import Pgweir, configuration, running
+from tests.fixtures.pgweir import Pgweir, running, with_an_older
 from tests.fixtures.postgres import APP, DATABASE, Postgres
 
 EACH = {"cluster": "main", "dbname": DATABASE}
@@ -43,17 +43,16 @@ class Thing(Base):
     owner: Mapped[Owner] = relationship(back_populates="things")
 
 
-@pytest.fixture(scope="module", params=["pg18", "pg16"])
+@pytest.fixture(scope="module")
 def weir(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    pg18: Postgres, pg16: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pgweir]:
-    node: Postgres = request.getfixturevalue(request.param)
-    config = configuration(node, databases=DATABASES)
+    config = with_an_older(pg18, pg16, DATABASES)
     with running(config, tmp_path_factory.mktemp("sqlalchemy")) as weir:
         yield weir
 
 
-@pytest.fixture(params=DATABASES)
+@pytest.fixture(params=(*DATABASES, "older"))
 def database(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

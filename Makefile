@@ -33,6 +33,8 @@ DEMO := $(VENV)/.demo-$(BUILD)
 DEV := $(VENV)/.dev-$(BUILD)
 FUZZ := $(VENV)/.fuzz-$(BUILD)
 
+# A proxy is started hundreds of times by the tests: a quarter of its start would be compiling it.
+unexport PYTHONDONTWRITEBYTECODE
 export PGWEIR_DEBUG
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -84,9 +86,11 @@ packages:
 	@.ci/packages test
 
 # Most tests wait for something most of the time: three processes take a third of the time of one, on
-# two cores as well. The tests of a file share what they start, so they stay together.
+# two cores as well. The tests of a file share what they start, so they stay together; the order of
+# the files is tests/conftest.py's.
 test: packages $(DEV)
-	@$(RUN) -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(PYTEST_ARGS)
+	@$(RUN) -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder \
+		$(PYTEST_ARGS)
 
 lint: $(DEV)
 	$(RUN) -m ruff check .

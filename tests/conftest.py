@@ -1,5 +1,8 @@
-"""Which families of fixtures the suite knows, and how patient its properties are."""
+"""Which families of fixtures the suite knows, in what order, and how patient its properties are."""
 
+import collections
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
@@ -23,3 +26,20 @@ pytest_plugins = [
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("pgweir", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pgweir")
+
+# Roughly the seconds that a test takes, by the first of these markers that it has.
+WEIGHTS = {"slow": 15.0, "replication": 2.0, "live": 0.3}
+
+
+@pytest.hookimpl(trylast=True)  # by then tests have all their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files first that take longest: those that are begun last shall be short ones.
+
+    Else one process would work alone in the end on a file that another should have begun.
+    """
+    of_file: collections.Counter[str] = collections.Counter()
+    for item in items:
+        of_file[str(item.path)] += next(
+            (weight for marker, weight in WEIGHTS.items() if item.get_closest_marker(marker)), 0.01
+        )
+    items.sort(key=lambda item: (-of_file[str(item.path)], str(item.path)))

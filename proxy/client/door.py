@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -120,7 +121,9 @@ class Door:
         self._listeners: list[socket.socket] = []
         # With their inodes: who takes our place makes a new one under the same name.
         self._socket_paths: dict[Path, int] = {}
-        self._logins: set[asyncio.Task[None]] = set()
+        # Under way, the oldest first: who has lasted too long is taken out.
+        self._logins: dict[Client, asyncio.Task[None]] = {}
+        self._delayed: set[asyncio.Task[None]] = set()
         self._lines = LimitedLog(_log, clock)
         # By cluster, too: with `auth.query` each has users of its own.
         self._proofs: dict[tuple[str, str], Credential] = {}
@@ -202,12 +205,12 @@ class Door:
         """Accept nobody any more; return once the logins under way have ended, or patience has."""
         self.stop_listening()
         if self._logins:
-            await asyncio.wait(self._logins, timeout=patience_s)
+            await asyncio.wait(self._logins.values(), timeout=patience_s)
 
     def close(self) -> None:
         """Accept nobody any more, and end the logins under way."""
         self.stop_listening()
-        for task in (*self._logins, *self._declined):
+        for task in (*self._logins.values(), *self._delayed, *self._declined):
             task.cancel()
 
     def stop_listening(self) -> None:
@@ -234,9 +237,7 @@ class Door:
                 return
             if len(self._strangers) < self._terms().max_strangers:
                 self._strangers.add(client)
-                task = self._relay.loop.create_task(self._admit(client))
-                self._logins.add(task)
-                task.add_done_callback(self._logins.discard)
+                self._logins[client] = self._relay.loop.create_task(self._admit(client))
             elif len(self._declined) < _DECLINED_POLITELY:
                 task = self._relay.loop.create_task(self._decline(client))
                 self._declined.add(task)
@@ -303,10 +304,9 @@ class Door:
         terms = self._terms()
         startup: Startup | None = None
         try:
-            async with asyncio.timeout(terms.login_timeout_s or None):
-                startup = await self._hear(client, terms)
-                if startup is not None:
-                    await self._log_in(client, startup, terms)
+            startup = await self._hear(client, terms)
+            if startup is not None:
+                await self._log_in(client, startup, terms)
         except _Unproved as failed:
             await self._delay(client, terms)
             self._refuse(client, failed.refused, _reason_of(failed.refused), startup)
@@ -323,28 +323,48 @@ class Door:
         except PeerError as broken:
             answer = ClientError(broken.sqlstate, broken.message)
             self._refuse(client, answer, "protocol_error", startup)
-        except TimeoutError:
-            answer = ClientError("08006", "the login was not finished within client_login_timeout")
-            self._refuse(client, answer, "login_timeout", startup)
         except ConnectionResetError:
             self._lines.log(logging.DEBUG, "client left during its login", {"addr": client.address})
             client.abandon()
         except asyncio.CancelledError:
-            answer = ClientError("57P01", "the proxy is shutting down")
-            self._refuse(client, answer, "shutting_down", startup)
+            if client in self._logins:
+                answer, reason = ClientError("57P01", "the proxy is shutting down"), "shutting_down"
+            else:
+                said = "the login was not finished within client_login_timeout"
+                answer, reason = ClientError("08006", said), "login_timeout"
+            self._refuse(client, answer, reason, startup)
         except Exception as bug:  # noqa: BLE001 -- top of a task
             self._lines.log(logging.ERROR, "a login failed", {"addr": client.address}, bug)
             client.abandon()
         finally:
             self._strangers.discard(client)
+            self._logins.pop(client, None)
+
+    def expire(self, now_s: float) -> None:
+        """Several times a second: end the logins that last too long.
+
+        A timer for each login would cost as much as all its messages.
+        """
+        limit_s = self._terms().login_timeout_s or math.inf
+        while self._logins:
+            client, task = next(iter(self._logins.items()))
+            if now_s - client.since_s < limit_s:
+                return
+            del self._logins[client]
+            task.cancel()
 
     async def _delay(self, client: Client, terms: DoorTerms) -> None:
         """Let a client whose login failed wait for the answer, if its address has failed often."""
         delay_s = self._failures.note(client.address, terms.failure_delay_s)
-        if delay_s:
-            # When the door closes, it is told at once.
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(delay_s)
+        if not delay_s:
+            return
+        # The login is over: the time that it may take is no matter any more.
+        task = self._logins.pop(client)
+        self._delayed.add(task)
+        # When the door closes, it is told at once.
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(delay_s)
+        self._delayed.discard(task)
 
     async def _hear(self, client: Client, terms: DoorTerms) -> Startup | None:
         """Take what a client says first. Result: as of `greet`."""

@@ -414,6 +414,7 @@ class Worker:
                 self._relay.unpark()
                 self._clusters.tick()
                 now_s = time.monotonic()
+                self._door.expire(now_s)
                 if now_s >= tidy_at_s:
                     # In the same moment in all processes: what they count a second is added.
                     tidy_at_s = math.floor(now_s / _TIDY_S + 1) * _TIDY_S

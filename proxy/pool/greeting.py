@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import TypeVar
 
 from proxy.errors import ClientError, PeerError
 from proxy.pool.basin import Basin, Spring
@@ -13,8 +14,10 @@ from proxy.session import FOLLOWED, SettingsBook, StartupSettings
 from proxy.wire import messages
 
 _TRIALS_AT_A_TIME = 4
-# Combinations of startup settings whose welcome is remembered.
+# Combinations of startup settings whose welcome is remembered, and so many with a name each.
 _MOST_WELCOMES = 1000
+
+_Key = TypeVar("_Key")
 
 
 class Greeter:
@@ -30,6 +33,7 @@ class Greeter:
         self._dialler = dialler
         self._open_first = open_first
         self._welcomes: dict[tuple[object, ...], Welcome] = {}
+        self._named: dict[tuple[Welcome, str], Welcome] = {}
         # These connections are beside the pools: few at a time, whatever clients make up.
         self._trial_places = asyncio.Semaphore(_TRIALS_AT_A_TIME)
         self._trials: dict[tuple[object, ...], asyncio.Task[Welcome]] = {}
@@ -72,6 +76,7 @@ class Greeter:
     def forget(self) -> None:
         """The configuration has changed: what servers made of settings may have, too."""
         self._welcomes.clear()
+        self._named.clear()
 
     async def close(self) -> None:
         """End all trials."""
@@ -82,11 +87,14 @@ class Greeter:
             await asyncio.wait(ending)
 
     def _with_application_name(self, welcome: Welcome, name: str) -> Welcome:
-        if welcome.parameters.get("application_name") == name:
-            return welcome
-        parameters = {**welcome.parameters, "application_name": name}
-        settings = self._book.of({**welcome.settings, "application_name": name})
-        return write_welcome(parameters, settings)
+        """The same welcome to a client of this name; an application comes again and again."""
+        named = self._named.get((welcome, name))
+        if named is None:
+            parameters = {**welcome.parameters, "application_name": name}
+            settings = self._book.of({**welcome.settings, "application_name": name})
+            named = write_welcome(parameters, settings)
+            _remember(self._named, (welcome, name), named)
+        return named
 
     async def _first(self, basin: Basin) -> Welcome:
         """Wait for the first server connection of the line, asking for one if need be."""
@@ -113,9 +121,7 @@ class Greeter:
             trial = self._trials[key] = loop.create_task(self._try_settings(basin, startup))
             trial.add_done_callback(lambda done: self._end_trial(key, done))
         known = await asyncio.shield(trial)
-        if len(self._welcomes) >= _MOST_WELCOMES:
-            self._welcomes.pop(next(iter(self._welcomes)))
-        self._welcomes[key] = known
+        _remember(self._welcomes, key, known)
         return known
 
     def _end_trial(self, key: tuple[object, ...], done: asyncio.Task[Welcome]) -> None:
@@ -144,6 +150,13 @@ class Greeter:
         }
         settings = self._book.of({**reported, **unreported})
         return write_welcome(dialled.parameters, settings)
+
+
+def _remember(known: dict[_Key, Welcome], key: _Key, welcome: Welcome) -> None:
+    """Keep one more; the first that was kept goes."""
+    if len(known) >= _MOST_WELCOMES:
+        known.pop(next(iter(known)))
+    known[key] = welcome
 
 
 def _unreached(database: str) -> ClientError:

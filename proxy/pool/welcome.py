@@ -11,7 +11,7 @@ from proxy.session import Settings
 from proxy.wire import messages
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Welcome:
     """The ParameterStatus messages for one combination of settings, and the settings themselves.
 

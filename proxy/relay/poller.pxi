@@ -63,6 +63,7 @@ cdef class Relay:
         """
         cdef sockaddr_storage peer
         cdef socklen_t length = sizeof(peer)
+        cdef Client client
         cdef int fd
         while True:
             fd = accept4(listener, <sockaddr *>&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
@@ -74,6 +75,8 @@ cdef class Relay:
                 raise OSError(errno, 'accept')
         self.now_s = monotonic_s()
         client = Client(self, fd, address_of(&peer))
+        # It speaks first, and mostly has by the time it is listened to.
+        client.readable = True
         return client
 
     def dial(self, int fd, str address):

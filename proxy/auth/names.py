@@ -121,21 +121,28 @@ class Names:
     Names that stand for themselves are found at once: a file of thousands of users is one list.
     """
 
-    __slots__ = ("_plain", "_rest", "entries")
+    __slots__ = ("_has_all", "_plain", "_rest", "entries")
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.entries = tuple(entries)
+        self._has_all = any(each.kind is Kind.ALL for each in self.entries)
         self._plain = frozenset(each.text for each in self.entries if each.kind is Kind.NAME)
         self._rest = tuple(each for each in self.entries if each.kind is not Kind.NAME)
 
     def has_user(self, user: str, groups: Groups) -> bool:
         """Whether it has this user."""
-        return user in self._plain or any(is_user(each, user, groups) for each in self._rest)
+        return (
+            self._has_all
+            or user in self._plain
+            or any(is_user(each, user, groups) for each in self._rest)
+        )
 
     def has_database(self, database: str, user: str, groups: Groups) -> bool:
         """Whether it has this database for this user."""
-        return database in self._plain or any(
-            _is_database(each, database, user, groups) for each in self._rest
+        return (
+            self._has_all
+            or database in self._plain
+            or any(_is_database(each, database, user, groups) for each in self._rest)
         )
 
     @property

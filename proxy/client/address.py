@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -14,8 +15,12 @@ def ip_of(address: str) -> IpAddress | None:
     said about it must hold.
     """
     host, _, _ = address.rpartition(":")
-    if host == "unix":
-        return None
+    return None if host == "unix" else _read_host(host)
+
+
+# Clients come from few machines, and reading an address costs as much as choosing a rule by it.
+@lru_cache(maxsize=1024)
+def _read_host(host: str) -> IpAddress:
     ip = ipaddress.ip_address(host.strip("[]"))
     return ip.ipv4_mapped or ip if isinstance(ip, ipaddress.IPv6Address) else ip
 

@@ -1,6 +1,5 @@
 """How many clients are inside, and whether one more may come in."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -29,14 +28,17 @@ class OwnSeats:
     """Those of a process that is alone."""
 
     def __init__(self) -> None:
-        self._taken: Counter[str] = Counter()
+        self._taken: dict[str, int] = {}
 
     def take(self, wanted: Mapping[str, int]) -> str | None:
         """As `Seats`."""
-        full = (name for name, limit in wanted.items() if 0 < limit <= self._taken[name])
-        if (name := next(full, None)) is None:
-            self._taken.update(wanted.keys())
-        return name
+        taken = self._taken
+        for name, limit in wanted.items():
+            if 0 < limit <= taken.get(name, 0):
+                return name
+        for name in wanted:
+            taken[name] = taken.get(name, 0) + 1
+        return None
 
     def give_back(self, names: Iterable[str]) -> None:
         """As `Seats`."""
@@ -48,7 +50,7 @@ class OwnSeats:
 
     def taken(self, name: str) -> int:
         """As `Seats`."""
-        return self._taken[name]
+        return self._taken.get(name, 0)
 
 
 class Census:

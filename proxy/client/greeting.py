@@ -1,7 +1,6 @@
 """The first words of a connection: encryption, then what it wants."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from proxy.client.startup import Startup, read_startup
 from proxy.client.terms import DoorTerms
@@ -61,10 +60,10 @@ async def greet(
             cancel(client, packet)
             return None
         else:
-            startup = read_startup(code, packet)
+            startup = read_startup(code, packet, facts)
             if terms.tls_required and facts is None and client.address != "unix:":
                 raise ClientError("28000", "TLS is required", hint="Connect with sslmode=require.")
-            return replace(startup, tls=facts)
+            return startup
         packet = await next_packet(client, _MOST_STARTUP_BYTES)
 
 

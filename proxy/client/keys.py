@@ -1,12 +1,14 @@
 """Cancel keys: what a client is given at login, and shows to have its statement cancelled."""
 
 import hmac
-import secrets
+import os
 from collections.abc import Mapping
 from typing import Protocol
 
 # Protocol 3.0 has room for four bytes; 3.2 allows up to 256, PostgreSQL 18 sends 32.
 _SECRET_BYTES = {0: 4, 2: 32}
+# So many random ones that no process id is likelier than another.
+_PID_BYTES = 12
 
 
 class Cancellable(Protocol):
@@ -36,11 +38,14 @@ class Keys:
 
     def new(self, minor: int) -> tuple[int, bytes]:
         """Make a key: a process id that no client has, and a secret for protocol 3.`minor`."""
+        secret_bytes = _SECRET_BYTES.get(minor, 4)
         while True:
+            octets = os.urandom(secret_bytes + _PID_BYTES)
             # Random, so that a key says nothing of how many clients there are.
-            pid = secrets.randbelow(0x7FFFFFFF // self._count) * self._count + self._index
+            drawn = int.from_bytes(octets[secret_bytes:]) % (0x7FFFFFFF // self._count)
+            pid = drawn * self._count + self._index
             if pid and self._with_pid(pid) is None:
-                return pid, secrets.token_bytes(_SECRET_BYTES.get(minor, 4))
+                return pid, octets[:secret_bytes]
 
     def owner_of(self, pid: int) -> int | None:
         """The process that has given out a key, None when that is this one."""

@@ -35,13 +35,8 @@ class Startup:
     @property
     def wants_replication(self) -> bool:
         """A connection for replication, physical or logical."""
-        return self.parameters.get("replication", "false").lower() not in (
-            "false",
-            "off",
-            "no",
-            "0",
-            "",
-        )
+        asked = self.parameters.get("replication")
+        return asked is not None and asked.lower() not in ("false", "off", "no", "0", "")
 
     @property
     def replicates_physically(self) -> bool:
@@ -49,8 +44,10 @@ class Startup:
         return self.wants_replication and self.parameters["replication"].lower() != "database"
 
 
-def read_startup(version: int, packet: bytes) -> Startup:
+def read_startup(version: int, packet: bytes, tls: TlsFacts | None = None) -> Startup:
     """Read a StartupMessage. version: its first number. packet: all after its length.
+
+    tls: what the handshake before it said.
 
     Raises PeerError when it is malformed, ClientError when it asks for what there is not.
     """
@@ -73,4 +70,5 @@ def read_startup(version: int, packet: bytes) -> Startup:
         minor=spoken,
         unsupported=unsupported,
         negotiate=minor != spoken or bool(unsupported),
+        tls=tls,
     )

@@ -23,6 +23,8 @@ class Habits:
 
     def wanted(self, parameters: Mapping[str, str], address: str) -> StartupSettings:
         """The settings that are to be followed. address: the client's. Raises ClientError."""
+        if not self.ignored and not self.adds_host:
+            return read_startup_settings(parameters)
         if "options" in self.ignored:
             parameters = {name: each for name, each in parameters.items() if name != "options"}
         asked = read_startup_settings(parameters)

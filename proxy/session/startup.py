@@ -36,12 +36,12 @@ def read_startup_settings(parameters: Mapping[str, str]) -> StartupSettings:
     A setting of its own wins over the same in `options`, as the server processes it later.
     Raises ClientError (42601) when `options` holds a switch that is no setting.
     """
-    asked = dict(_read_options(parameters.get("options", "")))
+    asked = _read_options(parameters["options"]) if "options" in parameters else []
     for name, value in parameters.items():
         if name not in _NOT_SETTINGS and not name.startswith("_pq_."):
-            asked[name] = value
+            asked.append((name, value))
     # PostgreSQL compares names without regard to case.
-    settings = {FOLLOWED.get(name.lower(), name.lower()): value for name, value in asked.items()}
+    settings = {FOLLOWED.get(folded := name.lower(), folded): value for name, value in asked}
     application_name = settings.pop("application_name", None)
     if application_name is not None:
         application_name = clean_application_name(application_name)
@@ -53,9 +53,9 @@ def clean_application_name(name: str) -> str:
 
     Source: pg_clean_ascii in src/common/string.c: `\\xNN` for each byte.
     """
-    raw = name.encode("utf-8", "surrogateescape")
-    if all(32 <= byte <= 126 for byte in raw):
+    if name.isascii() and name.isprintable():
         return name[:_MOST_NAME_BYTES]
+    raw = name.encode("utf-8", "surrogateescape")
     cleaned = "".join(chr(b) if 32 <= b <= 126 else f"\\x{b:02x}" for b in raw)
     return cleaned[:_MOST_NAME_BYTES]
 

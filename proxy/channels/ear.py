@@ -54,6 +54,7 @@ class Ear:
         self._stale: set[str] = set()
         self._news = asyncio.Event()
         self._waiting: list[tuple[frozenset[str], asyncio.Future[None]]] = []
+        self._catching_up: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
         self.trouble = "no answer yet"
 
@@ -86,6 +87,16 @@ class Ear:
             with contextlib.suppress(ValueError):
                 self._waiting.remove(entry)
 
+    async def until_caught_up(self) -> None:
+        """Wait until all has been heard that was notified before; or there is nobody to hear it.
+
+        PostgreSQL tells a session what waits for it before it answers its next statement.
+        """
+        done = asyncio.get_running_loop().create_future()
+        self._catching_up.append(done)
+        self._news.set()
+        await done
+
     def look(self) -> None:
         """The primary may be another one now."""
         self._news.set()
@@ -103,6 +114,7 @@ class Ear:
         while True:
             address = self._address_of()
             if address is None or not self._wanted:
+                self._has_caught_up(len(self._catching_up))
                 self._news.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._news.wait(), 1.0)
@@ -130,6 +142,7 @@ class Ear:
             finally:
                 self._listened.clear()
                 self._stale.clear()
+                self._has_caught_up(len(self._catching_up))
                 if connection is not None:
                     connection.terminate()
 
@@ -162,6 +175,16 @@ class Ear:
                 # It may be wanted no more by now.
                 (self._listened if new in self._wanted else self._stale).add(new)
                 self._wake_waiting()
+        if count := len(self._catching_up):
+            await connection.execute("SELECT")
+            self._has_caught_up(count)
+
+    def _has_caught_up(self, count: int) -> None:
+        """Let the first of those go on that wait for it."""
+        for done in self._catching_up[:count]:
+            if not done.done():
+                done.set_result(None)
+        del self._catching_up[:count]
 
     def _refuse_waiting(self) -> None:
         for _, done in self._waiting:

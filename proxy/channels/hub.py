@@ -78,6 +78,8 @@ class Hub:
         # What clients wait for that are about to listen; why they will not.
         self._awaited: dict[Client, frozenset[str]] = {}
         self._refusals: dict[Client, bytes] = {}
+        # Those that have been told all that was notified before the UNLISTEN they wait to run.
+        self._caught_up: set[Client] = set()
         # What waits until a client has had the answer of its own server.
         self._deferred: dict[Client, list[Notification]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,6 +99,20 @@ class Hub:
             return None
         self._awaited[client] = channels
         task = asyncio.get_running_loop().create_task(self._await_ear(client, room, channels))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return b""
+
+    def may_unlisten(self, client: Client) -> bytes | None:
+        """Say whether a client's UNLISTEN may be sent: None if so, b"" for not yet.
+
+        What was notified before it is the client's, and has not been heard by us yet, perhaps.
+        """
+        room = self._room_of(client)
+        if room is None or client in self._caught_up:
+            self._caught_up.discard(client)
+            return None
+        task = asyncio.get_running_loop().create_task(self._catch_up(client, room))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return b""
@@ -143,6 +159,7 @@ class Hub:
     def forget(self, client: Client) -> None:
         """A client has left."""
         self._refusals.pop(client, None)
+        self._caught_up.discard(client)
         place = self._places.pop(client, None)
         if place is not None:
             room = self._rooms[place]
@@ -209,6 +226,16 @@ class Hub:
         if client.is_closed:
             self._refusals.pop(client, None)
             return
+        client.go_on()
+
+    async def _catch_up(self, client: Client, room: _Room) -> None:
+        """Task: let a client go on once all was brought to it that had been notified."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S):
+                await room.ear.until_caught_up()
+        if client.is_closed:
+            return
+        self._caught_up.add(client)
         client.go_on()
 
     def _bring(self, room: _Room, what: Notification) -> None:

@@ -86,18 +86,15 @@ def pin_foreseen(text: bytes, calls: re.Pattern[bytes] | None, suspected: Leaves
     return next((each.reason for each in foreseen if each.pooling == PINNED), None)
 
 
-def read_listened(text: bytes) -> frozenset[str]:
-    """Give the channels that a text would LISTEN to."""
+def read_channels(text: bytes) -> tuple[frozenset[str], bool]:
+    """Give the channels that a text would LISTEN to, and whether it would UNLISTEN to any."""
     try:
         statements = [read_facts(tree) for tree in parse(text.partition(b"\0")[0])]
     except GrammarError:
-        return frozenset()
-    return frozenset(
-        effect.subject
-        for facts in statements
-        for effect in facts.effects
-        if effect.touch is Touch.LISTEN
-    )
+        return frozenset(), False
+    effects = [effect for facts in statements for effect in facts.effects]
+    listened = frozenset(effect.subject for effect in effects if effect.touch is Touch.LISTEN)
+    return listened, any(effect.touch is Touch.UNLISTEN for effect in effects)
 
 
 def _foresee_one(

@@ -19,7 +19,7 @@ from proxy.routing import Rule
 from proxy.session import Settings, SettingsBook
 from proxy.session.asking import SessionAnswer, SessionQuestion
 from proxy.session.following import Question, Touched, merge, read_custom_names, read_touched
-from proxy.session.foresight import explained, pin_foreseen, read_listened, write_explanation
+from proxy.session.foresight import explained, pin_foreseen, read_channels, write_explanation
 from proxy.session.statements import write_switch
 from proxy.telemetry import LimitedLog
 from proxy.wire import messages
@@ -209,10 +209,11 @@ class Answers:
                     "a database in session mode.",
                 )
         place = self._clusters.channel_place(client)
-        channels = read_listened(text)
-        if place is None or not channels:
+        if place is None:
             return None
-        return self._hub.may_listen(client, place, channels)
+        listened, unlistens = read_channels(text)
+        leave = self._hub.may_listen(client, place, listened) if listened else None
+        return self._hub.may_unlisten(client) if leave is None and unlistens else leave
 
     def client_listens(self, client: Client, channels: frozenset[str]) -> None:
         """To these channels, from now on."""

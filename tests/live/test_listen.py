@@ -131,6 +131,34 @@ def test_nothing_is_heard_after_an_unlisten_of_what_was_heard_while_it_ran(weir:
             assert kinds_of(one.ask(query("SELECT 1"))) == "TDCZ"
 
 
+@pytest.mark.parametrize("say", [simple, extended, in_halves])
+def test_what_was_notified_before_an_unlisten_is_heard(weir: Pgweir, say: Say) -> None:
+    """However late the proxy itself hears it."""
+    with (
+        Wire.connect(address_of(weir, "many")) as one,
+        Wire.connect(address_of(weir, "many")) as sender,
+    ):
+        for number in range(30):
+            assert errors_of(one.ask(query("LISTEN parting"))) == []
+            sender.ask(query(f"NOTIFY parting, '{number}'"))
+            heard = say(one, "UNLISTEN *")
+            assert errors_of(heard) == []
+            notified = [note(message)[1:] for message in heard if message.kind == b"A"]
+            assert notified == [("parting", str(number))]
+
+
+def test_an_unlisten_is_answered_while_the_proxy_cannot_listen(
+    weir: Pgweir, pg18: Postgres
+) -> None:
+    with Wire.connect(address_of(weir, "many")) as one:
+        one.ask(query("LISTEN lost"))
+        pg18.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'pgweir listener'"
+        )
+        assert errors_of(one.ask(query("UNLISTEN lost"))) == []
+
+
 @pytest.mark.parametrize("begins", ["LISTEN a", "SAVEPOINT s; LISTEN a; ROLLBACK TO s"])
 def test_a_listen_that_is_rolled_back_never_was(weir: Pgweir, begins: str) -> None:
     with (

@@ -8,7 +8,7 @@ from proxy.session.foresight import (
     explained,
     foresee,
     pin_foreseen,
-    read_listened,
+    read_channels,
     write_explanation,
 )
 
@@ -57,8 +57,10 @@ def test_each_statement_of_a_text_is_foreseen() -> None:
 
 
 def test_channels_are_read_as_postgresql_spells_them() -> None:
-    assert read_listened(b'LISTEN A; LISTEN "B c"; UNLISTEN d; NOTIFY e') == {"a", "B c"}
-    assert read_listened(b"LISTEN") == frozenset()
+    assert read_channels(b'LISTEN A; LISTEN "B c"; NOTIFY e') == ({"a", "B c"}, False)
+    assert read_channels(b"SELECT 1; UNLISTEN d") == (frozenset(), True)
+    assert read_channels(b"UNLISTEN *; LISTEN f") == ({"f"}, True)
+    assert read_channels(b"LISTEN") == (frozenset(), False)
 
 
 def test_an_explanation_is_sql() -> None:

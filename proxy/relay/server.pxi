@@ -29,8 +29,9 @@ cdef enum:
     WHOLE_BYTES = 8192
     # Messages we must read (errors, tags, parameters) are never longer than this from a sane server.
     MOST_READ_BYTES = 262144
-    # An error quotes what a statement gave it, which may be long.
-    MOST_ERROR_BYTES = 8388608
+    # An error quotes what a statement gave it, which may be long; so may a statement's parameters be
+    # many: the extended protocol has 65,535, a Describe of more.
+    MOST_QUOTED_BYTES = 8388608
     # The client's messages of one request that are kept for a second try.
     MOST_RETAINED_BYTES = 65536
     # Consecutive full reads from one link before the others get a turn.
@@ -226,15 +227,15 @@ cdef Py_ssize_t server_process(Server s, char *p, Py_ssize_t n) except -1:
             server_violates(s, 'a reply that nobody asked for')
             return pos
         if n - pos < size:
-            if size <= MOST_READ_BYTES or size <= MOST_ERROR_BYTES \
-                    and kind == kinds.ERROR_RESPONSE or not (
-                    kind == kinds.ROW_DESCRIPTION or kind == kinds.FUNCTION_CALL_RESPONSE
-                    or kind == kinds.NOTICE_RESPONSE or kind == kinds.NOTIFICATION_RESPONSE):
-                if size > MOST_READ_BYTES and (
-                        kind != kinds.ERROR_RESPONSE or size > MOST_ERROR_BYTES):
-                    server_violates(s, 'an overlong message')
-                    return pos
+            k = MOST_READ_BYTES
+            if kind == kinds.ERROR_RESPONSE or kind == kinds.PARAMETER_DESCRIPTION:
+                k = MOST_QUOTED_BYTES
+            if size <= k:
                 break
+            if not (kind == kinds.ROW_DESCRIPTION or kind == kinds.FUNCTION_CALL_RESPONSE
+                    or kind == kinds.NOTICE_RESPONSE or kind == kinds.NOTIFICATION_RESPONSE):
+                server_violates(s, 'an overlong message')
+                return pos
         if not server_message(s, c, kind, p + pos, min(size, n - pos), size):
             return pos
         pos += min(size, n - pos)
@@ -843,6 +844,9 @@ cdef int server_settle(Server s) except -1:
     if c is not None:
         if c.line.mode == SESSION_MODE:
             return client_resume(c)
+        # What went back before is asked for here: in its next transaction a question would come
+        # before a SET TRANSACTION, which must be the first.
+        s.went_back = False
         if s.dirt & (SETTINGS_TOUCHED | MAY_PIN | STATEMENTS_TOUCHED | LISTENING) \
                 and server_asks_session(s, c):
             return 0

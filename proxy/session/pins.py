@@ -9,8 +9,10 @@ from collections.abc import Iterable
 # Reason, and the condition under which it holds for the session that is asked.
 _PINS = {
     "temporary object": (
-        "EXISTS (SELECT FROM pg_catalog.pg_class"
-        " WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())"
+        # Of any kind: also types, functions and statistics.
+        "EXISTS (SELECT FROM pg_catalog.pg_depend"
+        " WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass"
+        " AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())"
     ),
     "session advisory lock": (
         "EXISTS (SELECT FROM pg_catalog.pg_locks"

@@ -42,13 +42,13 @@ def test_lines_of_django_and_of_go_are_read_beside_others(tmp_path: Path) -> Non
     report = tmp_path / "report"
     report.write_text(
         '["app.good", true]\n["app.bad", true]\n["app.bad", false]\nnot JSON\n'
-        '{"Action": "pass", "Package": "p", "Test": "TestGood"}\n'
+        '{"Action": "pass", "Package": "p", "Test": "TestGood/in=/tmp/1234567890"}\n'
         '{"Action": "fail", "Package": "p", "Test": "TestBad"}\n'
         '{"Action": "skip", "Package": "p", "Test": "TestLeft"}\n'
         '{"Action": "fail", "Package": "p"}\n'
     )
     outcome = read_lines(report)
-    assert outcome.passed == {"app.good", "p.TestGood"}
+    assert outcome.passed == {"app.good", "p.TestGood/in=/tmp/"}
     assert outcome.failed == {"app.bad", "p.TestBad"}
 
 

@@ -33,6 +33,12 @@ PINNING = [
      "DROP TABLE pg_temp.mine", "temporary object"),
     ("CREATE TEMP VIEW mine AS SELECT 7 AS a", "SELECT a FROM mine", "7", "DROP VIEW mine",
      "temporary object"),
+    ("CREATE FUNCTION pg_temp.mine() RETURNS int RETURN 8", "SELECT pg_temp.mine()", "8",
+     "DROP FUNCTION pg_temp.mine", "temporary object"),
+    ("CREATE TYPE pg_temp.mine AS ENUM ('a')", "SELECT enum_first(null::pg_temp.mine)", "a",
+     "DROP TYPE pg_temp.mine", "temporary object"),
+    ("CREATE DOMAIN pg_temp.mine AS int", "SELECT 9::pg_temp.mine", "9", "DISCARD TEMP",
+     "temporary object"),
     ("SELECT pg_advisory_lock(77)", "SELECT pg_advisory_unlock(77), pg_advisory_lock(77)", "t",
      "SELECT pg_advisory_unlock_all()", "session advisory lock"),
     ("SELECT pg_try_advisory_lock_shared(1, 2)", "SELECT 1", "1",
@@ -111,6 +117,19 @@ def test_what_ends_with_its_transaction_pins_nobody(weir: Pgweir, statements: li
             mine.ask(query(sql))
         assert theirs.value("SELECT 1") == "1"
         assert pinned(weir, "one") == 0
+
+
+def test_a_pinned_client_that_went_back_to_a_setting_can_set_its_next_transaction(
+    weir: Pgweir,
+) -> None:
+    """Nothing of ours comes before the SET TRANSACTION, which would fail after any query."""
+    with Wire.connect(address_of(weir, "two")) as mine:
+        mine.ask(query("CREATE TEMP TABLE mine (a int)"))
+        for sql in ("SET work_mem = 1234", "RESET work_mem", "BEGIN"):
+            assert errors_of(mine.ask(query(sql))) == []
+        assert errors_of(mine.ask(query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))) == []
+        assert mine.value("SHOW transaction_isolation") == "serializable"
+        mine.ask(query("COMMIT; DROP TABLE mine"))
 
 
 @pytest.mark.parametrize("how", ["simple", "extended", "in a pipeline", "in a transaction"])

@@ -70,6 +70,18 @@ def backend(wire: Wire) -> str | None:
     return wire.value("SELECT pg_backend_pid()")
 
 
+def test_a_statement_has_as_many_parameters_as_the_protocol_can_count(small: Pgweir) -> None:
+    """What the server says of them is longer than what else it says at once."""
+    count = 65535
+    sql = "VALUES " + ", ".join(f"(${number + 1}::text)" for number in range(count))
+    with Wire.connect(address_of(small, "one")) as wire:
+        heard = wire.ask(parse(sql, "many"), describe_statement("many"), SYNC)
+        assert kinds_of(heard) == "1tTZ"
+        assert len(heard[1].body) == 2 + 4 * count
+        heard = wire.ask(bind(*["x"] * count, name="many"), execute(), SYNC)
+        assert len(rows_of(heard)) == count
+
+
 # -- one identity
 
 

@@ -100,7 +100,6 @@ class Suite:
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "."
     prepare: tuple[str, ...] = ()
-    user: str = USER
     database: str = DATABASE
     debian: bool = False
     compared: bool = False
@@ -248,9 +247,6 @@ SUITES = (
         "github.com/lib/pq@v1.12.3",
         go=("github.com/lib/pq/...",),
         environment=_LIBPQ,
-        # Its servers that only pretend to be one know these.
-        user="pqgo",
-        database="pqgo",
     ),
     Suite(
         "pg8000",
@@ -290,13 +286,13 @@ class Place:
     host: str
     port: int
 
-    def dsn(self, user: str, database: str) -> str:
+    def dsn(self, database: str) -> str:
         """Write it for libpq."""
-        return f"host={self.host} port={self.port} user={user} dbname={database}"
+        return f"host={self.host} port={self.port} user={USER} dbname={database}"
 
 
-# Starts what stands before a node for a suite; the folder takes its configuration and its log.
-Start = Callable[[Path, Node, Suite], AbstractContextManager[Place]]
+# Starts what stands before a node; the folder takes its configuration and its log.
+Start = Callable[[Path, Node], AbstractContextManager[Place]]
 
 
 class Bystander(threading.Thread):
@@ -319,8 +315,7 @@ class Bystander(threading.Thread):
 
     def __init__(self, place: Place, suite: Suite, number: int) -> None:
         super().__init__(daemon=True)
-        self._user = suite.user
-        self._dsn = place.dsn(suite.user, suite.database)
+        self._dsn = place.dsn(suite.database)
         self._own = f"bystander {number}" if number % 2 else ""
         self._work_mem = f"{1000 + number}"
         self._over = threading.Event()
@@ -345,7 +340,7 @@ class Bystander(threading.Thread):
         self.join()
 
     def _watch(self, link: psycopg.Connection) -> None:
-        expected = {("role", self._user), ("session role", self._user), ("own", self._own)}
+        expected = {("role", USER), ("session role", USER), ("own", self._own)}
         if self._own:
             link.execute(f"SET app.bystander = '{self._own}'")
             link.execute(f"SET work_mem = {self._work_mem}")
@@ -502,7 +497,7 @@ class Workshop:
         home = self.fetch(suite)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        with running_node() as node, WAYS[way](folder, node, suite) as place:
+        with running_node() as node, WAYS[way](folder, node) as place:
             prepare(node, suite)
             bystanders = []
             if way not in _DIRECTLY:
@@ -530,7 +525,7 @@ class Workshop:
         facts = {
             "host": place.host,
             "port": str(place.port),
-            "user": suite.user,
+            "user": USER,
             "database": suite.database,
             "report": str(report),
             "reference": str(folder.with_name(f"{suite.name}-{REFERENCE}")),
@@ -664,29 +659,27 @@ def running_node() -> Iterator[Node]:
 def prepare(node: Node, suite: Suite) -> None:
     """Make the database as a suite wants it, and whom pgweir watches the node as."""
     place = Place(node.host, node.port)
-    with psycopg.connect(place.dsn(USER, "postgres"), autocommit=True) as link:
+    with psycopg.connect(place.dsn("postgres"), autocommit=True) as link:
         link.execute(f"CREATE ROLE {_MONITOR} LOGIN IN ROLE pg_monitor")
-        if suite.user != USER:
-            link.execute(f"CREATE ROLE {suite.user} SUPERUSER LOGIN")
         if suite.database != "postgres":
             link.execute(f"CREATE DATABASE {suite.database} TEMPLATE template0 ENCODING 'UTF8'")
-    with psycopg.connect(place.dsn(suite.user, suite.database), autocommit=True) as link:
+    with psycopg.connect(place.dsn(suite.database), autocommit=True) as link:
         for statement in suite.prepare:
             link.execute(statement)
 
 
-def _direct(_folder: Path, node: Node, _suite: Suite) -> AbstractContextManager[Place]:
+def _direct(_folder: Path, node: Node) -> AbstractContextManager[Place]:
     return nullcontext(Place(node.host, node.port))
 
 
 @contextmanager
-def _through_pgweir(folder: Path, node: Node, suite: Suite) -> Iterator[Place]:
+def _through_pgweir(folder: Path, node: Node) -> Iterator[Place]:
     place = Place("127.0.0.1", free_port())
     configuration = {
         "listen": {"host": place.host, "port": place.port},
         "http": {"host": place.host, "port": 0},
         # Tests create users, who the server lets in.
-        "auth": {"method": "any", "users": {suite.user: {"password": "unused"}}},
+        "auth": {"method": "any", "users": {USER: {"password": "unused"}}},
         "clusters": {
             "main": {
                 "nodes": [{"name": "db1", "host": node.host, "port": node.port}],
@@ -705,14 +698,14 @@ def _through_pgweir(folder: Path, node: Node, suite: Suite) -> Iterator[Place]:
 
 def _through_pgbouncer(mode: str) -> Start:
     @contextmanager
-    def start(folder: Path, node: Node, suite: Suite) -> Iterator[Place]:
+    def start(folder: Path, node: Node) -> Iterator[Place]:
         place = Place("127.0.0.1", free_port())
         with TemporaryDirectory(prefix="pgweir-suites-") as name, Children(folder) as children:
             # It refuses to run as root, and who it runs as may not enter our folder.
             account = unprivileged_account()
             Path(name).chmod(0o755)
             users, path = Path(name, "userlist.txt"), Path(name, "pgbouncer.ini")
-            users.write_text(f'"{suite.user}" ""\n')
+            users.write_text(f'"{USER}" ""\n')
             settings = {
                 "listen_addr": place.host,
                 "listen_port": place.port,
@@ -720,7 +713,7 @@ def _through_pgbouncer(mode: str) -> Start:
                 "auth_type": "trust",
                 "auth_file": users,
                 # For users that tests create.
-                "auth_user": suite.user,
+                "auth_user": USER,
                 "pool_mode": mode,
                 "default_pool_size": SESSION_POOL_SIZE if mode == "session" else POOL_SIZE,
                 "max_client_conn": 1000,
@@ -732,8 +725,23 @@ def _through_pgbouncer(mode: str) -> Start:
                 + "".join(f"{key} = {value}\n" for key, value in settings.items())
             )
             argv = [find_program("pgbouncer"), path]
-            _until_it_listens(children.start("pgbouncer", argv, account=account), place)
-            yield place
+            child = children.start("pgbouncer", argv, account=account)
+            _until_it_listens(child, place)
+            over = threading.Event()
+
+            def keep_up(child: Child) -> None:
+                # 1.18 ends itself when it has just sent a cancel request whose client is gone.
+                while not over.wait(0.1):
+                    if not child.is_running:
+                        child = children.start("pgbouncer", argv, account=account)
+
+            keeper = threading.Thread(target=keep_up, args=(child,))
+            keeper.start()
+            try:
+                yield place
+            finally:
+                over.set()
+                keeper.join()
 
     return start
 

@@ -9,6 +9,7 @@ from benchmarks.contestants import find_program
 from benchmarks.failure import BenchmarkError
 from benchmarks.regress import read_schedule
 from benchmarks.suites import (
+    USER,
     WAYS,
     Bystander,
     Row,
@@ -99,15 +100,15 @@ def test_in_each_way_clients_get_in_and_bystanders_see_what_is_not_theirs(tmp_pa
     suite = Suite("none", "none", database="postgres")
     saw = {}
     with running_node() as node:
-        with psycopg.connect(host=node.host, port=node.port, user=suite.user) as link:
+        with psycopg.connect(host=node.host, port=node.port, user=USER) as link:
             link.execute("CREATE ROLE monitor LOGIN IN ROLE pg_monitor")
         for way, start in WAYS.items():
             folder = tmp_path / way
             folder.mkdir()
-            with start(folder, node, suite) as place:
+            with start(folder, node) as place:
                 bystander = Bystander(place, suite, 0)
                 bystander.start()
-                dsn = place.dsn(suite.user, suite.database)
+                dsn = place.dsn(suite.database)
                 with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as link:
                     link.execute("SET work_mem = 4321")
                     while bystander.transactions < 50 and not bystander.foreign:

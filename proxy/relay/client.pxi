@@ -248,10 +248,10 @@ cdef Py_ssize_t client_process(Client c, char *p, Py_ssize_t n) except -1:
         kind = p[pos]
         if c.unsettled and client_awaits_settling(c, kind):
             break
-        if c.on_replica and client_awaits_turn(c, kind):
-            break
         relay.at = p + pos
         relay.left = n - pos
+        if c.on_replica and client_awaits_turn(c, kind):
+            break
         if (kind == kinds.PARSE or kind == kinds.BIND and c.runs_commands) and not c.skipping \
                 and (c.line.mode != SESSION_MODE or c.aborted):
             k = client_answers_unit(c, p + pos, n - pos)
@@ -384,6 +384,7 @@ cdef int client_attach(Client c) except -1:
     s.replied = False
     s.open_unit = False
     s.keys = None
+    c.bound = None
     if c.line.router is not None:
         client_routed(c, s)
     s.notifier = 0

@@ -49,9 +49,15 @@ cdef uint64_t shape_of(const char *p, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline uint64_t shape_with(uint64_t shape, const char *p, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        shape = fnv_with(shape, p[i])
+    """The number with n bytes more, eight at a time, as this is done for most replies."""
+    cdef uint64_t word
+    while n > 0:
+        word = 0
+        memcpy(&word, p, min(n, 8))
+        shape = (shape ^ word) * <uint64_t>1099511628211
+        shape ^= shape >> 29
+        p += 8
+        n -= 8
     return shape
 
 
@@ -80,6 +86,19 @@ cdef int server_sees_columns(Server s, Client c, Reply *head, char kind, const c
         prepared.shape = shape
     if c is not None and head.name != NULL:
         client_learns(c, <bytes>head.name, statement, shape)
+    return 0
+
+
+cdef int server_sees_unnamed(Server s, Client c, Reply *head, char kind, const char *p,
+                             Py_ssize_t have) except -1:
+    """As server_sees_columns, of an unnamed statement of the client's own, or a portal of it."""
+    cdef uint64_t shape = NO_COLUMNS if kind == kinds.NO_DATA else shape_of(p + 5, have - 5)
+    cdef bytes key = <bytes>head.name
+    if head.action == SWALLOW:
+        if s.unnamed is key:
+            s.unnamed_shape = shape
+    elif c is not None and c.unnamed is key:
+        c.unnamed_shape = shape
     return 0
 
 
@@ -113,20 +132,22 @@ cdef int client_meets_columns(Client c, Server s, Statement statement, bytes nam
     """
     cdef Prepared prepared = <Prepared>s.prepared.get(statement)
     cdef uint64_t known = statement.shape
-    c.bound = None
-    if not known or known == NO_COLUMNS and not statement.varied:
+    cdef char described
+    if not known or known == NO_COLUMNS and not statement.varied and decides_rows(statement.key):
         # Nobody has been told anything; or it does not return rows, which its text decides.
         return 0
     if c.shapes is not None:
         known = c.shapes.get(name, known)
     if known and prepared is not None and prepared.shape == known:
         return 0
-    if client_is_described(c, size) and (not known or result_formats_of(c.relay.at, size) < 2):
-        c.bound = statement
-        c.bound_name = name
-        return 0
     if not known:
-        return 0
+        return client_may_learn(c, statement, name)
+    if result_formats_of(c.relay.at, size) < 2:
+        described = client_is_described(c, size)
+        if described == 80:
+            return client_may_learn(c, statement, name)
+        if described:
+            return 0
     if ledger_tells(&s.ledger, statement):
         return 0
     if prepared is not None and prepared.shape and s.open_unit and s.compared \
@@ -145,9 +166,86 @@ cdef int client_meets_columns(Client c, Server s, Statement statement, bytes nam
     return STOPPED
 
 
-cdef bint client_is_described(Client c, Py_ssize_t size) noexcept:
-    """Is a Describe what comes behind the message at hand, which is so long?"""
-    return c.relay.left > size and c.relay.at[size] == kinds.DESCRIBE
+cdef int client_may_learn(Client c, Statement statement, bytes name) except -1:
+    """It will know the columns of what it binds, if it asks for those of the portal."""
+    if c.bound is None:
+        c.bound = {}
+    c.bound[<bytes>(c.relay.at + 5)] = (statement, name)
+    return 0
+
+
+cdef int client_meets_unnamed(Client c, Server s, Py_ssize_t have, Py_ssize_t size) except -1:
+    """As client_meets_columns, of an unnamed statement of the client's own.
+
+    As long as its server has it, as it was parsed last, PostgreSQL compares.
+    """
+    if c.unnamed is s.unnamed:
+        if s.unnamed_shape == c.unnamed_shape:
+            return 0
+        # Nor is what the server has to be run the next time.
+        s.unnamed = None
+        count_error(c.relay, c.line.database, '0A000')
+        return client_refuses_unit_with(c, OTHER_COLUMNS, have, size)
+    if c.unnamed is None or c.unnamed.startswith(UNKEPT):
+        return 0
+    if not ledger_describes(&s.ledger, c.unnamed):
+        if not c.unnamed_shape or c.unnamed_shape == NO_COLUMNS and decides_rows(c.unnamed):
+            return 0
+        if result_formats_of(c.relay.at, size) < 2 and client_is_described(c, size):
+            return 0
+        if not s.open_unit:
+            client_opens_unit(c, s, False)
+        client_ensures_unnamed(c, s)
+        message = message_head(kinds.DESCRIBE, 2) + b'S\0'
+        sink_write(&s.relay.to_server, message, len(message))
+        ledger_push(&s.ledger, kinds.DESCRIBE, SWALLOW, 0, None, c.unnamed)
+    sink_write(&s.relay.to_server, FLUSH_MESSAGE, 5)
+    c.awaits_replies = True
+    return STOPPED
+
+
+cdef bint client_tells_of_unnamed(Client c, const char *portal) noexcept:
+    """Is it to remember the columns of this portal as those of its unnamed statement?
+
+    portal: its name. In doubt, which is of a portal that was not bound last, if it knows none: what
+    is refused then without need is a statement that it neither describes nor parses again.
+    """
+    cdef bint is_last = (portal[0] == 0 if c.bound_portal is None
+                         else strcmp(portal, c.bound_portal) == 0)
+    return c.bound_unnamed if is_last else not c.unnamed_shape
+
+
+cdef bint decides_rows(const char *text) noexcept nogil:
+    """Does the text alone decide whether rows are returned?
+
+    Not if another statement, a cursor or a procedure does.
+    """
+    cdef const char *end
+    while is_space(text[0]):
+        text += 1
+    end = text + strnlen(text, 8)
+    return end > text and is_letter(text[0]) and not (
+        begins_with(text, end, b'execute', 7) or begins_with(text, end, b'fetch', 5)
+        or begins_with(text, end, b'call', 4))
+
+
+cdef char client_is_described(Client c, Py_ssize_t size) noexcept:
+    """Is what comes behind the Bind at hand, which is so long, a Describe of it?
+
+    Result: what it describes, 80 for the portal, 83 for the statement; 0: none follows.
+    """
+    cdef const char *portal = c.relay.at + 5
+    cdef const char *name
+    cdef const char *told = c.relay.at + size
+    cdef Py_ssize_t left = c.relay.left - size
+    if left < 7 or told[0] != kinds.DESCRIBE or left < int32_at(told + 1) + 1:
+        return 0
+    left = int32_at(told + 1) - 5
+    name = portal if told[5] == 80 else portal + strlen(portal) + 1
+    if (told[5] != 80 and told[5] != 83) or left != <Py_ssize_t>strlen(name) + 1 \
+            or memcmp(told + 6, name, left) != 0:
+        return 0
+    return told[5]
 
 
 cdef int result_formats_of(const char *p, Py_ssize_t size) noexcept nogil:
@@ -181,5 +279,16 @@ cdef bint ledger_tells(Ledger *l, Statement statement) noexcept:
         r = &l.replies[(l.head + i) & (l.size - 1)]
         if r.statement == <PyObject *>statement and r.name != NULL and (
                 r.kind == kinds.PARSE or r.kind == kinds.DESCRIBE):
+            return True
+    return False
+
+
+cdef bint ledger_describes(Ledger *l, bytes key) noexcept:
+    """Does its client presently hear what its unnamed statement with this key returns?"""
+    cdef Reply *r
+    cdef int i
+    for i in range(l.count):
+        r = &l.replies[(l.head + i) & (l.size - 1)]
+        if r.kind == kinds.DESCRIBE and r.name == <PyObject *>key and r.action == FORWARD:
             return True
     return False

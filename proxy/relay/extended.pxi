@@ -112,6 +112,7 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         client_begin_unit(c, s, p, have, size, False)
         client_forgets_unnamed(c)
         c.unnamed = s.unnamed = key
+        s.unnamed_shape = 0
         c.unnamed_command = command
         if command != PLAIN:
             c.runs_commands = True
@@ -286,6 +287,7 @@ cdef int client_parses_unkept(Client c, bint unnamed, char *p, Py_ssize_t have, 
     client_forgets_unnamed(c)
     # An object of its own: equal to nothing that another server has.
     c.unnamed = s.unnamed = UNKEPT + c.address.encode()
+    s.unnamed_shape = 0
     ledger_push(&s.ledger, kinds.PARSE, FORWARD)
     client_notes_hint(c, p, have)
     return client_pass(c, p, have, size)
@@ -397,10 +399,19 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     if client_attach(c) == STOPPED:
         return STOPPED
     s = c.server
-    if statement is not None and (statement is not s.latest or statement.varied) and not s.exposed:
+    if c.bound is not None:
+        c.bound.pop(p[5:name - 1 - p], None)
+    done = 0
+    if statement is None:
+        if not name[0] and (c.unnamed is not s.unnamed or s.unnamed_shape):
+            done = client_meets_unnamed(c, s, have, size)
+    elif (statement is not s.latest or statement.varied or c.shapes is not None) \
+            and not (s.exposed and name[0]):
         done = client_meets_columns(c, s, statement, name[:rest - name - 1], have, size)
-        if done:
-            return done
+    if done:
+        return done
+    c.bound_unnamed = statement is None and not name[0]
+    c.bound_portal = None if p[5] == 0 else p[5:name - 1 - p]
     if command == DEALLOCATE or command == DISCARD:
         c.unsettled = True
     c.bound_effect = effect
@@ -474,7 +485,9 @@ cdef int client_ensures_unnamed(Client c, Server s) except -1:
     message = head[:5] + b'\0' + c.unnamed
     sink_write(&s.relay.to_server, message, len(message))
     ledger_push(&s.ledger, kinds.PARSE, SWALLOW)
-    s.unnamed = c.unnamed
+    # Another object: what an earlier server has of it may return other columns.
+    c.unnamed = s.unnamed = (<const char *>c.unnamed)[:len(c.unnamed)]
+    s.unnamed_shape = 0
     s.relay.parses_injected += 1
     return 0
 
@@ -548,11 +561,16 @@ cdef int client_says_describe(Client c, char *p, Py_ssize_t have, Py_ssize_t siz
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.DESCRIBE, have, size)
     if p[5] != 83 or not c.line.tracks_statements:
-        if c.bound is None or c.server is None:
+        s = c.server
+        told = None if s is None or c.bound is None else c.bound.pop(p[6:size - 1], None)
+        if told is not None:
+            client_begin_unit(c, s, p, have, size, True)
+            ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD, 0, told[0], told[1])
+        elif s is not None and c.unnamed is not None and client_tells_of_unnamed(c, p + 6):
+            client_begin_unit(c, s, p, have, size, False)
+            ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD, 0, None, c.unnamed)
+        else:
             return client_passes_extended(c, kinds.DESCRIBE, p, have, size)
-        client_begin_unit(c, c.server, p, have, size, True)
-        ledger_push(&c.server.ledger, kinds.DESCRIBE, FORWARD, 0, c.bound, c.bound_name)
-        c.bound = None
         return client_pass(c, p, have, size)
     if client_attach(c) == STOPPED:
         return STOPPED
@@ -576,7 +594,7 @@ cdef int client_says_describe(Client c, char *p, Py_ssize_t have, Py_ssize_t siz
             client_ensures_unnamed(c, s)
         elif name.startswith(STATEMENT_PREFIX):
             p[6] = 45
-        ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD)
+        ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD, 0, None, None if name else c.unnamed)
         return client_pass(c, p, have, size)
     client_ensures(s, statement, False)
     ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD, 0, statement, name)
@@ -646,7 +664,8 @@ cdef int client_says_close(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
             sink_put(&c.relay.to_client, CLOSE_COMPLETE, 5)
             return TAKEN
         if not name:
-            c.unnamed = s.unnamed = None
+            client_forgets_unnamed(c)
+            s.unnamed = None
         elif name.startswith(STATEMENT_PREFIX):
             p[6] = 45
     elif p[5] == 80 and s is None and c.line.mode != SESSION_MODE and c.begin is None \

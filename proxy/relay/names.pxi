@@ -33,6 +33,7 @@ cdef Statement client_shares_unnamed(Client c, bytes key):
 cdef int client_forgets_unnamed(Client c) except -1:
     client_unlearns(c, b'')
     c.unnamed = None
+    c.unnamed_shape = 0
     c.unnamed_command = PLAIN
     if c.shared_unnamed is not None:
         client_keeps_alias(c, c.shared_unnamed, b'')

@@ -255,8 +255,9 @@ cdef class Client(Link):
     cdef bint retried               # the present unit is already a second try
     cdef dict statements            # name -> Statement, NULL object until the first Parse
     cdef dict shapes                # name -> shape it knows of that statement, where not Statement.shape
-    cdef Statement bound            # what is described next, if its client is to know it from then on
-    cdef bytes bound_name           # ... and the client's name for it
+    cdef dict bound                 # portal -> (Statement, name) that it may learn the columns of so
+    cdef bytes bound_portal         # the portal that was bound last; None: the unnamed one
+    cdef bint bound_unnamed         # ... of an unnamed statement of its own
     cdef frozenset prepared         # names of those it made by PREPARE, None without any
     cdef bint listens               # to some channels
     cdef bint awaits_listener       # the control plane has yet to listen in its stead
@@ -264,7 +265,8 @@ cdef class Client(Link):
     cdef Server keeps               # where its currval() and lastval() are
     cdef uint16_t prepared_effect   # ... and the effects that one of them may have
     cdef list prepared_touched      # ... and what they say of settings
-    cdef bytes unnamed              # key of the unnamed statement
+    cdef bytes unnamed              # key of the unnamed statement; of one server at most, the same object
+    cdef uint64_t unnamed_shape     # ... of the columns it was told of last; 0: of none
     cdef uint8_t unnamed_command
     cdef uint16_t unnamed_effect
     cdef uint16_t bound_effect      # effect of the statement bound last
@@ -348,6 +350,7 @@ cdef class Server(Link):
     cdef bint compared              # ... was prepared in this unit, for its columns to be compared
     cdef dict aliases               # our name -> its client's, of names given up meanwhile
     cdef bytes unnamed              # key of its unnamed statement
+    cdef uint64_t unnamed_shape     # ... of its columns, where they are to be compared; else 0
     cdef public object settings     # interned Settings in force on it
     cdef public object defaults     # interned Settings it had when it was new
     cdef object pending_settings    # ... and those that an injected SET will bring

@@ -572,16 +572,47 @@ cdef bint client_regroups(Client c, Server s) except -1:
     """A unit that was begun with Parse, Describe, Flush goes on, with what was not seen before.
 
     Nothing has been run yet. So it ends here as far as the replica is concerned, and what follows is
-    routed for itself, up to its Sync; what it needs prepared is, wherever it goes.
+    another unit, up to its Sync: on the same server connection if it may, so that nothing has to be
+    prepared and compared again; else it is routed for itself. Result: True if it has to wait.
     """
-    if not s.ledger.count:
-        c.is_half = False
-        sink_write(&c.relay.to_server, SYNC_MESSAGE, 5)
-        ledger_push(&s.ledger, kinds.SYNC, SWALLOW)
-        s.open_unit = False
-        s.retain = RETAIN_NO
-        server_flush(s)
+    if s.ledger.count:
+        c.awaits_replies = True
+        return True
+    c.is_half = False
+    sink_write(&c.relay.to_server, SYNC_MESSAGE, 5)
+    ledger_push(&s.ledger, kinds.SYNC, SWALLOW)
+    s.open_unit = False
+    s.retain = RETAIN_NO
+    if client_stays(c, s):
+        return False
+    server_flush(s)
     c.awaits_replies = True
+    return True
+
+
+cdef bint client_stays(Client c, Server s) except -1:
+    """Would the request at hand go to a node like the one whose server connection it has?"""
+    cdef Relay relay = c.relay
+    cdef Router r
+    cdef Wish w = relay.wish
+    if c.line.router is None or c.line.held or c.aim.held or s.retiring or s.pool.retired:
+        return False
+    r = client_router(c)
+    wish_begin(w)
+    if client_wishes(c, r, w, <char *>relay.at, relay.left) != TAKEN or w.contradicts or w.is_half:
+        return False
+    if w.target is not None:
+        if r.lines.get(w.target) is not c.aim:
+            return False
+        c.reason = w.reason
+    elif w.reads and not w.begins and r.splits and not c.is_serializable and c.aim is r.replicas:
+        c.reason = TO_READ_ONLY
+    else:
+        return False
+    if s.pool not in c.aim.pools or s.pool.replayed < client_least(c, r, w.keys) \
+            or client_must_ask(c, r, w):
+        return False
+    client_routed(c, s)
     return True
 
 

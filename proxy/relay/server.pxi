@@ -402,8 +402,11 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
         server_ignores_syncs(s)
         head = ledger_head(l)
     if is_last_of(head.kind, kind):
-        if head.kind == kinds.DESCRIBE and head.statement != NULL:
-            server_sees_columns(s, c, head, kind, p, have)
+        if head.kind == kinds.DESCRIBE:
+            if head.statement != NULL:
+                server_sees_columns(s, c, head, kind, p, have)
+            elif head.name != NULL:
+                server_sees_unnamed(s, c, head, kind, p, have)
         ledger_pop(l)
         if forward:
             server_pass(s, True, p, have, size)

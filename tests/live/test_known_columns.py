@@ -234,6 +234,14 @@ STORIES: dict[str, Story] = {
         ]
         for form, results in (("text", ()), ("binary", (1,)))
     },
+    "who prepares what servers have and asks for a portal's columns knows those": [
+        LEARN,
+        here(parse(SQL, "n") + run_described("n"), "12TDCZ", client="new"),
+        here(run("n"), "2DCZ", client="new"),
+        "another type",
+        away(run("n"), STALE, client="new"),
+        here(run("n"), STALE, client="new"),
+    ],
     "columns that were others for a while are known": [
         LEARN,
         "another type",
@@ -252,16 +260,127 @@ def test_a_client_is_told_what_it_can_read(
     play(weir, change, database, STORIES[what])
 
 
-def test_a_shared_unnamed_statement_is_compared_as_well(
-    weir: Pgweir, change: Callable[[str], None]
-) -> None:
-    story: Story = [
-        here(parse(SQL) + describe_statement() + SYNC, "1tTZ"),
+UNNAMED = parse(SQL) + describe_statement() + SYNC
+OTHERS = here(parse("SELECT 1") + SYNC, "1Z", client="new")
+
+UNNAMED_STORIES: dict[str, Story] = {
+    "rows of other columns are refused": [
+        here(UNNAMED, "1tTZ"),
         "another type",
         away(run(""), STALE),
+        here(run(""), STALE),
+        OTHERS,
+        *[here(run(""), STALE), away(run(""), STALE)] * 2,
+        # Parsed anew it returns what there is.
         away(parse(SQL) + run(""), "12DCZ", TEXT),
+        here(run(""), "2DCZ", TEXT),
+    ],
+    "the same columns are returned everywhere": [
+        here(UNNAMED, "1tTZ"),
+        *[away(run(""), "2DCZ"), OTHERS, here(run(""), "2DCZ")] * 2,
+    ],
+    "who was told of a portal knows its columns as well": [
+        here(parse(SQL) + run_described(""), "12TDCZ"),
+        OTHERS,
+        here(run(""), "2DCZ"),
+        "another column",
+        OTHERS,
+        away(run(""), STALE),
+        here(run(""), STALE),
+    ],
+    "who asks for the columns each time notices nothing": [
+        here(UNNAMED, "1tTZ"),
+        "another type",
+        OTHERS,
+        away(run_described(""), "2TDCZ", TEXT),
+        OTHERS,
+        here(run(""), "2DCZ", TEXT),
+        "another column",
+        OTHERS,
+        away(run(""), STALE),
+    ],
+    "who describes the statement anew knows its columns": [
+        here(UNNAMED, "1tTZ"),
+        "another type",
+        OTHERS,
+        away(describe_statement() + SYNC, "tTZ"),
+        away(run(""), "2DCZ", TEXT),
+        OTHERS,
+        here(run(""), "2DCZ", TEXT),
+    ],
+    "who has not been told of columns knows none": [
+        here(parse(SQL) + SYNC, "1Z"),
+        "another type",
+        OTHERS,
+        away(run("", ()), "2DCZ", TEXT),
+    ],
+    "what was told of an earlier one does not count": [
+        here(UNNAMED, "1tTZ"),
+        here(parse("SELECT a AS other FROM known") + SYNC, "1Z"),
+        OTHERS,
+        away(run(""), "2DCZ", NUMBER),
+    ],
+    "a portal of another statement tells nothing of it": [
+        here(UNNAMED, "1tTZ"),
+        here(parse("SELECT 'x' AS other", "o") + SYNC, "1Z"),
+        here(bind(name="o") + describe_portal() + execute() + SYNC, "2TDCZ"),
+        OTHERS,
+        away(run(""), "2DCZ", NUMBER),
+        "another type",
+        away(bind(name="o") + describe_portal() + execute() + SYNC, "2TDCZ"),
+        away(run(""), STALE),
+    ],
+    "a portal by its name tells of it": [
+        here(
+            parse(SQL)
+            + parse("SELECT 'x'", "o")
+            + bind(portal="p")
+            + bind(portal="q", name="o")
+            + describe_portal("p")
+            + execute("p")
+            + SYNC,
+            "1122TDCZ",
+        ),
+        "another type",
+        OTHERS,
+        away(run(""), STALE),
+    ],
+    "what follows in the pipeline is compared as well": [
+        here(UNNAMED, "1tTZ"),
+        "another type",
+        OTHERS,
+        away(parse("SELECT 1", "one") + run(""), "1EZ"),
+    ],
+}
+
+
+@pytest.mark.parametrize("database", ["one", "two", "shared"])
+@pytest.mark.parametrize("what", UNNAMED_STORIES)
+def test_an_unnamed_statement_returns_the_columns_that_its_client_was_told_of(
+    weir: Pgweir, change: Callable[[str], None], database: str, what: str
+) -> None:
+    play(weir, change, database, UNNAMED_STORIES[what])
+
+
+@POOLS
+def test_the_description_of_something_else_is_none_of_what_is_bound(
+    weir: Pgweir, change: Callable[[str], None], database: str
+) -> None:
+    other = parse("SELECT 'x' AS other", "o") + SYNC
+    story: Story = [
+        LEARN,
+        here(other, "1Z"),
+        "another type",
+        *[
+            away(bind(name="s", results=[1]) + described + execute() + SYNC, hears)
+            for described, hears in (
+                (describe_statement("o"), STALE),
+                (describe_portal("p"), STALE),
+                (describe_statement("s"), "2tTDCZ"),
+            )
+        ],
     ]
-    play(weir, change, "shared", story)
+    play(weir, change, database, story)
 
 
 @POOLS

@@ -239,5 +239,5 @@ async def _packed(rows: Iterable[Any]) -> list[bytes]:
 
 def _unpacked(packed: Iterable[bytes]) -> Iterator[Any]:
     for batch in packed:
-        # From our own account, through a folder that nobody else may enter.
+        # From a process of our own.
         yield from pickle.loads(batch)  # noqa: S301

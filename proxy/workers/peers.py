@@ -1,7 +1,6 @@
 """How processes of one proxy talk to each other: a question, an answer, and the end.
 
-Each listens on a Unix socket in a folder that only their account may enter. There are few
-questions, and none of them is asked for a statement.
+There are few questions, and none of them is asked for a statement.
 """
 
 import asyncio
@@ -11,6 +10,7 @@ import pickle
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from proxy.workers.addresses import is_ours
 from proxy.workers.share import Share
 
 _log = logging.getLogger("pgweir")
@@ -36,16 +36,13 @@ class Peers:
 
     async def start(self) -> None:
         """Begin to answer. Raises OSError."""
-        path = self._share.address_of(self._share.index)
-        # What a process that has died has left.
-        path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._serve, str(path))
+        listener = self._share.addresses.listen(self._share.index)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener)
 
     async def stop(self) -> None:
         """Answer no more."""
         if self._server is not None:
             self._server.close()
-            self._share.address_of(self._share.index).unlink(missing_ok=True)
 
     @property
     def count(self) -> int:
@@ -67,8 +64,8 @@ class Peers:
         """Ask one process. Result: its answer, None when there is none."""
         try:
             async with asyncio.timeout(None if is_patient else _ANSWER_S):
-                address = str(self._share.address_of(index))
-                reader, writer = await asyncio.open_unix_connection(address, limit=_MOST_BYTES)
+                end = self._share.addresses.connect(index)
+                reader, writer = await asyncio.open_unix_connection(sock=end, limit=_MOST_BYTES)
                 try:
                     writer.write(json.dumps(question).encode() + b"\n")
                     answer = await reader.read()
@@ -76,11 +73,13 @@ class Peers:
                     writer.close()
         except (OSError, TimeoutError):
             return None
-        # From our own account, through a folder that nobody else may enter.
+        # From a process of our own.
         return pickle.loads(answer) if answer else None  # noqa: S301
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            if not is_ours(writer.get_extra_info("socket").fileno()):
+                return
             async with asyncio.timeout(_ANSWER_S):
                 question = json.loads(await reader.readline())
             writer.write(pickle.dumps(await self._answer(question)))

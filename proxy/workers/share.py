@@ -4,10 +4,10 @@ import signal
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from proxy.auth import Verifiers
 from proxy.relay import WriteTimes
+from proxy.workers.addresses import Addresses
 from proxy.workers.seats import Seats
 
 CLOSE = signal.SIGRTMIN
@@ -41,7 +41,7 @@ class OwnSeats:
 class Share:
     """One process among several.
 
-    index: from 0; count: how many there are. folder: where they talk to each other.
+    index: from 0; count: how many there are. addresses: where they talk to each other.
     verifiers: made before any of them, so that a name is asked for with the same salt by all.
     seats: where they count their clients. times: where they tell each other what was written.
     sockets: it accepts clients on. http: all of them answer there, None where there is none.
@@ -50,7 +50,7 @@ class Share:
 
     index: int
     count: int
-    folder: Path
+    addresses: Addresses
     verifiers: Verifiers
     seats: Seats
     times: WriteTimes
@@ -63,7 +63,3 @@ class Share:
     def own_seats(self) -> OwnSeats:
         """Where this process counts its clients."""
         return OwnSeats(self.seats, self.index)
-
-    def address_of(self, index: int) -> Path:
-        """Where a process is talked to."""
-        return self.folder / f"{index}"

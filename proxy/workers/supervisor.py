@@ -13,12 +13,10 @@ import logging
 import math
 import os
 import select
-import shutil
 import signal
 import socket
 import ssl
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +26,7 @@ from proxy.auth import Verifiers, read_admission
 from proxy.client import open_listeners, open_unix_listener
 from proxy.config import Config, ConfigError, changes_between, reload
 from proxy.relay import WriteTimes
+from proxy.workers.addresses import Addresses
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
 from proxy.workers.encryption import read_contexts, read_offer
 from proxy.workers.pidfile import claim_again, is_running
@@ -80,6 +79,7 @@ class Supervisor:
         self._count = count
         self._source = source
         self._run = run
+        self._addresses = Addresses(count)
         self._seats = Seats(count)
         self._times = WriteTimes()
         self._children: list[_Child] = []
@@ -118,9 +118,8 @@ class Supervisor:
             verifiers, derive=not methods.isdisjoint(("scram-sha-256", "password"))
         )
         signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
-        folder = Path(tempfile.mkdtemp(prefix="pgweir-"))
         try:
-            facts = self._open(folder, verifiers, inherited, replaces)
+            facts = self._open(verifiers, inherited, replaces)
             self._start_all()
             self._end_other(replaces)
             self._replaces = replaces
@@ -142,7 +141,6 @@ class Supervisor:
                 self._offer.close()
             self._close()
             self._wait_for_all()
-            shutil.rmtree(folder, ignore_errors=True)
             _log.info("stopped")
         return 0
 
@@ -150,7 +148,6 @@ class Supervisor:
 
     def _open(
         self,
-        folder: Path,
         verifiers: Verifiers,
         inherited: Sequence[socket.socket],
         replaces: int | None,
@@ -184,7 +181,7 @@ class Supervisor:
                 Share(
                     index,
                     self._count,
-                    folder,
+                    self._addresses,
                     verifiers,
                     self._seats,
                     self._times,

@@ -15,10 +15,10 @@ def running_pid(file: Path) -> int | None:
         return None
     if pid <= 0 or pid == os.getpid():
         return None
-    return pid if is_running(pid) else None
+    return pid if _is_running(pid) else None
 
 
-def is_running(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     """Whether there is such a process."""
     try:
         os.kill(pid, 0)
@@ -55,11 +55,17 @@ def claimed(file: Path | None, *, replaces: int | None = None) -> Iterator[None]
                 file.unlink()
 
 
-def claim_again(file: Path | None) -> None:
-    """Write it again if it is gone: PgBouncer, when it ends, removes it whosever it is."""
+def stays_claimed(file: Path | None, replaced: int) -> bool:
+    """Write the file again if it is gone: PgBouncer, when it ends, removes it whosever it is.
+
+    To be called once in a while, as long as the result says so: until the process has ended whose
+    place this one has taken.
+    """
+    may_remove = _is_running(replaced)
     if file is not None and not file.exists():
         with contextlib.suppress(OSError):
             _write(file)
+    return may_remove
 
 
 def _write(file: Path) -> None:

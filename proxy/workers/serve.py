@@ -17,7 +17,7 @@ from proxy.console import Shutdown
 from proxy.tasks import in_thread
 from proxy.telemetry import keep_event
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
-from proxy.workers.pidfile import claim_again, is_running
+from proxy.workers.pidfile import stays_claimed
 from proxy.workers.share import CLOSE, RELOADED, Share
 from proxy.workers.succession import Offer, take
 from proxy.workers.systemd import Notifier
@@ -314,8 +314,7 @@ async def _keep_pidfile(file: Path | None, replaces: int) -> None:
     is_there = True
     while is_there:
         await asyncio.sleep(_LOOK_S)
-        is_there = is_running(replaces)
-        claim_again(file)
+        is_there = stays_claimed(file, replaces)
 
 
 async def _watch(worker: Worker, watching: Watching, changed: Callable[[], None]) -> None:

@@ -29,7 +29,7 @@ from proxy.relay import WriteTimes
 from proxy.workers.addresses import Addresses
 from proxy.workers.descriptors import missing_descriptors, raise_descriptor_limit
 from proxy.workers.encryption import read_contexts, read_offer
-from proxy.workers.pidfile import claim_again, is_running
+from proxy.workers.pidfile import stays_claimed
 from proxy.workers.seats import Seats
 from proxy.workers.serve import log_changes
 from proxy.workers.share import CLOSE, RELOADED, Share
@@ -362,18 +362,13 @@ class Supervisor:
                 self._offer.answer()
             if now_s >= look_s:
                 look_s = now_s + _LOOK_S
-                self._keep_pidfile()
+                if self._replaces is not None and not stays_claimed(
+                    self._config.process.pidfile, self._replaces
+                ):
+                    self._replaces = None
                 if watching.has_changed(self._config) and self._config.process.watch:
                     _log.info("the configuration file has changed")
                     self._reload()
-
-    def _keep_pidfile(self) -> None:
-        """See that the pidfile outlives the process whose place we have taken."""
-        if self._replaces is not None:
-            is_there = is_running(self._replaces)
-            claim_again(self._config.process.pidfile)
-            if not is_there:
-                self._replaces = None
 
     def _time_left_s(self, look_s: float) -> float:
         due_s = min([look_s, *(child.due_s for child in self._children if not child.pid)])

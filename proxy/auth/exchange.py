@@ -29,7 +29,6 @@ import hmac
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from enum import Enum, auto
 
 from proxy.auth.authentication import (
     CLEARTEXT_BODY,
@@ -232,20 +231,19 @@ class _Md5Exchange(Exchange):
         return self._accept()
 
 
-class _Awaiting(Enum):
-    MECHANISM = auto()
-    CLIENT_FIRST = auto()
-    CLIENT_FINAL = auto()
+# What is offered without a certificate to bind to, and with one.
+_UNBOUND, _BOUND = (MECHANISM,), (BOUND_MECHANISM, MECHANISM)
+_OFFERS = {offered: sasl_body(offered) for offered in (_UNBOUND, _BOUND)}
 
 
 class _ScramExchange(Exchange):
     """SCRAM-SHA-256, and SCRAM-SHA-256-PLUS where there is a certificate to bind it to.
 
-    MECHANISM --SASLInitialResponse--> CLIENT_FINAL --SASLResponse--> done
-        \\--the same without data--> CLIENT_FIRST --SASLResponse--> CLIENT_FINAL
+    choose_mechanism --SASLInitialResponse--> check_proof --SASLResponse--> done
+        \\--the same without data--> challenge --SASLResponse--> check_proof
     """
 
-    __slots__ = ("_awaiting", "_genuine", "_mechanism", "_offered", "_scram")
+    __slots__ = ("_genuine", "_mechanism", "_offered", "_scram", "_step")
 
     def __init__(
         self,
@@ -258,26 +256,27 @@ class _ScramExchange(Exchange):
         super().__init__(user)
         self._genuine = genuine
         self._scram = ScramServer(verifier, genuine, make_nonce(random_bytes), endpoint)
-        self._offered = (MECHANISM,) if endpoint is None else (BOUND_MECHANISM, MECHANISM)
+        self._offered = _UNBOUND if endpoint is None else _BOUND
         self._mechanism = MECHANISM
-        self._awaiting = _Awaiting.MECHANISM
+        # What takes the next message. Not bound to us: that would be a cycle for each login.
+        self._step: _ScramStep = _ScramExchange._choose_mechanism
 
     def start(self) -> bytes:
-        return sasl_body(self._offered)
+        return _OFFERS[self._offered]
 
     def _answer(self, body: bytes) -> Reply:
-        return _SCRAM_STEPS[self._awaiting](self, body)
+        return self._step(self, body)
 
     def _choose_mechanism(self, body: bytes) -> Reply:
         self._mechanism, client_first = read_initial_response(body, self._offered)
         if client_first is None:
-            self._awaiting = _Awaiting.CLIENT_FIRST
+            self._step = _ScramExchange._challenge
             return Reply((SASL_CONTINUE_PREFIX,), False)
         return self._challenge(client_first)
 
     def _challenge(self, client_first: bytes) -> Reply:
         server_first = self._scram.challenge(client_first, self._mechanism)
-        self._awaiting = _Awaiting.CLIENT_FINAL
+        self._step = _ScramExchange._check_proof
         return Reply((SASL_CONTINUE_PREFIX + server_first,), False)
 
     def _check_proof(self, client_final: bytes) -> Reply:
@@ -289,11 +288,7 @@ class _ScramExchange(Exchange):
         return Reply((SASL_FINAL_PREFIX + server_final, OK_BODY), True)
 
 
-_SCRAM_STEPS: dict[_Awaiting, Callable[[_ScramExchange, bytes], Reply]] = {
-    _Awaiting.MECHANISM: _ScramExchange._choose_mechanism,
-    _Awaiting.CLIENT_FIRST: _ScramExchange._challenge,
-    _Awaiting.CLIENT_FINAL: _ScramExchange._check_proof,
-}
+_ScramStep = Callable[[_ScramExchange, bytes], Reply]
 
 
 def read_password(body: bytes) -> bytes:

@@ -23,6 +23,8 @@ MAX_ITERATIONS = 1_000_000  # a quarter of a second of one core
 BINDING_FLAG = b"p=tls-server-end-point"
 """The one type of channel binding that PostgreSQL has. Source: RFC 5929, section 4."""
 
+_FLAGS = frozenset((b"n", b"y", BINDING_FLAG))
+
 _PROOF_BYTES = 32
 _UNSUPPORTED = "0A000"
 _MAX_SALT_TEXT = (MAX_SALT_BYTES + 2) // 3 * 4
@@ -190,7 +192,7 @@ def _refusal(word: bytes) -> str:
 
 
 def _check_binding_flag(flag: bytes) -> None:
-    if flag in {b"n", b"y", BINDING_FLAG}:
+    if flag in _FLAGS:
         return
     if _ANY_BINDING_FLAG.fullmatch(flag) is None:
         raise PeerError("malformed SCRAM client-first-message: unknown channel-binding flag")

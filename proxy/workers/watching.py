@@ -15,14 +15,18 @@ class Watching:
 
     def __init__(self, config: Config, refused: Callable[[], Iterable[Path]]) -> None:
         self._refused = refused
-        self._watch = Watch(files_of(config))
+        self._config = config
+        self._files = files_of(config)
+        self._watch = Watch(self._files)
 
     def has_changed(self, config: Config) -> bool:
         """Whether some have, once they have come to rest; each change is told of once.
 
         config: in force now; which files there are, it may say otherwise than the one before.
         """
-        files = tuple(dict.fromkeys([*files_of(config), *self._refused()]))
+        if config is not self._config:
+            self._config, self._files = config, files_of(config)
+        files = tuple(dict.fromkeys([*self._files, *self._refused()]))
         if files != self._watch.files:
             self._watch.follow(files)
         if not self._watch.has_changed():

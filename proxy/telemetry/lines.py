@@ -35,13 +35,15 @@ def text_line(record: logging.LogRecord) -> str:
 
 def facts_in_words(record: logging.LogRecord) -> tuple[str, list[str]]:
     """The message, and each fact as `key=value`."""
-    facts = [f"{_escape(str(key))}={_text_value(fact)}" for key, fact in _facts(record).items()]
+    facts = [f"{key}={_text_value(fact)}" for key, fact in _facts(record).items()]
     return _bounded(_message(record), MAX_MESSAGE_CHARS), facts
 
 
 def one_line(record: logging.LogRecord, words: list[str]) -> str:
     """The words as one line that nothing in them can end, and the traceback, if there is one."""
     line = _cut_to_bytes(_escape(" ".join(words)), MAX_LINE_BYTES - 1)
+    if not record.exc_info:
+        return line
     left_bytes = MAX_LINE_BYTES - 1 - len(line.encode("utf-8"))
     return line + _text_traceback(record, left_bytes)
 
@@ -100,14 +102,15 @@ def _whole_second(epoch_s: int) -> str:
 
 
 def _text_value(fact: object) -> str:
-    if fact is None:
-        return "-"
-    if isinstance(fact, bool):
-        return "true" if fact else "false"
-    if isinstance(fact, int):
-        return str(fact)
-    if isinstance(fact, float):
-        return f"{fact:.6g}"
+    if not isinstance(fact, str):
+        if fact is None:
+            return "-"
+        if isinstance(fact, bool):
+            return "true" if fact else "false"
+        if isinstance(fact, int):
+            return str(fact)
+        if isinstance(fact, float):
+            return f"{fact:.6g}"
     text = _bounded(_text(fact))
     if _NEEDS_NO_QUOTES.fullmatch(text) and text != "-":
         return text
@@ -166,6 +169,8 @@ def _valid(text: str) -> str:
 
 
 def _cut_to_bytes(text: str, max_bytes: int) -> str:
+    if 4 * len(text) <= max_bytes:
+        return text
     encoded = text.encode("utf-8")  # escaped before, so it can be encoded
     if len(encoded) <= max_bytes:
         return text

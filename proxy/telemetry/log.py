@@ -79,6 +79,10 @@ def configure(
         logger.setLevel(LEVELS[level] if name == "pgweir" else max(LEVELS[level], logging.WARNING))
     for handler in ended:
         handler.close()
+    # What stands in no line need not be found out for each of them.
+    # Source: Python documentation, "Logging HOWTO", Optimization.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 class LineHandler(logging.Handler):

@@ -253,7 +253,7 @@ cdef Py_ssize_t client_process(Client c, char *p, Py_ssize_t n) except -1:
         if c.on_replica and client_awaits_turn(c, kind):
             break
         if (kind == kinds.PARSE or kind == kinds.BIND and c.runs_commands) and not c.skipping \
-                and (c.line.mode != SESSION_MODE or c.aborted):
+                and not c.seen_bytes and (c.line.mode != SESSION_MODE or c.aborted):
             k = client_answers_unit(c, p + pos, n - pos)
             if k > 0:
                 client_forgets_seen(c)

@@ -44,6 +44,7 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     cdef Command command = PLAIN
     cdef uint16_t effect = 0
     cdef int done
+    cdef bint seen = client_has_seen(c, p, have)
     cdef bytes refusal
     if nul == NULL:
         if have < size and have < MOST_NAME_BYTES:
@@ -51,11 +52,11 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         return client_violates(c, 'a statement name without its terminator')
     tail = <char *>nul + 1
     length = p + size - tail
-    if have == size and is_own_command(tail, length):
+    if not seen and have == size and is_own_command(tail, length):
         done = client_parses_own(c, p[5:nul - p], tail, length, size)
         if done:
             return done
-    if length > 16 and have > tail - p + 8 and may_explain_pooling(tail) \
+    if not seen and length > 16 and have > tail - p + 8 and may_explain_pooling(tail) \
             and length <= c.line.max_statement_bytes:
         if have < size:
             return STARVED
@@ -82,10 +83,10 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         return client_parses_unkept(c, nul == p + 5, p, have, size)
     if have < size:
         return STARVED
-    if not is_parse_tail(tail, length):
+    if not seen and not is_parse_tail(tail, length):
         # PostgreSQL answers it better than we could: its text or its counts are malformed.
         return client_passes_extended(c, kinds.PARSE, p, have, size)
-    if client_has_seen(c, p, have):
+    if seen:
         effect = c.seen_effect
     else:
         command = command_of(tail, strlen(tail))

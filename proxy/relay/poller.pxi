@@ -96,8 +96,9 @@ cdef class Relay:
                 return
             self.now_s = monotonic_s()
             self.in_pass = True
-            for i in range(n):
-                self._dispatch(<Link>events[i].data.ptr, events[i].events)
+            i = 0
+            while i < n:
+                i = relay_dispatches(self, events, i, n)
             if self.again:
                 again = self.again
                 self.again = []
@@ -150,10 +151,7 @@ cdef class Relay:
         try:
             link_ready(link, events)
         except Exception as bug:
-            self.control.bug(link, bug)
-            sink_reset(&self.to_client)
-            sink_reset(&self.to_server)
-            link_drop_after_bug(link)
+            relay_drops(self, link, bug)
         return 0
 
     @property
@@ -182,6 +180,18 @@ cdef class Relay:
     def statement_count(self):
         """Statement texts known."""
         return len(self.statements)
+
+
+cdef int relay_dispatches(Relay relay, epoll_event *events, int i, int n) except -1:
+    """As Relay._dispatch for events from i on, as far as to one that a bug was met with: to be ready
+    for an exception has its price. Result: the first of those that are left."""
+    try:
+        while i < n:
+            i += 1
+            link_ready(<Link>events[i - 1].data.ptr, events[i - 1].events)
+    except Exception as bug:
+        relay_drops(relay, <Link>events[i - 1].data.ptr, bug)
+    return i
 
 
 cdef int link_ready(Link link, uint32_t events) except -1:
@@ -226,10 +236,14 @@ cdef int link_ready(Link link, uint32_t events) except -1:
     return 0
 
 
-cdef int link_drop_after_bug(Link link) except -1:
-    """Close the link and whoever it is linked to: their state cannot be trusted."""
+cdef int relay_drops(Relay relay, Link link, Exception bug) except -1:
+    """Close the link that a bug was met with, and whoever it is linked to: their state cannot be
+    trusted."""
     cdef Client c = None
     cdef Server s = None
+    relay.control.bug(link, bug)
+    sink_reset(&relay.to_client)
+    sink_reset(&relay.to_server)
     if link.side == CLIENT_SIDE:
         c = <Client>link
         s = c.server

@@ -255,12 +255,47 @@ cdef uint16_t full_effect_of(const char *text, Py_ssize_t length) noexcept nogil
 
 cdef extern from *:
     """
-    /* The letters by which says_nothing finds what a text may say. */
+    #ifdef __SSE2__
+    #include <emmintrin.h>
+
+    /* A bit for each of 16 bytes: is it one of the letters that next_rare looks for? */
+    static inline unsigned int rare_among(const char *p) {
+        const __m128i piece = _mm_loadu_si128((const __m128i *)p);
+        const __m128i lower = _mm_or_si128(piece, _mm_set1_epi8(32));
+        __m128i met = _mm_cmpeq_epi8(lower, _mm_set1_epi8('v'));
+        met = _mm_or_si128(met, _mm_cmpeq_epi8(lower, _mm_set1_epi8('m')));
+        met = _mm_or_si128(met, _mm_cmpeq_epi8(lower, _mm_set1_epi8('h')));
+        met = _mm_or_si128(met, _mm_cmpeq_epi8(piece, _mm_set1_epi8('_')));
+        met = _mm_or_si128(met, _mm_cmpeq_epi8(piece, _mm_set1_epi8(';')));
+        return (unsigned int)_mm_movemask_epi8(met);
+    }
+    #endif
+
     static const unsigned char RARE[256] = {
         [';'] = 1, ['_'] = 1, ['V'] = 1, ['v'] = 1, ['M'] = 1, ['m'] = 1, ['H'] = 1, ['h'] = 1,
     };
+
+    /* The first of the letters by which says_nothing finds what a text may say, from p on; or end. */
+    static inline const char *next_rare(const char *text, const char *p, const char *end) {
+    #ifdef __SSE2__
+        unsigned int met;
+        for (; end - p >= 16; p += 16) {
+            met = rare_among(p);
+            if (met)
+                return p + __builtin_ctz(met);
+        }
+        if (end - text >= 16) {
+            /* The rest is looked at together with what comes before it. */
+            met = rare_among(end - 16) >> (16 - (end - p));
+            return met ? p + __builtin_ctz(met) : end;
+        }
+    #endif
+        while (p < end && !RARE[(unsigned char)*p])
+            p++;
+        return p;
+    }
     """
-    const uint8_t RARE[256]
+    const char *next_rare(const char *text, const char *p, const char *end) nogil
 
 
 cdef bint says_nothing(const char *text, Py_ssize_t length) noexcept nogil:
@@ -279,11 +314,13 @@ cdef bint says_nothing(const char *text, Py_ssize_t length) noexcept nogil:
         return False
     # No word that counts begins in the first three letters of these.
     p += 3
-    while p < end:
-        if RARE[<uint8_t>p[0]] and may_say(p, end):
+    while True:
+        p = next_rare(text, p, end)
+        if p == end:
+            return True
+        if may_say(p, end):
             return False
         p += 1
-    return True
 
 
 cdef bint may_say(const char *p, const char *end) noexcept nogil:

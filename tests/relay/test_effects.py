@@ -39,6 +39,18 @@ def test_one_look_says_what_every_word_says(text: bytes) -> None:
     assert quick == full
 
 
+def test_a_word_is_found_wherever_it_stands() -> None:
+    # Sixteen bytes are looked at together: a word may lie across two pieces, or begin in the last.
+    words = "nextval currval advisory temp hold set_config pg_prepared_statements ;listen".split()  # noqa: SIM905
+    for word in (*words, *(word.upper() for word in words)):
+        for before in range(36):
+            for after in range(18):
+                quick, full = effects(
+                    b"select %s %s%s" % (b"x" * before, word.encode(), b" " * after)
+                )
+                assert quick == full != 0, (word, before, after)
+
+
 @given(st.binary(max_size=40), st.sampled_from((b"", b"select ", b"insert", b"with")))
 def test_bytes_of_any_kind_are_no_different(text: bytes, front: bytes) -> None:
     quick, full = effects(front + text)

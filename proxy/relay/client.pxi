@@ -211,7 +211,7 @@ cdef int client_resume(Client c) except -1:
     return 0
 
 
-cdef bint client_must_wait(Client c) noexcept:
+cdef inline bint client_must_wait(Client c) noexcept:
     """For a server, for a slow peer, or for replies."""
     cdef Server s = c.server
     if c.waiting or c.awaits_listener or c.unsent.end > c.unsent.start:
@@ -344,15 +344,18 @@ cdef inline int client_drop(Client c, Py_ssize_t have, Py_ssize_t size) except -
     return TAKEN
 
 
-cdef int client_attach(Client c) except -1:
+cdef inline int client_attach(Client c) except -1:
     """Make sure it has a server connection, in the client's settings and transaction.
 
     Result: TAKEN; STOPPED when it has to wait or was refused its turn.
     """
-    cdef Server s = c.server
+    return TAKEN if c.server is not None else client_gets_server(c)
+
+
+cdef int client_gets_server(Client c) except -1:
+    """As client_attach, for one that has none."""
+    cdef Server s
     cdef double waited_s = 0.0
-    if s is not None:
-        return TAKEN
     if c.line.router is not None:
         if client_routes(c) == STOPPED:
             return STOPPED

@@ -16,22 +16,11 @@ cdef enum:
     MOST_REPLIES_OWED = 16384
 
 
-cdef int ledger_push(Ledger *l, char kind, uint8_t action, uint16_t effect=0,
-                     object statement=None, object name=None) except -1:
-    cdef Reply *replies
+cdef inline int ledger_push(Ledger *l, char kind, uint8_t action, uint16_t effect=0,
+                            object statement=None, object name=None) except -1:
     cdef Reply *r
-    cdef int i, size
     if l.count == l.size:
-        size = max(8, 2 * l.size)
-        replies = <Reply *>malloc(size * sizeof(Reply))
-        if replies == NULL:
-            raise MemoryError()
-        for i in range(l.count):
-            replies[i] = l.replies[(l.head + i) & (l.size - 1)]
-        free(l.replies)
-        l.replies = replies
-        l.head = 0
-        l.size = size
+        ledger_grow(l)
     r = &l.replies[(l.head + l.count) & (l.size - 1)]
     r.kind = kind
     r.action = action
@@ -45,6 +34,21 @@ cdef int ledger_push(Ledger *l, char kind, uint8_t action, uint16_t effect=0,
         r.name = <PyObject *>name
         Py_INCREF(name)
     l.count += 1
+    return 0
+
+
+cdef int ledger_grow(Ledger *l) except -1:
+    """Make room for as many again."""
+    cdef int i, size = max(8, 2 * l.size)
+    cdef Reply *replies = <Reply *>malloc(size * sizeof(Reply))
+    if replies == NULL:
+        raise MemoryError()
+    for i in range(l.count):
+        replies[i] = l.replies[(l.head + i) & (l.size - 1)]
+    free(l.replies)
+    l.replies = replies
+    l.head = 0
+    l.size = size
     return 0
 
 

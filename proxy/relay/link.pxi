@@ -290,17 +290,18 @@ cdef Py_ssize_t link_recv_tls(Link k, char *into, Py_ssize_t room) except? -1:
             return NOTHING if errno == EAGAIN else BROKEN
 
 
-cdef int link_send(Link k, const char *p, Py_ssize_t n) except -1:
+cdef inline int link_send(Link k, const char *p, Py_ssize_t n) except -1:
     """Send now what the kernel takes, queue the rest."""
-    cdef bytes sealed
-    if k.tls is not None:
-        try:
-            k.tls.connection.write(p[:n])
-        except SSLError:
-            return link_break(k)
-        sealed = k.tls.outgoing.read()
-        return link_send_raw(k, sealed, len(sealed))
-    return link_send_raw(k, p, n)
+    return link_send_raw(k, p, n) if k.tls is None else link_send_tls(k, p, n)
+
+
+cdef int link_send_tls(Link k, const char *p, Py_ssize_t n) except -1:
+    """As link_send, through the TLS session."""
+    try:
+        k.tls.connection.write(p[:n])
+    except SSLError:
+        return link_break(k)
+    return link_send_raw_bytes(k, k.tls.outgoing.read())
 
 
 cdef int link_send_raw_bytes(Link k, bytes octets) except -1:

@@ -60,19 +60,14 @@ cdef int sink_copy(Sink *s) except -1:
     return octets_append(&s.copy, s.piece, s.length) if s.length else 0
 
 
-cdef int sink_put(Sink *s, const char *p, Py_ssize_t n) except -1:
+cdef inline int sink_put(Sink *s, const char *p, Py_ssize_t n) except -1:
     """Add bytes that stay where they are until the sink is flushed."""
-    if s.copying:
-        return octets_append(&s.copy, p, n)
+    if s.copying or s.length and s.piece + s.length != p:
+        return sink_write(s, p, n)
     if s.length == 0:
         s.piece = p
-        s.length = n
-        return 0
-    if s.piece + s.length == p:
-        s.length += n
-        return 0
-    sink_copy(s)
-    return octets_append(&s.copy, p, n)
+    s.length += n
+    return 0
 
 
 cdef int sink_write(Sink *s, const char *p, Py_ssize_t n) except -1:

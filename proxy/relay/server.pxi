@@ -264,8 +264,14 @@ cdef int client_flush(Relay relay, Client c) except -1:
     return 0
 
 
-cdef int server_emit_forged(Server s, Client c) except -1:
+cdef inline int server_emit_forged(Server s, Client c) except -1:
     """Answer, in the server's stead, what stands at the head and was never asked of it."""
+    if s.ledger.count and ledger_head(&s.ledger).action == FORGE:
+        return server_forges(s, c)
+    return 0
+
+
+cdef int server_forges(Server s, Client c) except -1:
     cdef Reply *head
     while s.ledger.count:
         head = ledger_head(&s.ledger)
@@ -324,7 +330,6 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
                         Py_ssize_t size) except -1:
     """One message that is no row. p: the whole frame, or its first `have` bytes of `size` when it
     is a long one that need not be read. Result: 0 when the connection is closed over it."""
-    cdef Relay relay = s.relay
     cdef Ledger *l = &s.ledger
     cdef Reply *head
     cdef uint16_t effect
@@ -415,7 +420,8 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
     return server_pass(s, forward, p, have, size)
 
 
-cdef int server_pass(Server s, bint forward, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
+cdef inline int server_pass(Server s, bint forward, char *p, Py_ssize_t have,
+                            Py_ssize_t size) except -1:
     if forward:
         sink_put(&s.relay.to_client, p, have)
     s.passing = size - have

@@ -141,15 +141,18 @@ cdef bint is_called(const char *p, const char *end) noexcept nogil:
     return end - p > 1 and (p[0] == 47 and p[1] == 42 or p[0] == 45 and p[1] == 45)
 
 
-cdef uint16_t client_suspects(Client c, const char *text, Py_ssize_t length) except? 65535:
+cdef inline uint16_t client_suspects(Client c, const char *text, Py_ssize_t length) except? 65535:
     """A text is about to be run: what may be left by what it calls? What that says of settings is
     in c.suspected."""
-    cdef list touched
     c.suspicion = 0
     c.suspected = None
     if c.line.suspects is None or c.line.mode == SESSION_MODE:
         return 0
-    touched = []
+    return client_finds_suspects(c, text, length)
+
+
+cdef uint16_t client_finds_suspects(Client c, const char *text, Py_ssize_t length) except? 65535:
+    cdef list touched = []
     c.suspicion = suspects_in(c.line.suspects, text, length, touched)
     if touched:
         c.suspected = touched

@@ -586,7 +586,7 @@ def compare(
         started = time.monotonic()
         try:
             run = workshop.run(suite, way, reuse=reuse)
-        except BenchmarkError as error:
+        except (BenchmarkError, EmbeddedError) as error:
             failures.append(f"{suite.name} {way}: {error}")
             say(failures[-1])
             return None

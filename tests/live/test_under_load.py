@@ -48,7 +48,7 @@ def under_load(weir: Pgweir, nodes: PostgresCluster) -> Iterator[Future[None]]:
 
     def work() -> None:
         while not ending.is_set():
-            pgbench(weir, nodes, 10)
+            pgbench(weir, nodes, 3)
 
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(work)

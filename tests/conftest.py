@@ -27,8 +27,20 @@ pytest_plugins = [
 settings.register_profile("pgweir", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pgweir")
 
-# Roughly the seconds that a test takes, by the first of these markers that it has.
-WEIGHTS = {"slow": 15.0, "replication": 2.0, "live": 0.3}
+# Roughly the seconds that a test takes, by the first of these that it is marked with or asks for.
+WEIGHTS = {
+    "slow": 15.0,
+    "failover": 10.0,
+    "golang": 5.0,
+    "java": 5.0,
+    "node": 3.0,
+    "browser": 3.0,
+    "redis_server": 3.0,
+    "etcd": 2.0,
+    "start_pgweir": 1.5,
+    "replication": 1.5,
+    "live": 0.1,
+}
 
 
 @pytest.hookimpl(trylast=True)  # by then tests have all their markers
@@ -39,7 +51,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     of_file: collections.Counter[str] = collections.Counter()
     for item in items:
-        of_file[str(item.path)] += next(
-            (weight for marker, weight in WEIGHTS.items() if item.get_closest_marker(marker)), 0.01
-        )
+        needs = {*(mark.name for mark in item.iter_markers()), *getattr(item, "fixturenames", ())}
+        of_file[str(item.path)] += next((WEIGHTS[each] for each in WEIGHTS if each in needs), 0.01)
     items.sort(key=lambda item: (-of_file[str(item.path)], str(item.path)))

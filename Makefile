@@ -16,7 +16,7 @@
 PYTHON ?= python3
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 4
 RUNS ?= 10
 BENCH_ARGS ?=
 SUITES_ARGS ?=
@@ -85,9 +85,9 @@ $(FUZZ): $(MADE_FROM)
 packages:
 	@.ci/packages test
 
-# Most tests wait for something most of the time: three processes take a third of the time of one, on
-# two cores as well. The tests of a file share what they start, so they stay together; the order of
-# the files is tests/conftest.py's.
+# Most tests wait for something most of the time, so there are twice as many processes as a small machine
+# has cores. The tests of a file share what they start, so they stay together; the order of the files is
+# tests/conftest.py's.
 test: packages $(DEV)
 	@$(RUN) -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder \
 		$(PYTEST_ARGS)

@@ -34,6 +34,21 @@ def start(pg18: Postgres, start_pgweir: StartPgweir) -> StartPgweir:
     return start_open
 
 
+@pytest.fixture(scope="module")
+def pool_of_one(pg18: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pgweir]:
+    config = configuration(pg18, **OPEN_DOOR, databases={DATABASE: {"pool_size": 1}})
+    with running(config, tmp_path_factory.mktemp("one")) as weir:
+        yield weir
+
+
+@pytest.fixture
+def weir(pool_of_one: Pgweir) -> Iterator[Pgweir]:
+    """One proxy for all that need no other: it asks for no password, and nobody is there."""
+    yield pool_of_one
+    pool_of_one.wait_until(lambda: pool_of_one.metric("pgweir_client_connections") == 0)
+    pool_of_one.wait_until(lambda: active(pool_of_one) == 0)
+
+
 def login(weir: Pgweir, user: str = APP.name) -> RawClient:
     return RawClient.logged_in(weir.port, user, DATABASE)
 
@@ -58,18 +73,16 @@ def rows(client: RawClient) -> list[list[bytes | None]]:
 
 
 def test_in_transaction_mode_a_server_is_given_back_after_each_statement(
-    start: StartPgweir,
+    weir: Pgweir,
 ) -> None:
-    weir = start()
     with login(weir) as one, login(weir) as two:
         assert one.value("SELECT pg_backend_pid()") == two.value("SELECT pg_backend_pid()")
         assert active(weir) == 0
 
 
 def test_in_transaction_mode_a_server_is_kept_while_a_transaction_is_open(
-    start: StartPgweir,
+    weir: Pgweir,
 ) -> None:
-    weir = start()
     with login(weir) as one, login(weir) as two:
         one.ask("BEGIN")
         one.value("SELECT 1")
@@ -81,9 +94,8 @@ def test_in_transaction_mode_a_server_is_kept_while_a_transaction_is_open(
 
 
 def test_in_transaction_mode_a_server_is_kept_while_a_transaction_is_failed(
-    start: StartPgweir,
+    weir: Pgweir,
 ) -> None:
-    weir = start()
     with login(weir) as one:
         one.ask("BEGIN")
         assert one.error("SELECT 1/0") == "22012"
@@ -92,8 +104,7 @@ def test_in_transaction_mode_a_server_is_kept_while_a_transaction_is_failed(
         assert active(weir) == 0
 
 
-def test_in_transaction_mode_a_server_is_kept_until_the_sync(start: StartPgweir) -> None:
-    weir = start()
+def test_in_transaction_mode_a_server_is_kept_until_the_sync(weir: Pgweir) -> None:
     with login(weir) as one, login(weir) as two:
         one.value("SELECT 1")
         one.send(parse("", "SELECT 'one'") + bind("", "") + execute())
@@ -165,8 +176,7 @@ def test_a_mode_may_be_set_for_one_user(pg18: Postgres, start_pgweir: StartPgwei
         assert weir.metric("pgweir_server_connections", state="active", user=PLAIN_USER.name) == 1
 
 
-def test_users_do_not_share_servers(start: StartPgweir) -> None:
-    weir = start()
+def test_users_do_not_share_servers(weir: Pgweir) -> None:
     with login(weir) as one, login(weir, PLAIN_USER.name) as two:
         assert one.value("SELECT current_user") == APP.name
         assert two.value("SELECT current_user") == PLAIN_USER.name
@@ -175,8 +185,7 @@ def test_users_do_not_share_servers(start: StartPgweir) -> None:
 # --- BEGIN alone ---------------------------------------------------------------------------------
 
 
-def test_a_begin_alone_takes_no_server(start: StartPgweir) -> None:
-    weir = start()
+def test_a_begin_alone_takes_no_server(weir: Pgweir) -> None:
     with login(weir) as one, login(weir) as two:
         assert one.ask("BEGIN")[-1].body == b"T"
         assert active(weir) == 0
@@ -184,10 +193,7 @@ def test_a_begin_alone_takes_no_server(start: StartPgweir) -> None:
 
 
 @pytest.mark.parametrize("ending", ["COMMIT", "ROLLBACK", "END", "ABORT"])
-def test_a_begin_with_nothing_behind_it_never_takes_a_server(
-    start: StartPgweir, ending: str
-) -> None:
-    weir = start()
+def test_a_begin_with_nothing_behind_it_never_takes_a_server(weir: Pgweir, ending: str) -> None:
     with login(weir) as one:
         one.ask("BEGIN")
         before = weir.metric("pgweir_queries_total")
@@ -198,16 +204,14 @@ def test_a_begin_with_nothing_behind_it_never_takes_a_server(
         assert active(weir) == 0
 
 
-def test_a_begin_of_the_extended_protocol_takes_no_server(start: StartPgweir) -> None:
-    weir = start()
+def test_a_begin_of_the_extended_protocol_takes_no_server(weir: Pgweir) -> None:
     with login(weir) as one:
         one.send(parse("", "BEGIN") + bind("", "") + execute() + SYNC)
         assert one.read_until(b"Z")[-1].body == b"T"
         assert active(weir) == 0
 
 
-def test_a_begins_modes_arrive_with_the_first_statement(start: StartPgweir) -> None:
-    weir = start()
+def test_a_begins_modes_arrive_with_the_first_statement(weir: Pgweir) -> None:
     with login(weir) as one:
         one.ask("BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE")
         assert one.value("SHOW transaction_isolation") == "serializable"
@@ -219,8 +223,7 @@ def test_a_begins_modes_arrive_with_the_first_statement(start: StartPgweir) -> N
 # --- waiting -------------------------------------------------------------------------------------
 
 
-def test_waiting_clients_are_served_first_come_first_served(start: StartPgweir) -> None:
-    weir = start()
+def test_waiting_clients_are_served_first_come_first_served(weir: Pgweir) -> None:
     pg = contextlib.ExitStack()
     with pg:
         holder = pg.enter_context(login(weir))
@@ -236,8 +239,7 @@ def test_waiting_clients_are_served_first_come_first_served(start: StartPgweir) 
         assert [rows(each)[0][0] for each in others] == [b"1", b"2", b"3", b"4", b"5", b"6"]
 
 
-def test_a_busy_client_does_not_overtake_those_who_wait(start: StartPgweir) -> None:
-    weir = start()
+def test_a_busy_client_does_not_overtake_those_who_wait(weir: Pgweir) -> None:
     with login(weir) as busy, login(weir) as patient:
         busy.send(query("SELECT pg_sleep(0.3)") + query("SELECT 'again'") * 3)
         weir.wait_until(lambda: active(weir) == 1)
@@ -285,8 +287,7 @@ def test_waiting_in_vain_inside_a_transaction_fails_the_transaction(start: Start
         assert other.value("SELECT 'again'") == "again"
 
 
-def test_a_client_that_leaves_while_it_waits_costs_the_others_nothing(start: StartPgweir) -> None:
-    weir = start()
+def test_a_client_that_leaves_while_it_waits_costs_the_others_nothing(weir: Pgweir) -> None:
     with login(weir) as holder, login(weir) as other:
         holder.ask("BEGIN")
         holder.value("SELECT 1")
@@ -453,10 +454,9 @@ LEFT_BEHIND = {
     ("done", "question", "leaked"), LEFT_BEHIND.values(), ids=LEFT_BEHIND.keys()
 )
 def test_what_one_client_sets_is_not_seen_by_the_next(
-    start: StartPgweir, pg18: Postgres, done: str, question: str, leaked: str
+    weir: Pgweir, pg18: Postgres, done: str, question: str, leaked: str
 ) -> None:
     pg18.execute(f"GRANT pg_read_all_data TO {APP.name}")
-    weir = start()
     with login(weir) as one, login(weir) as two:
         replies = one.ask(done)
         assert [each.fields for each in replies if each.kind == b"E"] == []
@@ -464,14 +464,13 @@ def test_what_one_client_sets_is_not_seen_by_the_next(
 
 
 @pytest.mark.parametrize("name", ["TimeZone", "DateStyle", "application_name", "client_encoding"])
-def test_what_the_server_reports_follows_its_client(start: StartPgweir, name: str) -> None:
+def test_what_the_server_reports_follows_its_client(weir: Pgweir, name: str) -> None:
     values = {
         "TimeZone": "Asia/Tokyo",
         "DateStyle": "SQL, DMY",
         "application_name": "it's \\ mine",
         "client_encoding": "LATIN1",
     }
-    weir = start()
     with login(weir) as one, login(weir) as two:
         one.ask("SET " + name + " TO '" + values[name].replace("'", "''") + "'")
         assert two.value(f"SHOW {name}") != values[name]

@@ -186,7 +186,6 @@ async def test_a_redis_that_forgot_everything_is_not_believed_at_once(
         await until(lambda: one.is_connected and other.is_connected)
         assert await other.read("key") is None
         await other.until_certain()
-        assert time.monotonic() - back_s > 2.0
         assert other.primary.doubted_s >= back_s
     assert [each.message for each in caplog.records if each.levelno == logging.WARNING] == [
         "Redis does not answer: reads under a key go to the primary"

@@ -29,6 +29,7 @@ settings.load_profile("pgweir")
 
 # Roughly the seconds that a test takes, by the first of these that it is marked with or asks for.
 WEIGHTS = {
+    "regression_suite": 60.0,
     "slow": 15.0,
     "failover": 10.0,
     "golang": 5.0,

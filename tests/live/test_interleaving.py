@@ -50,10 +50,17 @@ class Chat:
         self.client = self.come()
 
     def come(self) -> RawClient:
+        """Log in; in a storm, where a login may wait for a server in vain, as often as it takes."""
         self.prepared = 0
-        return RawClient.logged_in(
-            self.weir.port, APP.name, DATABASE, application_name=f"chat-{self.number}"
-        )
+        while True:
+            try:
+                return RawClient.logged_in(
+                    self.weir.port, APP.name, DATABASE, application_name=f"chat-{self.number}"
+                )
+            except (AssertionError, ConnectionError):
+                if not self.may_leave:
+                    raise
+                self.counts["lost"] += 1
 
     def token(self) -> str:
         self.count += 1

@@ -89,22 +89,21 @@ cdef int server_sees_columns(Server s, Client c, Reply *head, char kind, const c
     return 0
 
 
-cdef int server_sees_unnamed(Server s, Client c, Reply *head, char kind, const char *p,
+cdef int server_sees_unnamed(Server s, Reply *head, char kind, const char *p,
                              Py_ssize_t have) except -1:
     """As server_sees_columns, of an unnamed statement of the client's own, or a portal of it."""
     cdef uint64_t shape = NO_COLUMNS if kind == kinds.NO_DATA else shape_of(p + 5, have - 5)
-    cdef bytes key = <bytes>head.name
-    if head.action == SWALLOW:
-        if s.unnamed is key:
-            s.unnamed_shape = shape
-    elif c is not None and c.unnamed is key:
-        c.unnamed_shape = shape
+    cdef Unnamed unnamed = <Unnamed>head.name
+    if head.action != SWALLOW:
+        unnamed.shape = shape
+    elif s.unnamed is unnamed:
+        s.unnamed_shape = shape
     return 0
 
 
 cdef int client_learns(Client c, bytes name, Statement statement, uint64_t shape) except -1:
     """It knows from now on that what it calls so returns this; 0: it knows nothing."""
-    if (c.shared_unnamed if not name else None if c.statements is None
+    if (client_shared_unnamed(c) if not name else None if c.statements is None
             else c.statements.get(name)) is not statement:
         return 0
     if shape == statement.shape:
@@ -179,17 +178,18 @@ cdef int client_meets_unnamed(Client c, Server s, Py_ssize_t have, Py_ssize_t si
 
     As long as its server has it, as it was parsed last, PostgreSQL compares.
     """
-    if c.unnamed is s.unnamed:
-        if s.unnamed_shape == c.unnamed_shape:
+    cdef Unnamed unnamed = c.unnamed
+    if server_has_unnamed(s, unnamed):
+        if s.unnamed_shape == unnamed.shape:
             return 0
         # Nor is what the server has to be run the next time.
         s.unnamed = None
         count_error(c.relay, c.line.database, '0A000')
         return client_refuses_unit_with(c, OTHER_COLUMNS, have, size)
-    if c.unnamed is None or c.unnamed.startswith(UNKEPT):
+    if unnamed is None or unnamed.key is None:
         return 0
-    if not ledger_describes(&s.ledger, c.unnamed):
-        if not c.unnamed_shape or c.unnamed_shape == NO_COLUMNS and decides_rows(c.unnamed):
+    if not ledger_describes(&s.ledger, unnamed):
+        if not unnamed.shape or unnamed.shape == NO_COLUMNS and decides_rows(unnamed.key):
             return 0
         if result_formats_of(c.relay.at, size) < 2 and client_is_described(c, size):
             return 0
@@ -198,7 +198,7 @@ cdef int client_meets_unnamed(Client c, Server s, Py_ssize_t have, Py_ssize_t si
         client_ensures_unnamed(c, s)
         message = message_head(kinds.DESCRIBE, 2) + b'S\0'
         sink_write(&s.relay.to_server, message, len(message))
-        ledger_push(&s.ledger, kinds.DESCRIBE, SWALLOW, 0, None, c.unnamed)
+        ledger_push(&s.ledger, kinds.DESCRIBE, SWALLOW, 0, None, unnamed)
     sink_write(&s.relay.to_server, FLUSH_MESSAGE, 5)
     c.awaits_replies = True
     return STOPPED
@@ -212,7 +212,7 @@ cdef bint client_tells_of_unnamed(Client c, const char *portal) noexcept:
     """
     cdef bint is_last = (portal[0] == 0 if c.bound_portal is None
                          else strcmp(portal, c.bound_portal) == 0)
-    return c.bound_unnamed if is_last else not c.unnamed_shape
+    return c.bound_unnamed if is_last else not c.unnamed.shape
 
 
 cdef bint decides_rows(const char *text) noexcept nogil:
@@ -283,12 +283,12 @@ cdef bint ledger_tells(Ledger *l, Statement statement) noexcept:
     return False
 
 
-cdef bint ledger_describes(Ledger *l, bytes key) noexcept:
-    """Does its client presently hear what its unnamed statement with this key returns?"""
+cdef bint ledger_describes(Ledger *l, Unnamed unnamed) noexcept:
+    """Does its client presently hear what its unnamed statement returns?"""
     cdef Reply *r
     cdef int i
     for i in range(l.count):
         r = &l.replies[(l.head + i) & (l.size - 1)]
-        if r.kind == kinds.DESCRIBE and r.name == <PyObject *>key and r.action == FORWARD:
+        if r.kind == kinds.DESCRIBE and r.name == <PyObject *>unnamed and r.action == FORWARD:
             return True
     return False

@@ -41,6 +41,7 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     cdef char *tail
     cdef Py_ssize_t length
     cdef bytes name, key, leave
+    cdef Unnamed before
     cdef Command command = PLAIN
     cdef uint16_t effect = 0
     cdef int done
@@ -111,20 +112,18 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     if nul == p + 5 and (not c.line.share_unnamed or s.exposed
                          or effect & (NAMES_STATEMENTS | SHOWS_STATEMENTS)):
         client_begin_unit(c, s, p, have, size, False)
-        client_forgets_unnamed(c)
-        c.unnamed = s.unnamed = key
-        s.unnamed_shape = 0
-        c.unnamed_command = command
+        client_parses_unnamed(c, s, key)
+        c.unnamed.command = command
         if command != PLAIN:
             c.runs_commands = True
-        c.unnamed_effect = effect
-        ledger_push(&s.ledger, kinds.PARSE, FORWARD)
+        c.unnamed.effect = effect
         c.relay.parses_sent += 1
         return client_pass(c, p, have, size)
     client_begin_unit(c, s, p, have, size, True)
     if nul == p + 5:
+        before = c.unnamed
         statement = client_shares_unnamed(c, key)
-        return client_prepares(c, s, statement, None)
+        return client_prepares(c, s, statement, None, before)
     name = p[5:nul - p]
     if c.prepared is not None and name in c.prepared or s.dirt & STATEMENTS_TOUCHED:
         # PREPARE may have used that name: then the server refuses it.
@@ -179,8 +178,13 @@ cdef int client_refreshes(Client c, Server s, bytes key) except -1:
     return server_drops(s, statement)
 
 
-cdef int client_prepares(Client c, Server s, Statement statement, bytes name) except -1:
-    """The client wants this prepared: say it is when the server has it, else send the Parse."""
+cdef int client_prepares(Client c, Server s, Statement statement, bytes name,
+                         Unnamed before=None) except -1:
+    """The client wants this prepared: say it is when the server has it, else send the Parse.
+
+    name: None for the unnamed statement, which takes the place of the one before it.
+    """
+    cdef object given = before if name is None else name
     cdef Prepared prepared
     c.unsettled = c.unsettled or name is not None or statement not in s.prepared
     c.line.parses += 1
@@ -196,7 +200,7 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name) ex
         prepared = None
     if prepared is not None:
         server_uses(s, statement)
-        ledger_push(&s.ledger, kinds.PARSE, FORGE, statement.effect, None, name)
+        ledger_push(&s.ledger, kinds.PARSE, FORGE, statement.effect, None, given)
         c.relay.parses_forged += 1
         if not prepared.shape:
             server_describes(s, statement, b'' if name is None else name)
@@ -205,7 +209,7 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name) ex
             client_learns(c, b'' if name is None else name, statement, 0)
         return TAKEN
     server_keeps(s, statement)
-    ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, statement, name)
+    ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, statement, given)
     client_send_parse(c, s, statement)
     server_describes(s, statement, b'' if name is None else name)
     c.relay.parses_sent += 1
@@ -285,13 +289,20 @@ cdef int client_parses_unkept(Client c, bint unnamed, char *p, Py_ssize_t have, 
         return STOPPED
     s = c.server
     client_begin_unit(c, s, p, have, size, False)
-    client_forgets_unnamed(c)
-    # An object of its own: equal to nothing that another server has.
-    c.unnamed = s.unnamed = UNKEPT + c.address.encode()
-    s.unnamed_shape = 0
-    ledger_push(&s.ledger, kinds.PARSE, FORWARD)
+    client_parses_unnamed(c, s, None)
     client_notes_hint(c, p, have)
     return client_pass(c, p, have, size)
+
+
+cdef int client_parses_unnamed(Client c, Server s, bytes key) except -1:
+    """A Parse of an unnamed statement of its own is about to be sent."""
+    cdef Unnamed unnamed = unnamed_of(key)
+    ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, c.unnamed)
+    client_forgets_unnamed(c)
+    unnamed.place = s.number
+    c.unnamed = s.unnamed = unnamed
+    s.unnamed_shape = 0
+    return 0
 
 
 cdef int client_passes_extended(Client c, char kind, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
@@ -355,18 +366,21 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         if done == TAKEN:
             server_notes(c.server, NULL, 0, 1, None)
         return done
+    known = None
     if name[0] == 0:
-        effect = c.unnamed_effect
-        command = <Command>c.unnamed_command
-        statement = c.shared_unnamed
-        if statement is not None:
-            command = <Command>statement.command
+        command = PLAIN
+        if c.unnamed is not None:
+            effect = c.unnamed.effect
+            command = <Command>c.unnamed.command
+            statement = c.unnamed.statement
+            known = c.unnamed.key
     else:
         if c.statements is not None:
             statement = <Statement>c.statements.get(<bytes>name[:rest - name - 1])
         command = <Command>statement.command if statement is not None else PLAIN
     if statement is not None:
         effect = statement.effect
+        known = statement.key
     if c.lost is not None or c.aborted or c.refusal is not None:
         return client_answers_loss(c, kinds.BIND, have, size)
     if c.line.router is not None and c.line.router.guards:
@@ -381,10 +395,9 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
             return client_refuses_unit_with(c, stated, have, size)
     if c.server is not None and c.router is not None and c.server.pool.takes_writes:
         client_notes_bind(c, name, statement)
-    if c.line.session_functions is not None and client_calls_function(
-            c, statement.key if statement is not None else c.unnamed):
+    if c.line.session_functions is not None and client_calls_function(c, known):
         effect |= CALLS_SESSION_FUNCTION | MAY_PIN
-    if statement is None and not name[0] and c.unnamed is not None and (<const char *>c.unnamed)[0] == 0:
+    if not name[0] and c.unnamed is not None and known is None:
         # Its text was not kept.
         effect |= client_suspects_all(c)
     elif c.line.suspects is not None:
@@ -394,7 +407,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     if effect & TELLS_SEQUENCE:
         c.line.tells_sequences = True
     if client_needs_leave(c, effect):
-        leave = client_asks_leave(c, effect, statement.key if statement is not None else c.unnamed)
+        leave = client_asks_leave(c, effect, known)
         if leave is not None:
             return client_refuses_unit_with(c, leave, have, size) if leave else STOPPED
     if client_attach(c) == STOPPED:
@@ -404,7 +417,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         c.bound.pop(p[5:name - 1 - p], None)
     done = 0
     if statement is None:
-        if not name[0] and (c.unnamed is not s.unnamed or s.unnamed_shape):
+        if not name[0] and (s.unnamed_shape or not server_has_unnamed(s, c.unnamed)):
             done = client_meets_unnamed(c, s, have, size)
     elif (statement is not s.latest or statement.varied or c.shapes is not None) \
             and not (s.exposed and name[0]):
@@ -417,13 +430,12 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         c.unsettled = True
     c.bound_effect = effect
     if c.bound_effect & (NAMES_SETTINGS | MAY_PIN):
-        c.bound_text = statement.key if statement is not None else c.unnamed
+        c.bound_text = known
         c.bound_values = p[5:size] if have == size and size <= MOST_RETAINED_BYTES else None
     c.bound_commit = command == COMMIT
-    known = statement.key if statement is not None else c.unnamed
     if known is not None and is_notify(known, len(known)):
         s.notifier = c.pid
-    server_notes(s, NULL, 0, 0, statement.key if statement is not None else c.unnamed)
+    server_notes(s, NULL, 0, 0, known)
     client_begin_unit(c, s, p, have, size, statement is not None)
     if effect & (NAMES_STATEMENTS | SHOWS_STATEMENTS):
         c.bound_effect |= client_runs_named(c, s, statement, effect)
@@ -454,7 +466,8 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
 
 cdef uint16_t client_runs_named(Client c, Server s, Statement statement, uint16_t effect) except? 65535:
     """A statement that may speak of prepared statements is bound or described."""
-    cdef bytes key = statement.key if statement is not None else c.unnamed
+    cdef bytes key = (statement.key if statement is not None
+                      else c.unnamed.key if c.unnamed is not None else None)
     if key is None:
         return effect
     return client_speaks_of_statements(c, s, effect, key, strlen(key), True)
@@ -470,24 +483,31 @@ cdef int client_notes_bind(Client c, const char *name, Statement statement) exce
     return 0
 
 
+cdef inline bint server_has_unnamed(Server s, Unnamed unnamed) noexcept:
+    """Has it parsed this one, and nobody has since, there or elsewhere?"""
+    return unnamed is not None and s.unnamed is unnamed and unnamed.place == s.number
+
+
 cdef int client_ensures_unnamed(Client c, Server s) except -1:
     """The server's unnamed statement is this client's, or there is none."""
+    cdef Unnamed unnamed = c.unnamed
     cdef bytes message
     cdef char head[5]
-    if c.unnamed is s.unnamed and c.unnamed is not None:
+    if server_has_unnamed(s, unnamed):
         return 0
     s.unnamed = None
-    if c.unnamed is None or c.unnamed.startswith(UNKEPT):
+    if unnamed is None or unnamed.key is None:
         message = close_message(b'')
         sink_write(&s.relay.to_server, message, len(message))
         return ledger_push(&s.ledger, kinds.CLOSE, SWALLOW)
     head[0] = kinds.PARSE
-    put_int32(head + 1, <int32_t>(4 + 1 + len(c.unnamed)))
-    message = head[:5] + b'\0' + c.unnamed
+    put_int32(head + 1, <int32_t>(4 + 1 + len(unnamed.key)))
+    message = head[:5] + b'\0' + unnamed.key
     sink_write(&s.relay.to_server, message, len(message))
     ledger_push(&s.ledger, kinds.PARSE, SWALLOW)
-    # Another object: what an earlier server has of it may return other columns.
-    c.unnamed = s.unnamed = (<const char *>c.unnamed)[:len(c.unnamed)]
+    s.unnamed = unnamed
+    # What an earlier server has of it may return other columns.
+    unnamed.place = s.number
     s.unnamed_shape = 0
     s.relay.parses_injected += 1
     return 0
@@ -578,15 +598,15 @@ cdef int client_says_describe(Client c, char *p, Py_ssize_t have, Py_ssize_t siz
     s = c.server
     name = p[6:size - 1]
     if not name:
-        statement = c.shared_unnamed
+        statement = client_shared_unnamed(c)
     elif c.statements is not None:
         statement = <Statement>c.statements.get(name)
     client_begin_unit(c, s, p, have, size, statement is not None)
     if statement is not None and statement.effect & NAMES_STATEMENTS:
         # What EXECUTE returns is what the statement does that it names.
         client_runs_named(c, s, statement, statement.effect)
-    elif not name and c.unnamed_effect & NAMES_STATEMENTS:
-        client_runs_named(c, s, None, c.unnamed_effect)
+    elif not name and c.unnamed is not None and c.unnamed.effect & NAMES_STATEMENTS:
+        client_runs_named(c, s, None, c.unnamed.effect)
     if s.exposed and statement is not None and name:
         ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD)
         return client_pass(c, p, have, size)
@@ -624,7 +644,7 @@ cdef int client_says_close(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         client_forgets_name(c, p[6:size - 1])
     if p[5] == 83 and c.line.tracks_statements:
         name = p[6:size - 1]
-        shared = not name and c.shared_unnamed is not None
+        shared = not name and client_shared_unnamed(c) is not None
         if s is not None and s.exposed and name and c.statements is not None and name in c.statements:
             client_begin_unit(c, s, p, have, size, False)
             s.retain = RETAIN_OVER
@@ -651,7 +671,7 @@ cdef int client_says_close(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
             # Running it again would close it once more: no second try.
             s.retain = RETAIN_OVER
             if shared:
-                ledger_push(&s.ledger, kinds.CLOSE, FORGE)
+                ledger_push(&s.ledger, kinds.CLOSE, FORGE, 0, None, c.unnamed)
                 client_forgets_unnamed(c)
             else:
                 c.unsettled = True
@@ -664,10 +684,15 @@ cdef int client_says_close(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
                 client_forgets_unnamed(c)
             sink_put(&c.relay.to_client, CLOSE_COMPLETE, 5)
             return TAKEN
-        if not name:
+        if not name and c.lost is None and not c.aborted and c.refusal is None:
+            client_begin_unit(c, s, p, have, size, False)
+            # Running it again would not find it any more.
+            s.retain = RETAIN_OVER
+            ledger_push(&s.ledger, kinds.CLOSE, FORWARD, 0, None, c.unnamed)
             client_forgets_unnamed(c)
             s.unnamed = None
-        elif name.startswith(STATEMENT_PREFIX):
+            return client_pass(c, p, have, size)
+        if name.startswith(STATEMENT_PREFIX):
             p[6] = 45
     elif p[5] == 80 and s is None and c.line.mode != SESSION_MODE and c.begin is None \
             and c.lost is None and not c.aborted:

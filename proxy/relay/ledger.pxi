@@ -89,15 +89,8 @@ cdef void ledger_free(Ledger *l) noexcept:
     l.head = l.count = l.size = 0
 
 
-cdef bint ledger_parses_later(Ledger *l) noexcept:
-    """Is there an unnamed statement of the client's own to be prepared behind the next Sync?"""
-    cdef Reply *r
-    cdef int i
-    cdef bint is_behind = False
-    for i in range(l.count):
-        r = &l.replies[(l.head + i) & (l.size - 1)]
-        if r.kind == kinds.SYNC:
-            is_behind = True
-        elif is_behind and r.kind == kinds.PARSE and r.name == NULL and r.action != SWALLOW:
-            return True
-    return False
+cdef inline bint reply_replaces_unnamed(Reply *r) noexcept:
+    """Does the client's unnamed statement end with this request: by a Parse of another, or a Close?"""
+    if r.name != NULL and type(<object>r.name) is Unnamed:
+        return r.kind == kinds.PARSE or r.kind == kinds.CLOSE
+    return r.kind == kinds.PARSE and r.action != SWALLOW and r.name == NULL

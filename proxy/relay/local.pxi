@@ -167,9 +167,7 @@ cdef bytes client_text_of(Client c, const char *name):
     """The key of the statement that the client calls so, or None."""
     cdef Statement statement
     if name[0] == 0:
-        if c.shared_unnamed is not None:
-            return c.shared_unnamed.key
-        return None if c.unnamed is None or c.unnamed.startswith(UNKEPT) else c.unnamed
+        return None if c.unnamed is None else c.unnamed.key
     statement = None if c.statements is None else <Statement>c.statements.get(<bytes>name)
     return None if statement is None else statement.key
 

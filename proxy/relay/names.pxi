@@ -5,9 +5,8 @@ cdef int client_names(Client c, bytes name, bytes key) except -1:
     cdef Statement statement
     if not name:
         client_forgets_unnamed(c)
-        c.unnamed = key
-        c.unnamed_command = command_of(key, strlen(key))
-        c.unnamed_effect = 0
+        c.unnamed = unnamed_of(key)
+        c.unnamed.command = command_of(key, strlen(key))
         c.runs_commands = True
         return 0
     client_forgets_one(c, name)
@@ -26,19 +25,60 @@ cdef Statement client_shares_unnamed(Client c, bytes key):
     cdef Statement statement = statement_of(c.relay, key)
     statement_use(statement)
     client_forgets_unnamed(c)
-    c.shared_unnamed = statement
+    c.unnamed = unnamed_of(key)
+    c.unnamed.command = statement.command
+    c.unnamed.effect = statement.effect
+    c.unnamed.statement = statement
     return statement
 
 
+cdef inline Statement client_shared_unnamed(Client c):
+    """The shared statement that its unnamed one is, or None."""
+    return None if c.unnamed is None else c.unnamed.statement
+
+
 cdef int client_forgets_unnamed(Client c) except -1:
-    client_unlearns(c, b'')
+    cdef Unnamed unnamed = c.unnamed
+    if unnamed is None:
+        return 0
     c.unnamed = None
-    c.unnamed_shape = 0
-    c.unnamed_command = PLAIN
-    if c.shared_unnamed is not None:
-        client_keeps_alias(c, c.shared_unnamed, b'')
-        statement_drop(c.relay, c.shared_unnamed)
-        c.shared_unnamed = None
+    if unnamed.statement is not None:
+        # Should this be undone, it is known again.
+        unnamed.shape = 0 if c.shapes is None else c.shapes.get(b'', 0)
+        client_unlearns(c, b'')
+        client_keeps_alias(c, unnamed.statement, b'')
+        statement_drop(c.relay, unnamed.statement)
+    return 0
+
+
+cdef int client_keeps_unnamed(Client c, Ledger *l, Unnamed kept) except -1:
+    """What was to do away with an unnamed statement is ignored, as something before it has failed: it
+    is there still. kept: None when there was none.
+
+    What comes behind the next Sync may have been sent already, and is not ignored.
+    """
+    cdef Reply *r
+    cdef int i
+    for i in range(l.count):
+        r = &l.replies[(l.head + i) & (l.size - 1)]
+        if r.kind == kinds.QUERY and r.action == FORWARD:
+            # That leaves none, whatever was there.
+            return 0
+        if reply_replaces_unnamed(r):
+            Py_XDECREF(r.name)
+            r.name = NULL
+            if kept is not None:
+                r.name = <PyObject *>kept
+                Py_INCREF(kept)
+            return 0
+    client_forgets_unnamed(c)
+    c.unnamed = kept
+    if kept is not None and kept.statement is not None:
+        statement_use(kept.statement)
+        if kept.shape:
+            if c.shapes is None:
+                c.shapes = {}
+            c.shapes[b''] = kept.shape
     return 0
 
 
@@ -82,8 +122,9 @@ cdef bytes client_names_in(Client c, bytes body):
     """An error text with the client's own name for a statement in place of the server's."""
     cdef bytes name
     cdef Statement statement
-    if c.shared_unnamed is not None:
-        body = body.replace(b'"' + c.shared_unnamed.name + b'"', b'""')
+    cdef Statement shared = client_shared_unnamed(c)
+    if shared is not None:
+        body = body.replace(b'"' + shared.name + b'"', b'""')
     body = body.replace(b'"' + DISGUISED_PREFIX, b'"' + STATEMENT_PREFIX)
     if c.statements is not None:
         for name, statement in c.statements.items():

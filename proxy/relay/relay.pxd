@@ -54,8 +54,9 @@ ctypedef struct Reply:
     uint8_t action      # FORWARD, SWALLOW or FORGE
     uint16_t effect     # effect bits of the statement, see commands.pxi
     PyObject *statement # owned; of P and C; else NULL
-    PyObject *name      # owned; of P and C: the client's name for it; of B: the ErrorResponse to
-                        # send in place of the server's; else NULL
+    PyObject *name      # owned; of P and C: the client's name for it, or the unnamed statement (an
+                        # Unnamed) that it does away with; of D: the client's name, or the unnamed
+                        # statement; of B: the ErrorResponse to send in place of the server's; else NULL
 
 
 ctypedef struct Ledger:
@@ -95,6 +96,16 @@ cdef class Statement:
     cdef Decisions decisions
     cdef uint64_t shape             # of the columns it was first seen to return; 0: not seen yet
     cdef bint varied                # ... and it was seen to return others
+
+
+# An unnamed statement of one client, from its Parse on.
+cdef class Unnamed:
+    cdef bytes key                  # as a Statement's; None: it was too long to be kept
+    cdef uint8_t command
+    cdef uint16_t effect
+    cdef Statement statement        # where it is a shared one, else None
+    cdef uint64_t shape             # of the columns that its client was told of last; 0: of none
+    cdef uint64_t place             # number of the server that parsed it last
 
 
 # A statement as one server has it.
@@ -265,13 +276,9 @@ cdef class Client(Link):
     cdef Server keeps               # where its currval() and lastval() are
     cdef uint16_t prepared_effect   # ... and the effects that one of them may have
     cdef list prepared_touched      # ... and what they say of settings
-    cdef bytes unnamed              # key of the unnamed statement; of one server at most, the same object
-    cdef uint64_t unnamed_shape     # ... of the columns it was told of last; 0: of none
-    cdef uint8_t unnamed_command
-    cdef uint16_t unnamed_effect
+    cdef Unnamed unnamed            # its unnamed statement, or None
     cdef uint16_t bound_effect      # effect of the statement bound last
     cdef bint bound_commit
-    cdef Statement shared_unnamed   # set while the unnamed statement is a shared one
     cdef public object settings     # the interned Settings it believes in
     cdef readonly object startup    # ... and those it came with
     cdef uint16_t suspicion         # effect of suspects in the statement bound last
@@ -349,7 +356,7 @@ cdef class Server(Link):
     cdef Statement latest           # the one used last: it is at the end already
     cdef bint compared              # ... was prepared in this unit, for its columns to be compared
     cdef dict aliases               # our name -> its client's, of names given up meanwhile
-    cdef bytes unnamed              # key of its unnamed statement
+    cdef Unnamed unnamed            # the unnamed statement that it has, unless it is elsewhere by now
     cdef uint64_t unnamed_shape     # ... of its columns, where they are to be compared; else 0
     cdef public object settings     # interned Settings in force on it
     cdef public object defaults     # interned Settings it had when it was new

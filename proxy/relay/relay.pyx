@@ -100,8 +100,6 @@ cdef bytes OTHER_COLUMNS = messages.error_response(
 cdef bytes REFUSED_BIND = b'\0-pgweir-refused\0\0\0\0\0\0\0'
 # A Query that no server runs: see client_refuses_query_with.
 cdef bytes REFUSED_TEXT = b'refused by pgweir'
-# Opens the key of an unnamed statement whose text is not kept.
-cdef bytes UNKEPT = b'\0unkept '
 
 
 cdef inline ssize_t receive(int fd, void *into, size_t room) noexcept nogil:

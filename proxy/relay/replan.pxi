@@ -10,7 +10,25 @@ cdef bint server_may_replan(Server s, Client c, dict fields) except -1:
     """
     if not is_about_plans(fields) or c is None or s.retain != RETAIN_YES or c.retried:
         return False
-    return s.status == 73 and not c.passing and ledger_head(&s.ledger).kind != kinds.QUERY
+    return (s.status == 73 and not c.passing and ledger_head(&s.ledger).kind != kinds.QUERY
+            and not unit_parses_later(&s.unit))
+
+
+cdef bint unit_parses_later(Octets *unit) noexcept:
+    """Does a unit use the unnamed statement, and then parse another? What it used is forgotten."""
+    cdef Py_ssize_t pos = unit.start
+    cdef const char *body
+    cdef bint uses = False
+    while pos < unit.end:
+        body = unit.data + pos + 5
+        if unit.data[pos] == kinds.PARSE and body[0] == 0:
+            return uses
+        if unit.data[pos] == kinds.BIND:
+            uses = uses or body[strlen(body) + 1] == 0
+        elif unit.data[pos] == kinds.DESCRIBE:
+            uses = uses or body[0] == 83 and body[1] == 0
+        pos += int32_at(unit.data + pos + 1) + 1
+    return False
 
 
 cdef bint is_about_plans(dict fields):

@@ -337,7 +337,7 @@ cdef int client_wishes_unit(Client c, Router r, Wish w, char *p, Py_ssize_t n,
             if parsed is None or <bytes>name not in parsed:
                 statement = None
                 if name[0] == 0:
-                    statement = c.shared_unnamed
+                    statement = client_shared_unnamed(c)
                 elif c.statements is not None:
                     statement = <Statement>c.statements.get(<bytes>name)
                 key = statement.key if statement is not None else client_text_of(c, name)
@@ -670,7 +670,7 @@ cdef bint server_may_rerun(Server s, Client c) noexcept:
             and s.retain == RETAIN_YES and not s.reached
             and not c.retried and c.status == 73 and not c.passing
             and (not s.open_unit or c.is_half and c.has_flushed)
-            and s.asked is None and s.unit.end > s.unit.start)
+            and s.asked is None and s.unit.end > s.unit.start and not unit_parses_later(&s.unit))
 
 
 cdef bint is_about_recovery(dict fields, bint by_verdict):

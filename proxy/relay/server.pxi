@@ -411,7 +411,7 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
             if head.statement != NULL:
                 server_sees_columns(s, c, head, kind, p, have)
             elif head.name != NULL:
-                server_sees_unnamed(s, c, head, kind, p, have)
+                server_sees_unnamed(s, head, kind, p, have)
         ledger_pop(l)
         if forward:
             server_pass(s, True, p, have, size)
@@ -753,15 +753,28 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
     cdef Reply *head
     cdef Statement statement
     cdef Prepared prepared
-    cdef bytes name
+    cdef object name
     # The first message that is ignored about a statement tells whether the server has it still.
     cdef set met = set()
+    # The first is what failed: if that is a Parse, the unnamed statement was given up before.
+    cdef bint has_failed = False, replaces = False
+    cdef Unnamed kept = None
     while l.count:
         head = ledger_head(l)
         if head.kind == kinds.SYNC:
-            return 0
+            break
         statement = <Statement>head.statement if head.statement != NULL else None
-        name = <bytes>head.name if head.name != NULL else None
+        name = <object>head.name if head.name != NULL else None
+        if reply_replaces_unnamed(head):
+            if not replaces and has_failed:
+                kept = <Unnamed>name
+            replaces = True
+            s.unnamed = None
+            name = None
+        elif head.kind == kinds.PARSE and statement is None and name is None:
+            # It was ours, and so is the failure: the client's is what it was.
+            s.unnamed = None
+        has_failed = True
         if head.kind == kinds.PARSE:
             if statement is not None and statement not in met:
                 met.add(statement)
@@ -770,11 +783,7 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
                         s.latest = None
                     statement_drop(s.relay, statement)
             if name is not None and c is not None:
-                client_forgets_one(c, name)
-            if name is None and not ledger_parses_later(l):
-                s.unnamed = None
-                if c is not None:
-                    client_forgets_unnamed(c)
+                client_forgets_one(c, <bytes>name)
         elif head.kind == kinds.CLOSE and name is not None:
             # A Close that did not happen: the client has the name still.
             if c is not None and (c.statements is None or name not in c.statements):
@@ -792,6 +801,8 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
                 prepared.schema_age = None
                 s.prepared[statement] = prepared
         ledger_pop(l)
+    if replaces and c is not None:
+        client_keeps_unnamed(c, l, kept)
     return 0
 
 

@@ -91,8 +91,7 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         c.began_s = c.relay.now_s
     s.open_unit = False
     s.unnamed = None
-    if c.unnamed is not None or c.shared_unnamed is not None:
-        client_forgets_unnamed(c)
+    client_forgets_unnamed(c)
     if command == DEALLOCATE or command == DISCARD:
         c.unsettled = True
     if command == COMMIT and c.status != 73 or may_commit_within(p + 5, have - 5):

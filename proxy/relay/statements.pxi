@@ -14,6 +14,18 @@ cdef class Statement:
     """A statement text with its parameter types, whoever prepared it."""
 
 
+@cython.final
+@cython.freelist(64)
+cdef class Unnamed:
+    """An unnamed statement, as its client has parsed it."""
+
+
+cdef Unnamed unnamed_of(bytes key):
+    cdef Unnamed unnamed = Unnamed.__new__(Unnamed)
+    unnamed.key = key
+    return unnamed
+
+
 cdef Statement statement_of(Relay relay, bytes key):
     """The one Statement with this key, made when it is new. The caller counts its use."""
     cdef Statement s = relay.statements.get(key)

@@ -166,7 +166,7 @@ cdef uint16_t client_suspects_bound(Client c, Statement statement) except? 65535
     if statement is None:
         if c.unnamed is None:
             return client_suspects(c, b'', 0)
-        return client_suspects(c, c.unnamed, len(c.unnamed))
+        return client_suspects(c, c.unnamed.key, len(c.unnamed.key))
     if statement.suspects is not c.line.suspects:
         touched = []
         statement.suspected_effect = suspects_in(

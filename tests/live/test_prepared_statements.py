@@ -15,6 +15,7 @@ from tests.live.conversation import (
     FLUSH,
     SERVER_STATEMENTS,
     SYNC,
+    Address,
     Wire,
     address_of,
     bind,
@@ -745,3 +746,101 @@ def test_an_unnamed_statement_outlives_the_error_of_one_before_it(
             assert errors_of(client.until_ready()) == ["42601"]
             heard = client.ask(bind(), execute(), SYNC)
             assert (errors_of(heard), rows_of(heard)) == ([], [[text[-1:].encode()]])
+
+
+FAILS = parse("SELECT 1 / 0", "fails") + bind(name="fails") + execute()
+AGAIN = bind() + execute() + SYNC
+GONE = "DROP TABLE IF EXISTS gone"
+
+UNNAMED_STORIES: dict[str, list[tuple[bytes, int]]] = {
+    "a Parse behind an error": [
+        (parse("SELECT 1") + SYNC, 1),
+        (FAILS + parse("SELECT 2") + SYNC, 1),
+        (AGAIN, 1),
+    ],
+    "two of them": [
+        (parse("SELECT 1") + SYNC, 1),
+        (FAILS + parse("SELECT 2") + parse("SELECT 3") + bind() + SYNC, 1),
+        (AGAIN, 1),
+    ],
+    "a Parse that is the error": [
+        (parse("SELECT 1") + SYNC, 1),
+        (parse("SELEKT") + parse("SELECT 2") + SYNC, 1),
+        (AGAIN, 1),
+    ],
+    "a Parse in front of the error": [
+        (parse("SELECT 1") + SYNC, 1),
+        (parse("SELECT 2") + FAILS + parse("SELECT 3") + SYNC, 1),
+        (AGAIN, 1),
+    ],
+    "none before": [
+        (FAILS + parse("SELECT 2") + SYNC, 1),
+        (AGAIN, 1),
+    ],
+    "a Close behind an error": [
+        (parse("SELECT 1") + SYNC, 1),
+        (FAILS + close_statement() + SYNC, 1),
+        (AGAIN, 1),
+    ],
+    "a Close and a Parse behind an error": [
+        (parse("SELECT 1") + SYNC, 1),
+        (FAILS + close_statement() + parse("SELECT 2") + SYNC, 1),
+        (AGAIN, 1),
+    ],
+    "a Close": [
+        (parse("SELECT 1") + close_statement() + SYNC, 1),
+        (AGAIN, 1),
+    ],
+    "two units in one packet": [
+        (parse("SELECT 1") + SYNC, 1),
+        (FAILS + parse("SELECT 2") + SYNC + AGAIN, 2),
+        (AGAIN, 1),
+    ],
+    "two units that fail": [
+        (parse("SELECT 1") + SYNC, 1),
+        (FAILS + parse("SELECT 2") + SYNC + FAILS + parse("SELECT 3") + SYNC, 2),
+        (AGAIN, 1),
+    ],
+    "two units of which the second parses another": [
+        (parse("SELECT 1") + SYNC, 1),
+        (FAILS + parse("SELECT 2") + SYNC + parse("SELECT 3") + SYNC + AGAIN, 3),
+        (AGAIN, 1),
+    ],
+    "a simple query behind it": [
+        (parse("SELECT 1") + SYNC, 1),
+        (FAILS + parse("SELECT 2") + SYNC + query("SELECT 3"), 2),
+        (AGAIN, 1),
+    ],
+    "in a transaction": [
+        (query("BEGIN"), 1),
+        (parse("SELECT 1") + SYNC, 1),
+        (FAILS + parse("SELECT 2") + SYNC, 1),
+        (AGAIN, 1),
+        (bind(name="s") + SYNC, 1),
+    ],
+    "an error of another statement that is prepared for it": [
+        (parse("SELECT * FROM gone", "n") + SYNC, 1),
+        (parse("SELECT 1") + SYNC, 1),
+        (bind(name="n") + execute() + SYNC, 1),
+        (AGAIN, 1),
+    ],
+}
+
+
+@pytest.mark.parametrize("database", ["one", "two", "shared"])
+@pytest.mark.parametrize("what", UNNAMED_STORIES)
+def test_an_unnamed_statement_lasts_as_long_as_on_a_direct_connection(
+    small: Pgweir, pg18: Postgres, database: str, what: str
+) -> None:
+    def hears(address: Address) -> list[object]:
+        pg18.execute(f"{GONE}; CREATE TABLE gone (a int); GRANT SELECT ON gone TO PUBLIC")
+        told: list[object] = []
+        with Wire.connect(address) as wire:
+            for said, ready in UNNAMED_STORIES[what]:
+                heard = wire.ask(said, ready=ready)
+                told.append((kinds_of(heard), errors_of(heard), rows_of(heard)))
+                if parse("SELECT * FROM gone", "n") in said:
+                    pg18.execute(GONE)
+        return told
+
+    assert hears(address_of(small, database)) == hears(address_of(pg18))

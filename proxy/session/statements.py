@@ -18,10 +18,14 @@ OTHER = "-"
 # More or longer ones are not carried from server to server: that would be done anew each time.
 _MOST = 250
 _MOST_BYTES = 1 << 20
+# The text of a longer one is not asked for: in the client's encoding it may be three times as long,
+# and the relay reads no row beyond 256 KiB.
+_LONGEST_BYTES = 80_000
 
 STATEMENTS_QUESTION = (
     f"SELECT CASE WHEN from_sql THEN '{MADE}' ELSE '{OTHER}' END || name,"  # noqa: S608
-    " CASE WHEN from_sql THEN statement END FROM pg_catalog.pg_prepared_statements"
+    f" CASE WHEN from_sql AND octet_length(statement) <= {_LONGEST_BYTES} THEN statement END"
+    " FROM pg_catalog.pg_prepared_statements"
 )
 """SQL whose rows are a marked name and a text."""
 

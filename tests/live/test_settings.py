@@ -339,6 +339,45 @@ def test_a_setting_at_the_end_of_a_long_text_is_seen(weir18: Pgweir, how: str, s
             assert shown(mine, "app.tenant") == "me"
 
 
+LONG = "x" * 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("left", "asks", "hears"),
+    [
+        (f"SELECT '{LONG}', set_config('work_mem', '7MB', false)", "SHOW work_mem", "7MB"),
+        (f"SET /* {LONG} */ work_mem = '7MB'", "SHOW work_mem", "7MB"),
+        (f"CREATE TEMP TABLE left_by AS SELECT 1 AS a, '{LONG}'", "SELECT a FROM left_by", "1"),
+        (f"PREPARE left_by AS SELECT 1, '{LONG}'", "EXECUTE left_by", "1"),
+        (
+            f"SELECT '{LONG}', pg_advisory_lock(7)",
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+            "1",
+        ),
+        (f"LISTEN /* {LONG} */ left_by", "SELECT * FROM pg_listening_channels()", "left_by"),
+    ],
+    ids=["set_config", "SET", "temporary table", "PREPARE", "advisory lock", "LISTEN"],
+)
+@pytest.mark.parametrize("database", ["one", "three"])
+def test_what_a_parse_leaves_that_is_too_long_to_be_kept_is_its_client_s(
+    weir18: Pgweir, database: str, left: str, asks: str, hears: str
+) -> None:
+    """It is asked for, and pins its client where it cannot be carried."""
+    with (
+        Wire.connect(address_of(weir18, database)) as mine,
+        Wire.connect(address_of(weir18, database)) as theirs,
+    ):
+        # What was known of the unnamed statement before does not count.
+        assert errors_of(mine.ask(run("SELECT 1"), SYNC)) == []
+        assert errors_of(mine.ask(run(left), SYNC)) == []
+        for _ in range(3):
+            assert mine.value(asks) == hears
+            # Of one connection alone the other client gets none while it is pinned.
+            if database == "three" or asks == "SHOW work_mem":
+                heard = theirs.ask(query(asks))
+                assert errors_of(heard) or rows_of(heard) != [[hears.encode()]]
+
+
 def test_psycopg_keeps_its_settings(weir18: Pgweir) -> None:
     url = address_of(weir18, "three")
     with ExitStack() as stack:

@@ -135,6 +135,64 @@ def test_bytes_stuffed_behind_the_ssl_request_are_refused(
         assert b"S" not in octets[:1]
 
 
+def hello(context: ssl.SSLContext) -> bytes:
+    """What a client says first."""
+    said = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), said).do_handshake()
+    return said.read()
+
+
+def trickle(sock: socket.socket, octets: bytes) -> None:
+    """Say them one by one, until the other side has enough of it."""
+    sock.settimeout(0.1)
+    for at in range(len(octets)):
+        with contextlib.suppress(TimeoutError):
+            sock.sendall(octets[at : at + 1])
+            if not sock.recv(1):
+                return
+
+
+def stay_silent(sock: socket.socket, context: ssl.SSLContext) -> None:
+    end = context.wrap_socket(sock.dup(), do_handshake_on_connect=True)
+    end.detach()
+
+
+# Each leaves the connection where it would stay, were there no deadline.
+STALLS = {
+    "asked and not shaken hands": lambda sock, context: None,
+    "half a hello": lambda sock, context: sock.sendall(hello(context)[:40]),
+    "a byte of its hello now and then": lambda sock, context: trickle(sock, hello(context)),
+    "a hello and no more": lambda sock, context: sock.sendall(hello(context)),
+    "shaken hands and silent": stay_silent,
+}
+
+
+@pytest.mark.parametrize("stall", STALLS.values(), ids=STALLS.keys())
+def test_a_handshake_that_takes_too_long_is_ended(
+    start_pgweir: StartPgweir,
+    pg18: Postgres,
+    certificates: Certificates,
+    stall: Callable[[socket.socket, ssl.SSLContext], None],
+) -> None:
+    weir = start_pgweir(
+        pg18, **offering(certificates, "allow"), limits={"client_login_timeout": "1s"}
+    )
+    context = ssl.create_default_context(cafile=str(certificates.ca))
+    context.check_hostname = False
+    with RawClient(weir.port) as client:
+        client.send(packet(struct.pack("!i", SSL_REQUEST)))
+        assert client.socket.recv(1) == b"S"
+        with contextlib.suppress(ConnectionError):
+            stall(client.socket, context)
+        client.socket.settimeout(10)
+        with contextlib.suppress(ConnectionError):
+            while client.socket.recv(4096):
+                pass
+    assert weir.metric("pgweir_refusals_total", reason="login_timeout") == 1
+    assert is_encrypted(weir, "require")
+
+
 def test_a_handshake_that_is_none_is_refused(
     start_pgweir: StartPgweir, pg18: Postgres, certificates: Certificates
 ) -> None:

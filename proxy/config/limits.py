@@ -65,7 +65,9 @@ class Limits(Section):
         "NOTICE; 0 is off.",
     )
     query_timeout: Duration = Field(
-        default=0.0, description="How long a statement may run before it is cancelled; 0 is off."
+        default=0.0,
+        description="How long a statement may run before it is cancelled; 0 is off. If that does "
+        "not end it within 3 s more, its client is disconnected.",
     )
     log_min_duration: Duration = Field(
         default=0.0,

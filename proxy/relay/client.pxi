@@ -11,6 +11,8 @@ cdef enum:
     MOST_NAME_BYTES = 10000
     # What may wait for a client that does not read: notifications come unasked.
     MOST_UNREAD_BYTES = 8388608
+    # How long a statement that has been cancelled for its length may take to end.
+    CANCEL_GRACE_S = 3
 
 
 @cython.final
@@ -463,11 +465,17 @@ cdef int client_check_time(Client c, double now_s) except -1:
                 or c.limit_s and now_s - c.began_s > c.limit_s):
             # The server's own error, 57014, tells the client.
             c.overdue = True
+            c.overdue_s = now_s
             c.cancel()
+        elif c.overdue and now_s - c.overdue_s > CANCEL_GRACE_S:
+            # It does not hear of that: it waits for the rest of a message or of a COPY, or for its
+            # rows to be read.
+            client_refuse_fatally(c, '57014', 'query timeout')
     elif s is not None and c.status != 73 or c.begin is not None:
         if line.idle_transaction_timeout_s and now_s - c.ready_s > line.idle_transaction_timeout_s:
             client_refuse_fatally(c, '25P03', 'idle transaction timeout')
-    elif c.held.end == c.held.start:
+    elif c.held.end == c.held.start or c.starved:
+        # A part of a message is no request yet.
         if line.client_idle_timeout_s and now_s - c.ready_s > line.client_idle_timeout_s:
             client_refuse_fatally(c, '57P05', 'client idle timeout')
     return 0

@@ -247,6 +247,7 @@ cdef class Client(Link):
     cdef double opened_s            # when its transaction's first request reached us; 0 outside of one
     cdef double transaction_s       # when its transaction was first seen open; 0 outside of one
     cdef bint overdue               # its running request has been cancelled for its length
+    cdef double overdue_s           # ... and when
     cdef bint told                  # ... that it waits
     cdef double waited_s            # how long its running request waited for its server
     cdef double opening_s           # ... and, if it did, how long that was opened or asked meanwhile

@@ -95,6 +95,51 @@ def test_what_lasts_too_long_is_ended_with_its_sqlstate(
         assert (last.fields["S"], last.fields["C"]) == ("FATAL", sqlstate)
 
 
+@pytest.mark.parametrize("part", [1, 4, 5, 10])
+def test_who_has_begun_a_message_is_idle_all_the_same(weir: Pgweir, part: int) -> None:
+    """Slow loris, logged in: the rest of it may never come."""
+    with login(weir, "client_idle_timeout", TRUST_USER) as client:
+        assert client.value("SELECT 1") == "1"
+        client.send(query("SELECT 'never said to the end'")[:part])
+        *_, last = client.read_to_end()
+        assert (last.fields["S"], last.fields["C"]) == ("FATAL", "57P05")
+
+
+def half_a_query(client: RawClient) -> None:
+    # Longer than what is kept until it is whole.
+    client.send(query("SELECT '" + "x" * 4_000_000)[:3_000_000])
+
+
+def silent_copy(client: RawClient) -> None:
+    client.send(query("COPY pg_temp.never FROM STDIN"))
+    client.read_until(b"G")
+
+
+def unread_rows(client: RawClient) -> None:
+    client.send(query("SELECT repeat('x', 1000) FROM generate_series(1, 10000000)"))
+
+
+KEPT_WAITING = [half_a_query, silent_copy, unread_rows]
+
+
+@pytest.mark.parametrize("keep_waiting", KEPT_WAITING)
+def test_a_statement_that_waits_for_its_own_client_ends_with_query_timeout_too(
+    weir: Pgweir, keep_waiting: Callable[[RawClient], None]
+) -> None:
+    """PostgreSQL does not hear of a cancel while it waits for bytes."""
+    with login(weir, "query_timeout", PLAIN_USER) as client:
+        client.ask("BEGIN")
+        client.ask("CREATE TEMPORARY TABLE never (v text)")
+        keep_waiting(client)
+        weir.wait_until(
+            lambda: (
+                weir.metric("pgweir_server_connections", database="query_timeout", state="active")
+                == 0
+            ),
+            20,
+        )
+
+
 LONG_TRANSACTIONS = {
     "idle": ["BEGIN", "SELECT 1"],
     "never begun on a server": ["BEGIN"],

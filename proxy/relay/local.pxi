@@ -12,12 +12,11 @@ cdef int client_says_command(Client c, Command command, const char *text, Py_ssi
         if name is None or c.statements is None or name not in c.statements or c.status == 69 \
                 or s is not None and s.exposed:
             return 0
-        if s is not None and (s.ledger.count or s.open_unit):
-            c.awaits_replies = True
+        if client_awaits_owed(c):
             return STOPPED
         client_forgets_one(c, name)
         client_say_complete(c, b'DEALLOCATE')
-        client_say_ready(c)
+        client_ends_query(c)
         return TAKEN
     if s is not None or c.line.mode == SESSION_MODE and not c.aborted:
         return 0
@@ -39,6 +38,40 @@ cdef int client_says_command(Client c, Command command, const char *text, Py_ssi
         client_end_transaction(c, command)
         client_say_ready(c)
         return TAKEN
+    return 0
+
+
+cdef bint client_awaits_owed(Client c) except -1:
+    """Are replies owed that come before what is answered here? Then its server is asked for them."""
+    cdef Server s = c.server
+    if s is None:
+        return False
+    if s.open_unit:
+        # Running it again would not say again what was answered here.
+        s.retain = RETAIN_OVER
+        if ledger_is_ours(&s.ledger):
+            server_emit_forged(s, c)
+        elif s.ledger.count:
+            sink_write(&c.relay.to_server, FLUSH_MESSAGE, 5)
+    c.awaits_replies = s.ledger.count > 0
+    return c.awaits_replies
+
+
+cdef int client_ends_query(Client c) except -1:
+    """The end of a simple query that was answered here.
+
+    What it does to a unit of extended messages that has had no Sync yet is for PostgreSQL to say: so
+    then the server has a query as well, an empty one, and its ReadyForQuery is the client's.
+    """
+    cdef Server s = c.server
+    if s is None or not s.open_unit:
+        return client_say_ready(c)
+    sink_write(&s.relay.to_server, EMPTY_QUERY, 6)
+    ledger_push(&s.ledger, kinds.QUERY, FORWARD, 0, None, b'')
+    client_breaks_unit(s)
+    s.unnamed = None
+    if not c.began_s:
+        c.began_s = c.relay.now_s
     return 0
 
 

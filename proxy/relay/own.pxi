@@ -48,29 +48,13 @@ cdef object client_own_statement(Client c, const char *name):
     return None if key is None else client_own_setting(c, key, strlen(key))
 
 
-cdef bint client_owes_own(Client c) except -1:
-    """Are replies owed that come before what is answered here? Then its server is asked for them."""
-    cdef Server s = c.server
-    if s is None:
-        return False
-    if s.open_unit:
-        # Running it again would not say again what was answered here.
-        s.retain = RETAIN_OVER
-        if ledger_is_ours(&s.ledger):
-            server_emit_forged(s, c)
-        elif s.ledger.count:
-            sink_write(&c.relay.to_server, FLUSH_MESSAGE, 5)
-    c.awaits_replies = s.ledger.count > 0
-    return c.awaits_replies
-
-
 cdef int client_asks_own(Client c, const char *text, Py_ssize_t length, Py_ssize_t size) except -1:
     """A simple query. Result: 0 when it is none of ours."""
     cdef bytes error
     match = client_own_setting(c, text, length)
     if match is None:
         return 0
-    if client_owes_own(c):
+    if client_awaits_owed(c):
         return STOPPED
     client_forgets_unnamed(c)
     if match['show']:
@@ -78,7 +62,7 @@ cdef int client_asks_own(Client c, const char *text, Py_ssize_t length, Py_ssize
     error = client_runs_own(c, match)
     if error is not None:
         return client_refuses_query_with(c, error, size, size)
-    client_say_ready(c)
+    client_ends_query(c)
     return TAKEN
 
 
@@ -93,7 +77,7 @@ cdef int client_parses_own(Client c, bytes name, const char *text, Py_ssize_t le
     if name and c.statements is not None and (
             name in c.statements or len(c.statements) >= c.line.max_client_statements):
         return 0
-    if client_owes_own(c):
+    if client_awaits_owed(c):
         return STOPPED
     client_names(c, name, text[:length])
     c.speaks_of_own = True
@@ -124,7 +108,7 @@ cdef int client_binds_own(Client c, char *p, const char *name, const char *rest,
     match = client_own_statement(c, name)
     if match is None or not is_bare_bind(rest, p + size - rest):
         return 0
-    if client_owes_own(c):
+    if client_awaits_owed(c):
         return STOPPED
     c.own_portal = portal
     c.own_setting = match
@@ -140,7 +124,7 @@ cdef int client_describes_own(Client c, char *p, Py_ssize_t size) except -1:
         match = client_own_portal(c, p + 6)
     if match is None:
         return 0
-    if client_owes_own(c):
+    if client_awaits_owed(c):
         return STOPPED
     if p[5] == 83:
         sink_write(&c.relay.to_client, NO_PARAMETERS, 7)
@@ -159,7 +143,7 @@ cdef int client_executes_own(Client c, char *p, Py_ssize_t size) except -1:
     match = client_own_portal(c, p + 5)
     if match is None:
         return 0
-    if client_owes_own(c):
+    if client_awaits_owed(c):
         return STOPPED
     error = client_runs_own(c, match)
     if error is not None:

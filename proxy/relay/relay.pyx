@@ -88,6 +88,7 @@ cdef char *NO_PARAMETERS = b't\0\0\0\6\0\0'
 cdef char *READY = b'Z\0\0\0\5'
 cdef char *TERMINATE = b'X\0\0\0\4'
 cdef char *FLUSH_MESSAGE = b'H\0\0\0\4'
+cdef char *EMPTY_QUERY = b'Q\0\0\0\5\0'
 cdef char *SYNC_MESSAGE = b'S\0\0\0\4'
 
 # Everything that RESET ALL leaves is the role: it is a setting of its own kind.

@@ -89,7 +89,8 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     server_notes(s, p + 5, (size - 1 if have == size else have) - 5, size - 6, None)
     if not c.began_s:
         c.began_s = c.relay.now_s
-    s.open_unit = False
+    if s.open_unit:
+        client_breaks_unit(s)
     s.unnamed = None
     client_forgets_unnamed(c)
     if command == DEALLOCATE or command == DISCARD:
@@ -103,6 +104,16 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         sink_write(&c.relay.to_server, explained, len(explained))
         return client_drop(c, have, size)
     return client_pass(c, p, have, size)
+
+
+cdef void client_breaks_unit(Server s) noexcept:
+    """A query, or a function call, in a unit of extended messages that has had no Sync.
+
+    After the Sync that follows PostgreSQL 18 says that it is idle, and answers what comes next with
+    "StartTransactionCommand: unexpected state STARTED": nobody else shall have this connection.
+    """
+    s.open_unit = False
+    s.retiring = True
 
 
 cdef int client_answers_loss(Client c, char kind, Py_ssize_t have, Py_ssize_t size) except -1:

@@ -179,3 +179,17 @@ def test_they_work_on_a_replica_as_well(pg_replicated: Any, tmp_path: Path) -> N
         wire.ask(parse("SET pgweir.route = 'replica'"), RUN, SYNC)
         heard = wire.ask(parse("select pg_is_in_recovery()"), RUN, parse(route), RUN, SYNC)
         assert values(heard) == [[b"t"], [b"replica"]]
+
+
+@pytest.mark.parametrize("said", [SHOW, SET, "RESET pgweir.consistency_key"])
+@pytest.mark.parametrize("flush", [b"", FLUSH], ids=["", "flushed"])
+def test_a_simple_query_of_it_within_a_unit_leaves_the_status_of_any_other(
+    wire: Wire, said: str, flush: bytes
+) -> None:
+    statuses = []
+    for each in ("SELECT 1", said):
+        heard = wire.ask(parse("SELECT 1"), RUN, flush, query(each))
+        assert not errors_of(heard)
+        assert kinds_of(heard).endswith("CZ")
+        statuses += [heard[-1].body, wire.ask(parse("SELECT 1"), RUN, SYNC)[-1].body]
+    assert statuses[:2] == statuses[2:]

@@ -12,7 +12,16 @@ import psycopg
 import pytest
 from psycopg import pq
 
-from tests.faults.raw_client import SYNC, RawClient, bind, execute, parse, query, startup
+from tests.faults.raw_client import (
+    FLUSH,
+    SYNC,
+    RawClient,
+    bind,
+    execute,
+    parse,
+    query,
+    startup,
+)
 from tests.fixtures.pgweir import Pgweir, configuration, running
 from tests.fixtures.postgres import APP, DATABASE, PLAIN_USER, Postgres, PostgresCluster
 
@@ -114,6 +123,22 @@ def test_in_transaction_mode_a_server_is_kept_until_the_sync(weir: Pgweir) -> No
         one.send(SYNC)
         assert rows(one) == [[b"one"]]
         assert rows(two) == [[b"two"]]
+
+
+@pytest.mark.parametrize("flush", [b"", FLUSH], ids=["", "flushed"])
+@pytest.mark.parametrize("sql", ["SELECT 2", "DEALLOCATE mine"])
+def test_a_server_whose_unit_a_query_interrupts_goes_to_nobody_else(
+    start: StartPgweir, sql: str, flush: bytes
+) -> None:
+    """PostgreSQL 18 answers the next statement with an error, "unexpected state STARTED"."""
+    weir = start(pool_size=1)
+    with login(weir) as one, login(weir) as two:
+        one.send(parse("mine", "SELECT 1") + SYNC)
+        one.read_until(b"Z")
+        one.send(bind("", "mine") + execute() + flush + query(sql) + SYNC)
+        for _ in range(2):
+            one.read_until(b"Z")
+        assert two.value("SELECT 'well'") == "well"
 
 
 def test_in_session_mode_a_server_is_kept_until_the_client_leaves(start: StartPgweir) -> None:

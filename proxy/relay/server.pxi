@@ -870,8 +870,7 @@ cdef int server_settle(Server s) except -1:
         # What went back before is asked for here: in its next transaction a question would come
         # before a SET TRANSACTION, which must be the first.
         s.went_back = False
-        if s.dirt & (SETTINGS_TOUCHED | MAY_PIN | STATEMENTS_TOUCHED | LISTENING) \
-                and server_asks_session(s, c):
+        if s.dirt & LEFT_IN_SESSION and server_asks_session(s, c):
             return 0
         if s.pinned or s.keeper is c and server_is_kept(s):
             return client_resume(c)
@@ -994,7 +993,7 @@ cdef int server_lost(Server s, bytes reason) except -1:
         return client_gone(c, 'server lost in the middle of a row', False)
     if not running:
         if c.status != 73 or c.line.mode == SESSION_MODE or s.pinned \
-                or s.dirt & SETTINGS_TOUCHED:
+                or s.dirt & LEFT_IN_SESSION:
             c.lost = reason
             c.aborted = c.status != 73
         return client_read(c)

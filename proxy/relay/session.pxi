@@ -190,7 +190,7 @@ cdef int server_told_session(Server s, Client c) except -1:
                 if notice:
                     sink_write(&s.relay.to_client, notice, len(notice))
             s.pinned = bool(pins)
-        s.dirt &= ~(SETTINGS_TOUCHED | MAY_PIN | STATEMENTS_TOUCHED | LISTENING)
+        s.dirt &= ~LEFT_IN_SESSION
         if c.pending is not None:
             client_tells_pending(c)
     elif s.settings is not c.settings:

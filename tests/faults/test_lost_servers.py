@@ -122,6 +122,30 @@ def test_lost_between_begin_and_the_first_statement_nobody_notices(
         assert states(client, "COMMIT") == ([], b"I")
 
 
+LEFT = {
+    "a lock": ("SELECT pg_advisory_lock(77)", b"pg_locks"),
+    "a table": ("CREATE TEMPORARY TABLE left_there (a int)", b"pg_my_temp_schema"),
+    "a statement": ("PREPARE left_there AS SELECT 1", b"prepared_statements"),
+    "a setting": ("SET work_mem = '8MB'", b"work_mem"),
+}
+
+
+@pytest.mark.parametrize(("sql", "question"), LEFT.values(), ids=LEFT.keys())
+def test_lost_before_it_is_known_what_it_has_left_there_a_client_is_told(
+    wired: Wired, sql: str, question: bytes
+) -> None:
+    """It believes in a lock, say, that nobody holds any more."""
+    wire, weir = wired
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.value("SELECT 1")
+        wire.on_request = lambda octets: sql.encode() in octets or question not in octets
+        client.ask(sql)
+        weir.wait_until(lambda: weir.metric("pgweir_server_connections") == 0)
+        wire.on_request = None
+        assert client.error("SELECT 1") == "08006"
+        assert client.value("SELECT 'on'") == "on"
+
+
 COMMITS = {
     "simple": query("COMMIT"),
     "end": query("end;"),

@@ -571,20 +571,22 @@ cdef bint client_awaits_turn(Client c, char kind) except -1:
 cdef bint client_regroups(Client c, Server s) except -1:
     """A unit that was begun with Parse, Describe, Flush goes on, with what was not seen before.
 
-    Nothing has been run yet. So it ends here as far as the replica is concerned, and what follows is
-    another unit, up to its Sync: on the same server connection if it may, so that nothing has to be
-    prepared and compared again; else it is routed for itself. Result: True if it has to wait.
+    Where it may, it goes on as it is: the locks it holds keep the columns that it was told of. Else,
+    as nothing has been run yet, it ends here as far as the replica is concerned, and what follows is
+    routed for itself, up to its Sync. Result: True if it has to wait.
     """
     if s.ledger.count:
         c.awaits_replies = True
         return True
     c.is_half = False
+    if client_stays(c, s):
+        # What it has heard it must not hear again.
+        s.retain = RETAIN_OVER
+        return False
     sink_write(&c.relay.to_server, SYNC_MESSAGE, 5)
     ledger_push(&s.ledger, kinds.SYNC, SWALLOW)
     s.open_unit = False
     s.retain = RETAIN_NO
-    if client_stays(c, s):
-        return False
     server_flush(s)
     c.awaits_replies = True
     return True
@@ -612,7 +614,8 @@ cdef bint client_stays(Client c, Server s) except -1:
     if s.pool not in c.aim.pools or s.pool.replayed < client_least(c, r, w.keys) \
             or client_must_ask(c, r, w):
         return False
-    client_routed(c, s)
+    c.said_keys = w.keys
+    c.aim.routed[c.reason] += 1
     return True
 
 

@@ -394,7 +394,7 @@ cdef int client_gets_server(Client c) except -1:
         client_routed(c, s)
     s.notifier = 0
     if s.settings is not c.settings:
-        client_bring_settings(c, s)
+        client_bring_settings(c, s, True)
     if s.keeper is not c and (s.keeper is not None or c.line.tells_sequences):
         server_forgets_sequences(s)
     if s.pool.reset == RESETS_ALWAYS:
@@ -408,6 +408,7 @@ cdef int client_gets_server(Client c) except -1:
 cdef int client_says_other(Client c, char kind, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
     """Close, Flush, COPY data, function calls, the end; and what must not be said."""
     cdef Server s = c.server
+    cdef uint16_t effect = 0
     if kind == kinds.CLOSE:
         return client_says_close(c, p, have, size)
     if kind == kinds.FLUSH:
@@ -418,7 +419,7 @@ cdef int client_says_other(Client c, char kind, char *p, Py_ssize_t have, Py_ssi
         if s.open_unit and s.retain == RETAIN_YES:
             octets_append(&s.unit, p, size)
         c.has_flushed = True
-        if ledger_is_ours(&s.ledger):
+        if ledger_is_all(&s.ledger, FORGE):
             # The server has nothing to say that ours could come before.
             server_emit_forged(s, c)
         return client_pass(c, p, have, size)
@@ -434,13 +435,20 @@ cdef int client_says_other(Client c, char kind, char *p, Py_ssize_t have, Py_ssi
                 ledger_push(&s.ledger, kinds.COPY_DONE, FORGE)
         return client_pass(c, p, have, size)
     if kind == kinds.FUNCTION_CALL:
+        if have < size and have < 9:
+            return STARVED
         if c.lost is not None or c.aborted or c.refusal is not None:
             return client_answers_loss(c, kind, have, size)
         if client_attach(c) == STOPPED:
             return STOPPED
         s = c.server
         c.dirty = True
-        ledger_push(&s.ledger, kind, FORWARD)
+        if c.line.mode != SESSION_MODE and not is_of_large_objects(p, have):
+            # Nothing tells what it does; what it may set is named in its arguments, if anywhere.
+            effect = ALL_LEFT
+            server_adds_touched(s, c.relay.control.settings_of_words(
+                p[5:size] if have == size and size <= MOST_RETAINED_BYTES else b'', None))
+        ledger_push(&s.ledger, kind, FORWARD, effect)
         s.retain = RETAIN_OVER
         if not c.began_s:
             c.began_s = c.relay.now_s
@@ -449,6 +457,19 @@ cdef int client_says_other(Client c, char kind, char *p, Py_ssize_t have, Py_ssi
         client_gone(c, '', True)
         return STOPPED
     return client_violates(c, 'message type')
+
+
+cdef bint is_of_large_objects(const char *p, Py_ssize_t have) noexcept:
+    """Is this FunctionCall one of those that drivers make, for large objects? They leave nothing.
+
+    lo_open, lo_close, loread, lowrite, lo_lseek, lo_creat, lo_create, lo_tell, lo_truncate,
+    lo_unlink, and those of 64 bits. Source: PostgreSQL, src/include/catalog/pg_proc.dat.
+    """
+    cdef int32_t oid
+    if have < 9:
+        return False
+    oid = int32_at(p + 5)
+    return (952 <= oid <= 958 or oid == 964 or oid == 715 or oid == 1004 or 3170 <= oid <= 3172)
 
 
 cdef int client_check_time(Client c, double now_s) except -1:

@@ -50,6 +50,8 @@ cdef enum Effect:
     ALL_LEFT = 1 | 2 | 4 | 128 | 256
     # What the session is asked about before its client goes on. Who loses it before is told.
     LEFT_IN_SESSION = 1 | 2 | 128 | 256
+    # What a function may leave that executes a text: all that can be asked for.
+    RUNS_WHAT_IS_GIVEN = 1 | 2 | 128 | 256
 
 
 cdef struct Words:
@@ -456,8 +458,7 @@ cdef uint16_t settings_effect_of(const char *text, Py_ssize_t length) noexcept n
 
 
 cdef bint is_about_code(const char *tag, Py_ssize_t length) noexcept nogil:
-    """Does a command with this tag change functions, or what they stand behind? CREATE TABLE may
-    have a default or attach a partition, but what calls a function of one's own is rarely new so."""
+    """Does a command with this tag change functions, or what they stand behind, whatever it names?"""
     return (has_word(tag, length, b'function', 8) or has_word(tag, length, b'procedure', 9)
             or has_word(tag, length, b'routine', 7) or has_word(tag, length, b'trigger', 7)
             or has_word(tag, length, b'view', 4) or has_word(tag, length, b'rule', 4)

@@ -54,10 +54,13 @@ class Control(Protocol):
     def settings_reported(self, settings: Any, name: str, value: str) -> Any:
         """The settings after a ParameterStatus; the same object when nothing changed."""
 
-    def settings_switch(self, have: Any, want: Any) -> tuple[bytes, tuple[bytes, ...]]:
+    def settings_switch(
+        self, have: Any, want: Any
+    ) -> tuple[bytes, tuple[tuple[str, str | None], ...], tuple[bytes, ...]]:
         """SQL that turns a session in settings `have` into one in `want`; empty when they agree.
 
-        And what is to be run after it, text by text, whether or not each succeeds.
+        The same as names and values for set_config(), empty when only the SQL will do. And what is
+        to be run after it, text by text, whether or not each succeeds.
         """
 
     def settings_without_statements(self, settings: Any) -> Any:
@@ -71,8 +74,11 @@ class Control(Protocol):
         touch some whose names nobody can know, and which can therefore not be asked for.
         """
 
-    def settings_of_words(self, text: bytes) -> Any:
-        """What touches any settings, custom ones that are named in the text included; as above."""
+    def settings_of_words(self, text: bytes, values: bytes | None) -> Any:
+        """What touches any settings, custom ones that are named in the text included; as above.
+
+        values: the body of its Bind, or None.
+        """
 
     def settings_of(self, settings: Any) -> Any:
         """What a statement says that touches just these settings; see `settings_touched`."""

@@ -22,7 +22,7 @@ cdef inline int client_opens_unit(Client c, Server s, bint worthwhile) noexcept:
     s.compared = False
     if not c.began_s:
         c.began_s = c.relay.now_s
-    if s.ledger.count == 0 or (s.ledger.count == 1 and ledger_head(&s.ledger).action == SWALLOW):
+    if ledger_is_all(&s.ledger, SWALLOW):
         s.unit.start = s.unit.end = 0
         s.replied = False
         s.retain = RETAIN_NO
@@ -247,9 +247,14 @@ cdef inline int server_uses(Server s, Statement statement) except -1:
     """Mark as used last."""
     if statement is not s.latest:
         s.latest = statement
-        # The order matters only once something may be evicted.
-        if s.pool.max_prepared and 2 * PyDict_Size(s.prepared) > s.pool.max_prepared:
-            s.prepared[statement] = s.prepared.pop(statement)
+        server_renews(s, statement)
+    return 0
+
+
+cdef inline int server_renews(Server s, Statement statement) except -1:
+    """Of those that may be evicted it is the last. The order matters only once some may be."""
+    if s.pool.max_prepared and 2 * PyDict_Size(s.prepared) > s.pool.max_prepared:
+        s.prepared[statement] = s.prepared.pop(statement)
     return 0
 
 
@@ -266,15 +271,20 @@ cdef int server_keeps(Server s, Statement statement) except -1:
     return 0
 
 
-cdef int server_drops(Server s, Statement statement) except -1:
-    """It is not to have this statement any more."""
-    cdef bytes message = close_message(statement.name)
+cdef int server_loses(Server s, Statement statement) except -1:
+    """It does not have this statement any more."""
     del s.prepared[statement]
     if s.latest is statement:
         s.latest = None
+    return statement_drop(s.relay, statement)
+
+
+cdef int server_drops(Server s, Statement statement) except -1:
+    """It is not to have this statement any more."""
+    cdef bytes message = close_message(statement.name)
     sink_write(&s.relay.to_server, message, len(message))
     ledger_push(&s.ledger, kinds.CLOSE, SWALLOW, 0, statement)
-    return statement_drop(s.relay, statement)
+    return server_loses(s, statement)
 
 
 cdef int client_parses_unkept(Client c, bint unnamed, char *p, Py_ssize_t have, Py_ssize_t size) except -1:
@@ -404,6 +414,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         effect |= client_suspects_bound(c, statement)
     else:
         c.suspicion = 0
+        c.names_suspects = False
     if effect & TELLS_SEQUENCE:
         c.line.tells_sequences = True
     if client_needs_leave(c, effect):
@@ -531,8 +542,9 @@ cdef int client_says_execute(Client c, char *p, Py_ssize_t have, Py_ssize_t size
     client_begin_unit(c, s, p, have, size, False)
     if c.bound_effect & NAMES_SETTINGS:
         c.bound_effect |= server_notes_settings(s, c.bound_text, c.bound_values)
+    s.names_suspects = s.names_suspects or c.names_suspects
     if c.suspicion & SETTINGS_TOUCHED:
-        server_notes_suspects(s, c.suspected)
+        server_notes_suspects(s, c, c.bound_text, c.bound_values)
     if c.bound_effect & MAY_PIN:
         s.cause = c.bound_text
     ledger_push(&s.ledger, kinds.EXECUTE, FORWARD, c.bound_effect)

@@ -72,11 +72,11 @@ cdef void ledger_pass_marks(Ledger *l) noexcept:
         ledger_pop(l)
 
 
-cdef bint ledger_is_ours(Ledger *l) noexcept:
-    """Is nothing owed but what we answer ourselves?"""
+cdef bint ledger_is_all(Ledger *l, uint8_t action) noexcept:
+    """Is all that is owed of this action? FORGE: we answer it ourselves; SWALLOW: nobody asked."""
     cdef int i
     for i in range(l.count):
-        if l.replies[(l.head + i) & (l.size - 1)].action != FORGE:
+        if l.replies[(l.head + i) & (l.size - 1)].action != action:
             return False
     return True
 

@@ -49,7 +49,7 @@ cdef bint client_awaits_owed(Client c) except -1:
     if s.open_unit:
         # Running it again would not say again what was answered here.
         s.retain = RETAIN_OVER
-        if ledger_is_ours(&s.ledger):
+        if ledger_is_all(&s.ledger, FORGE):
             server_emit_forged(s, c)
         elif s.ledger.count:
             sink_write(&c.relay.to_server, FLUSH_MESSAGE, 5)

@@ -81,6 +81,7 @@ cdef class Suspects:
     cdef Py_ssize_t size            # a power of two
     cdef list touched
     cdef bint suspects_all
+    cdef bint is_named              # in the text looked through last there was one of them, wherever
 
 
 cdef class Statement:
@@ -92,6 +93,7 @@ cdef class Statement:
     cdef Suspects suspects          # those that its text was looked through for
     cdef uint16_t suspected_effect  # ... the effect of what was found
     cdef list suspected             # ... and what that says of settings
+    cdef bint names_suspects        # ... and whether there were any, wherever
     cdef Decision decision          # on its text, as `decisions` had it
     cdef Decisions decisions
     cdef uint64_t shape             # of the columns it was first seen to return; 0: not seen yet
@@ -117,6 +119,13 @@ cdef class Prepared:
 # When something was last written, and by whom, for all processes of the proxy.
 cdef class WriteTimes:
     cdef uint64_t *places           # bits of a time each, see freshness.pxi
+
+
+# How a server connection gets from one client's settings to another's.
+cdef class Switch:
+    cdef bytes text                 # SQL; empty where they agree
+    cdef Statement statement        # the same, prepared; None where only the text will do
+    cdef bytes message              # ... its Bind and Execute
 
 
 # What one session has written, as far as some replica may not have it.
@@ -284,6 +293,7 @@ cdef class Client(Link):
     cdef readonly object startup    # ... and those it came with
     cdef uint16_t suspicion         # effect of suspects in the statement bound last
     cdef list suspected             # ... and what they say of settings
+    cdef bint names_suspects        # ... and whether there are any, wherever they stand
     cdef bytes bound_text           # key of the statement bound last, if it names settings or may pin
     cdef bytes bound_values         # ... and its Bind
     cdef Py_ssize_t seen_bytes      # of the message at hand, when it began to wait; 0: nothing is known
@@ -349,6 +359,7 @@ cdef class Server(Link):
     cdef tuple keys                 # consistency keys of a client that left before its commit
     cdef bint changed_schema        # something in the transaction may have
     cdef bint changed_code          # ... and functions, or what stands for them, too
+    cdef bint names_suspects        # what it is asked has some name of those, so that might be it
     cdef bint reached               # something has been sent to the client since it has this server
     cdef bint replanning
     cdef uint8_t retain             # RETAIN_NO, RETAIN_YES, RETAIN_OVER: is the unit kept?
@@ -479,7 +490,8 @@ cdef class Relay:
     cdef dict statements            # key -> Statement
     cdef uint32_t next_statement
     cdef object schema_age          # another object after each change of a schema that was seen
-    cdef dict switches              # (have, want) -> Query message that changes settings
+    cdef dict switches              # (have, want) -> the Switch between them
+    cdef Switch begins, commits     # what stands around those that are prepared; None until needed
     cdef readonly dict errors       # (database, sqlstate) -> count
     cdef readonly dict violations   # (side, reason) -> count
     cdef readonly Histogram waits

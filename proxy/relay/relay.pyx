@@ -90,6 +90,9 @@ cdef char *TERMINATE = b'X\0\0\0\4'
 cdef char *FLUSH_MESSAGE = b'H\0\0\0\4'
 cdef char *EMPTY_QUERY = b'Q\0\0\0\5\0'
 cdef char *SYNC_MESSAGE = b'S\0\0\0\4'
+# Execute of the unnamed portal, of all its rows; and no value, in a Bind.
+cdef bytes EXECUTE_MESSAGE = b'E\0\0\0\x09\0\0\0\0\0'
+cdef bytes NO_VALUE = b'\xff\xff\xff\xff'
 
 # Everything that RESET ALL leaves is the role: it is a setting of its own kind.
 cdef bytes RESET_TEXT = b'SET SESSION AUTHORIZATION DEFAULT; RESET ALL'

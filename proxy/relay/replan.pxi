@@ -54,7 +54,7 @@ cdef int server_replan(Server s, Client c) except -1:
     server_inject(s, b'DEALLOCATE ALL', 0)
     if c.prepared is not None:
         s.settings = relay.control.settings_without_statements(s.settings)
-        client_bring_settings(c, s)
+        client_bring_settings(c, s, False)
     server_flush(s)
     relay_again(relay, c)
     return 1

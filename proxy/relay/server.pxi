@@ -12,6 +12,8 @@ cdef enum Injected:
     # One of these may fail: then it is not there.
     TO_CARRY = 176
     TO_FORGET = 192
+    # One step of a switch by prepared statements; TO_SET is its last.
+    TO_PREPARE = 208
 
 cdef enum Resetting:
     RESETS_SMARTLY = 0
@@ -379,7 +381,9 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
                 # CLOSE, DROP, DISCARD, DEALLOCATE: it may be pinned no longer.
                 s.dirt |= MAY_PIN
         if head.action == SWALLOW:
-            pass    # what our own statements do is known
+            # What our own statements do is known.
+            if head.kind == kinds.EXECUTE and head.effect == TO_SET:
+                server_switched(s)
         elif effect and not (effect == SETTINGS_TOUCHED and head.effect & ENDS_WITH_TRANSACTION):
             if effect == SESSION_TOUCHED:
                 # LOAD: nothing unloads it.
@@ -393,13 +397,16 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
         if p[5] == 67 and p[6] == 82 or p[5] == 65 and p[6] == 76 or p[5] == 68 and p[6] == 82:
             # CREATE, ALTER, DROP.
             s.changed_schema = True
-            s.changed_code = s.changed_code or is_about_code(p + 5, have - 6)
+            # A table that has a default, a key or a partition now may stand for what that names.
+            s.changed_code = s.changed_code or s.names_suspects or is_about_code(p + 5, have - 6)
             if not head.effect & MAY_PIN:
                 # Not of a temporary table, if the text says so.
                 s.relay.schema_age = object()
         elif p[5] == 78 and c is not None:
             # NOTIFY
             s.notifier = c.pid
+    elif kind == kinds.FUNCTION_CALL_RESPONSE:
+        s.dirt |= head.effect & ALL_LEFT
     elif kind == kinds.COPY_IN_RESPONSE or kind == kinds.COPY_BOTH_RESPONSE:
         if c is None:
             # Nobody is left to send the data it waits for.
@@ -557,6 +564,7 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
     ledger_pop(l)
     # A CopyDone that came between an error and this was passed over by the server.
     ledger_pass_marks(l)
+    s.names_suspects = s.names_suspects and l.count > 0
     s.in_doubt = s.doubtful_syncs > 0
     if s.replanning:
         s.replanning = False
@@ -633,8 +641,7 @@ cdef int server_injected_done(Server s, uint16_t why) except -1:
     if why == TO_SET or why == TO_BEGIN or why == TO_CARRY:
         s.prepared_s = s.relay.now_s
     if why == TO_SET:
-        s.settings = s.pending_settings
-        s.pending_settings = None
+        server_switched(s)
     elif why == TO_READ:
         server_told_session(s, s.client)
     elif why == TO_RESET:
@@ -649,6 +656,13 @@ cdef int server_injected_done(Server s, uint16_t why) except -1:
     elif why == TO_CHECK:
         s.asked_s = 0.0
         s.pool.checking -= 1
+    return 0
+
+
+cdef int server_switched(Server s) except -1:
+    """It is in the settings that it was given."""
+    s.settings = s.pending_settings
+    s.pending_settings = None
     return 0
 
 
@@ -701,7 +715,8 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
         if head.kind != kinds.QUERY:
             server_skip_to_sync(s, c)
         return 1
-    if head.action == SWALLOW and head.kind == kinds.QUERY:
+    if head.action == SWALLOW and (head.kind == kinds.QUERY or head.effect == TO_PREPARE
+                                   or head.effect == TO_SET):
         server_lost(s, b'the session could not be prepared: '
                     + fields.get('M', '').encode('utf-8', 'surrogateescape'))
         return 0
@@ -895,14 +910,14 @@ cdef int server_settle(Server s) except -1:
         server_close(s, b'')
     elif s.dirt:
         s.resetting = True
-        if s.dirt & (STALE_PLANS | LISTENING | SESSION_TOUCHED | MAY_PIN | STATEMENTS_TOUCHED):
-            server_unprepare(s)
-        if s.dirt == STALE_PLANS:
-            server_inject(s, b'DEALLOCATE ALL', TO_FORGET)
-        elif s.dirt == SETTINGS_TOUCHED and not s.carried:
+        if s.dirt == SETTINGS_TOUCHED and not s.carried:
             server_inject(s, RESET_TEXT, TO_RESET)
         else:
-            server_inject(s, b'DISCARD ALL', TO_RESET)
+            server_unprepare(s)
+            if s.dirt == STALE_PLANS:
+                server_inject(s, b'DEALLOCATE ALL', TO_FORGET)
+            else:
+                server_inject(s, b'DISCARD ALL', TO_RESET)
         server_flush(s)
     else:
         pool_give(s.pool, s)

@@ -17,6 +17,8 @@
 cdef enum:
     # More rows than that are no answer: PostgreSQL has some four hundred settings.
     MOST_SETTINGS_READ = 4096
+    # So many switches are remembered: 64 settings and each other.
+    MOST_SWITCHES = 4096
 
 # So long a connection that is being opened is waited for, before one that is kept is given up.
 cdef double LONG_WAIT_S = 0.5
@@ -28,29 +30,106 @@ cdef enum About:
     ABOUT_CHANNELS = 4
 
 
-cdef int client_bring_settings(Client c, Server s) except -1:
-    """Give the server the client's settings, in front of its statement."""
+cdef int client_bring_settings(Client c, Server s, bint apart) except -1:
+    """Give the server the client's settings, in front of its statement.
+
+    apart: no transaction is open, and whatever comes next ends in a ReadyForQuery.
+    """
     cdef Relay relay = c.relay
-    cdef bytes text
+    cdef Switch switch
     pair = (s.settings, c.settings)
-    text = relay.switches.get(pair)
-    if text is None:
-        text, carried = relay.control.settings_switch(s.settings, c.settings)
+    switch = relay.switches.get(pair)
+    if switch is None:
+        text, values, carried = relay.control.settings_switch(s.settings, c.settings)
+        switch = switch_of(relay, text, values)
         if not carried:
-            if len(relay.switches) >= 4096:
+            if len(relay.switches) >= MOST_SWITCHES:
                 relay.switches.clear()
-            relay.switches[pair] = text
+            relay.switches[pair] = switch
     else:
         carried = ()
-    if text:
+    if switch.text:
         s.pending_settings = c.settings
-        server_inject(s, text, TO_SET)
+        if apart and switch.statement is not None and c.line.tracks_statements:
+            server_switches(s, switch)
+        else:
+            server_inject(s, switch.text, TO_SET)
     else:
         s.settings = c.settings
     for each in carried:
         s.carried = True
         server_inject(s, each, TO_CARRY)
     return 0
+
+
+# A switch as SQL is read anew each time, and has an answer of its own, which costs the server and us
+# a message of the kernel's each. Three prepared statements have neither: a transaction that is begun
+# and committed by Execute is over without a Sync, whatever comes then. An error in it would have the
+# server pass over the client's statement, and ends the connection.
+
+@cython.final
+cdef class Switch:
+    """How a server connection gets from one client's settings to another's."""
+
+
+cdef Switch switch_of(Relay relay, bytes text, values):
+    """The switch with this SQL; values: what each setting is set to, or None where it needs the SQL."""
+    cdef Switch switch = Switch.__new__(Switch)
+    switch.text = text
+    if values:
+        settings = b', '.join([
+            b'pg_catalog.set_config($%d, $%d, false)' % (2 * i + 1, 2 * i + 2)
+            for i in range(len(values))])
+        switch_prepares(relay, switch, b'SELECT ' + settings, [each for pair in values for each in pair])
+    return switch
+
+
+cdef int switch_prepares(Relay relay, Switch switch, bytes sql, list values) except -1:
+    """Let it be this statement with these values."""
+    cdef list body = []
+    # Without parameter types, as PostgreSQL finds them.
+    switch.statement = statement_of(relay, sql + b'\0\0\0')
+    if not switch.statement.uses:
+        # Its name is written into messages that are kept.
+        statement_use(switch.statement)
+    for value in values:
+        if value is None:
+            body.append(NO_VALUE)
+        else:
+            octets = value.encode('utf-8', 'surrogateescape')
+            body.append(len(octets).to_bytes(4, 'big') + octets)
+    said = b'\0' + switch.statement.name + b'\0\0\0' + len(values).to_bytes(2, 'big') + b''.join(body) \
+        + b'\0\0'
+    switch.message = message_head(kinds.BIND, len(said)) + said + EXECUTE_MESSAGE
+    return 0
+
+
+cdef int server_switches(Server s, Switch switch) except -1:
+    """A switch by prepared statements, into the sink."""
+    cdef Relay relay = s.relay
+    if relay.begins is None:
+        relay.begins = Switch.__new__(Switch)
+        switch_prepares(relay, relay.begins, b'BEGIN', [])
+        relay.commits = Switch.__new__(Switch)
+        switch_prepares(relay, relay.commits, b'COMMIT', [])
+    server_executes(s, relay.begins, TO_PREPARE)
+    server_executes(s, switch, TO_PREPARE)
+    return server_executes(s, relay.commits, TO_SET)
+
+
+cdef int server_executes(Server s, Switch part, uint16_t why) except -1:
+    cdef bytes message
+    if part.statement in s.prepared:
+        server_renews(s, part.statement)
+    else:
+        server_keeps(s, part.statement)
+        message = parse_message(part.statement)
+        sink_write(&s.relay.to_server, message, len(message))
+        ledger_push(&s.ledger, kinds.PARSE, SWALLOW, TO_PREPARE, part.statement)
+        s.relay.parses_injected += 1
+    sink_write(&s.relay.to_server, part.message, len(part.message))
+    ledger_push(&s.ledger, kinds.BIND, SWALLOW, TO_PREPARE)
+    return ledger_push(&s.ledger, kinds.EXECUTE, SWALLOW, why)
 
 
 cdef int client_exposes(Client c, Server s, uint16_t effect, const char *text, Py_ssize_t length,
@@ -90,7 +169,7 @@ cdef uint16_t client_speaks_of_statements(Client c, Server s, uint16_t effect, c
     if effect & NAMES_STATEMENTS and (c.prepared_effect & SETTINGS_TOUCHED or s.touched is not None):
         # The name of a setting may be a value that it executes with. It may have been prepared by
         # what was sent together with this, too.
-        server_adds_touched(s, s.relay.control.settings_of_words(text[:length]))
+        server_adds_touched(s, s.relay.control.settings_of_words(text[:length], None))
     if c.prepared_effect and effect & NAMES_STATEMENTS:
         # What it executes may do what the text does not say.
         effect |= c.prepared_effect
@@ -194,7 +273,7 @@ cdef int server_told_session(Server s, Client c) except -1:
         if c.pending is not None:
             client_tells_pending(c)
     elif s.settings is not c.settings:
-        client_bring_settings(c, s)
+        client_bring_settings(c, s, False)
         server_flush(s)
     return 0
 
@@ -212,10 +291,12 @@ cdef int client_told_statements(Client c, Server s, dict prepared, frozenset oth
         c.prepared_effect |= effect & (
             SETTINGS_TOUCHED | MAY_PIN | SHOWS_STATEMENTS | USES_SEQUENCE | TELLS_SEQUENCE)
         if effect & SETTINGS_TOUCHED:
-            c.prepared_touched.append(s.relay.control.settings_of_words(text))
+            c.prepared_touched.append(s.relay.control.settings_of_words(text, None))
         if c.line.suspects is not None:
-            c.prepared_effect |= suspects_in(
-                c.line.suspects, text, len(text), c.prepared_touched)
+            effect = suspects_in(c.line.suspects, text, len(text), c.prepared_touched)
+            c.prepared_effect |= effect
+            if runs_what_is_given(effect):
+                c.prepared_touched.append(s.relay.control.settings_of_words(text, None))
     if c.prepared_effect & TELLS_SEQUENCE:
         c.line.tells_sequences = True
     s.carried = s.carried or c.prepared is not None
@@ -223,9 +304,14 @@ cdef int client_told_statements(Client c, Server s, dict prepared, frozenset oth
         for name in list(c.statements or ()):
             if name not in others:
                 client_forgets_one(c, <bytes>name)
-    elif before != c.prepared:
-        # What was deallocated was the client's.
-        s.dirt &= ~STALE_PLANS
+    else:
+        if before != c.prepared:
+            # What was deallocated was the client's.
+            s.dirt &= ~STALE_PLANS
+        for each in list(s.prepared):
+            if (<Statement>each).name not in others:
+                # A function has deallocated it.
+                server_loses(s, <Statement>each)
     return 0
 
 

@@ -78,8 +78,9 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         effect = client_speaks_of_statements(c, s, effect, p + 5, have - 5, False)
     if effect & NAMES_SETTINGS:
         effect |= server_notes_settings(s, p[5:size - 1] if have == size else None, None)
+    s.names_suspects = s.names_suspects or c.names_suspects
     if c.suspicion & SETTINGS_TOUCHED:
-        server_notes_suspects(s, c.suspected)
+        server_notes_suspects(s, c, p[5:size - 1] if have == size else None, None)
     ledger_push(&s.ledger, kinds.QUERY, FORWARD, effect)
     s.retain = RETAIN_OVER
     if c.on_replica and have == size and size <= MOST_RETAINED_BYTES:

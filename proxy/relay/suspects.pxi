@@ -99,6 +99,7 @@ cdef uint16_t suspects_in(Suspects k, const char *text, Py_ssize_t length, list 
     cdef uint16_t effect = 0, written = 0
     cdef bint writes = False
     cdef Py_ssize_t others = len(touched)
+    k.is_named = False
     while p < end:
         if not goes_on(p[0]):
             p += 1
@@ -111,6 +112,7 @@ cdef uint16_t suspects_in(Suspects k, const char *text, Py_ssize_t length, list 
         if not place.hash:
             continue
         writes = writes or place.writes
+        k.is_named = k.is_named or place.called | place.named | place.written
         written |= place.written
         effect |= place.named
         if place.called and is_called(p, end):
@@ -146,6 +148,7 @@ cdef inline uint16_t client_suspects(Client c, const char *text, Py_ssize_t leng
     in c.suspected."""
     c.suspicion = 0
     c.suspected = None
+    c.names_suspects = False
     if c.line.suspects is None or c.line.mode == SESSION_MODE:
         return 0
     return client_finds_suspects(c, text, length)
@@ -154,6 +157,7 @@ cdef inline uint16_t client_suspects(Client c, const char *text, Py_ssize_t leng
 cdef uint16_t client_finds_suspects(Client c, const char *text, Py_ssize_t length) except? 65535:
     cdef list touched = []
     c.suspicion = suspects_in(c.line.suspects, text, length, touched)
+    c.names_suspects = c.line.suspects.is_named
     if touched:
         c.suspected = touched
     return c.suspicion
@@ -172,23 +176,36 @@ cdef uint16_t client_suspects_bound(Client c, Statement statement) except? 65535
         statement.suspected_effect = suspects_in(
             c.line.suspects, statement.key, len(statement.key), touched)
         statement.suspected = touched or None
+        statement.names_suspects = c.line.suspects.is_named
         statement.suspects = c.line.suspects
     c.suspicion = statement.suspected_effect if c.line.mode != SESSION_MODE else 0
     c.suspected = statement.suspected
+    c.names_suspects = statement.names_suspects
     return c.suspicion
 
 
 cdef uint16_t client_suspects_all(Client c) noexcept:
     """Of what is about to be run not all of the text is known."""
     c.suspected = None
+    c.names_suspects = c.line.suspects is not None
     c.suspicion = ALL_LEFT if c.line.mode != SESSION_MODE else 0
     return c.suspicion
 
 
-cdef int server_notes_suspects(Server s, list suspected) except -1:
-    """It is about to run what may touch these settings; None: any."""
-    if suspected is None:
-        return server_adds_touched(s, s.relay.control.settings_of_words(b''))
-    for touched in suspected:
+cdef int server_notes_suspects(Server s, Client c, bytes text, bytes values) except -1:
+    """It is about to run what its client's suspicion is about.
+
+    text: of the statement; None when it is not all here. values: the body of its Bind, or None.
+    """
+    if c.suspected is None:
+        return server_adds_touched(s, s.relay.control.settings_of_words(b'', None))
+    for touched in c.suspected:
         server_adds_touched(s, touched)
+    if text is not None and runs_what_is_given(c.suspicion):
+        server_adds_touched(s, s.relay.control.settings_of_words(text, values))
     return 0
+
+
+cdef inline bint runs_what_is_given(uint16_t suspicion) noexcept:
+    """May a function execute what its caller gives it?"""
+    return suspicion & RUNS_WHAT_IS_GIVEN == RUNS_WHAT_IS_GIVEN

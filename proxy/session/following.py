@@ -135,6 +135,23 @@ def read_custom_names(text: bytes) -> set[str]:
 
 def _names_in_bind(bind: bytes) -> Iterable[str]:
     """Those values of a Bind that read as the name of a custom setting."""
+    for value in _values_of_bind(bind):
+        words = value.decode("ascii", "replace").split(".")
+        if len(value) <= _MOST_NAME_BYTES and len(words) > 1 and all(map(str.isidentifier, words)):
+            yield value.decode("ascii").lower()
+
+
+def read_custom_names_in_bind(bind: bytes) -> set[str]:
+    """What reads as the name of a custom setting in the values of a Bind, lower case."""
+    return set(
+        islice(
+            (name for value in _values_of_bind(bind) for name in read_custom_names(value)),
+            _MOST_WORDS,
+        )
+    )
+
+
+def _values_of_bind(bind: bytes) -> Iterable[bytes]:
     portal_end = bind.find(b"\0")
     at = bind.find(b"\0", portal_end + 1) + 1
     formats = int.from_bytes(bind[at : at + 2])
@@ -145,9 +162,7 @@ def _names_in_bind(bind: bytes) -> Iterable[str]:
         at += 4 + max(0, length)
         if at > len(bind):
             return
-        words = value.decode("ascii", "replace").split(".")
-        if len(value) <= _MOST_NAME_BYTES and len(words) > 1 and all(map(str.isidentifier, words)):
-            yield value.decode("ascii").lower()
+        yield value
 
 
 def merge(touched: Iterable[Touched]) -> Touched:
@@ -202,7 +217,7 @@ def read_answer(
     server's default while the client came with another value. Raises PeerError.
     """
     told = {name: value for name, value in rows if name}
-    if len(told) > MOST_SETTINGS:
+    if len([value for value in told.values() if value is not None]) > MOST_SETTINGS:
         raise PeerError("too many settings")
     touched, reported = question.touched, question.reported
     kept = {

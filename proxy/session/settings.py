@@ -47,6 +47,13 @@ _QUOTED_LISTS = frozenset(
 ROLES = ("session_authorization", "role")
 
 
+# A switch of more settings than that is no statement of its own: each number of them is one.
+_MOST_VALUES = 16
+_APART = _FOLLOWED_WHEN_SET | {"default_transaction_isolation", "default_transaction_deferrable"}
+
+# Names and values; None is the default.
+Values = tuple[tuple[str, str | None], ...]
+
 # Names and texts.
 Statements = tuple[tuple[str, str], ...]
 
@@ -169,6 +176,26 @@ def switch(have: Settings, want: Settings) -> str:
     # Going back to the login's role has undone these, even where they agree.
     statements += [want.text_of(name) for name in ROLES if name in wanted]
     return "; ".join(statements)
+
+
+def switch_values(have: Settings, want: Settings) -> Values:
+    """Write the same as names and values for set_config(); None is the default.
+
+    () where nothing but the SQL of `switch` will do. What a server reports is told with the next
+    ReadyForQuery, if it is another value by then: after a switch without one of its own a client's
+    SET to what was there before would not be heard of. A transaction with isolation of its own may
+    have to wait. And what a client was allowed to set it may not be as the role that it took then.
+    """
+    had, wanted = have._values, want._values
+    if want.explicit - have.explicit or any(name in had or name in wanted for name in ROLES):
+        return ()
+    differ = tuple(
+        [(name, None) for name in had if name not in wanted]
+        + [(name, value) for name, value in wanted.items() if had.get(name) != value]
+    )
+    if len(differ) > _MOST_VALUES or any(name.lower() in _APART for name, _ in differ):
+        return ()
+    return differ
 
 
 def _write_setting(name: str, value: str) -> str:

@@ -18,8 +18,16 @@ from proxy.relay import About, Client, Decision, Ended, Leaves, Link, Pool, Rout
 from proxy.routing import Rule
 from proxy.session import Settings, SettingsBook
 from proxy.session.asking import SessionAnswer, SessionQuestion
-from proxy.session.following import Question, Touched, merge, read_custom_names, read_touched
+from proxy.session.following import (
+    Question,
+    Touched,
+    merge,
+    read_custom_names,
+    read_custom_names_in_bind,
+    read_touched,
+)
 from proxy.session.foresight import explained, pin_foreseen, read_channels, write_explanation
+from proxy.session.settings import Values, switch_values
 from proxy.session.statements import write_switch
 from proxy.telemetry import LimitedLog
 from proxy.wire import messages
@@ -146,9 +154,12 @@ class Answers:
         """The settings after a ParameterStatus."""
         return self._book.reported(settings, name, value)
 
-    def settings_switch(self, have: Settings, want: Settings) -> tuple[bytes, tuple[bytes, ...]]:
-        """SQL between two settings."""
-        return write_switch(have, want)
+    def settings_switch(
+        self, have: Settings, want: Settings
+    ) -> tuple[bytes, Values, tuple[bytes, ...]]:
+        """SQL between two settings, and names and values."""
+        text, others = write_switch(have, want)
+        return text, switch_values(have, want), others
 
     def settings_without_statements(self, settings: Settings) -> Settings:
         """Settings after a DEALLOCATE ALL."""
@@ -159,9 +170,12 @@ class Answers:
         touched = read_touched(text, values)
         return touched, touched.hides
 
-    def settings_of_words(self, text: bytes) -> Touched:
-        """What may touch any settings, and those that a text names."""
-        return Touched(frozenset(read_custom_names(text)), True)
+    def settings_of_words(self, text: bytes, values: bytes | None) -> Touched:
+        """What may touch any settings, and those that a text or its values name."""
+        names = read_custom_names(text)
+        if values is not None:
+            names |= read_custom_names_in_bind(values)
+        return Touched(frozenset(names), True)
 
     def settings_of(self, settings: Settings) -> Touched:
         """What touches just these settings."""

@@ -72,8 +72,10 @@ class SessionControl(NoControl):
         self._book = SettingsBook()
         self._hub = SimpleNamespace(commits=lambda client: None)
 
-    def settings_of_login(self) -> Settings:
-        return self._book.of({"TimeZone": "UTC", "client_encoding": "UTF8"})
+    def settings_of_login(self, tenant: str = "") -> Settings:
+        """Of a server, or of a client that came with a setting of its own."""
+        own = {"app.tenant": tenant} if tenant else {}
+        return self._book.of({"TimeZone": "UTC", "client_encoding": "UTF8", **own})
 
     settings_reported = Answers.settings_reported
     settings_switch = Answers.settings_switch

@@ -29,8 +29,8 @@ class NoControl:
     def settings_reported(self, settings: Any, name: str, value: str) -> Any:
         return settings
 
-    def settings_switch(self, have: Any, want: Any) -> bytes:
-        return b""
+    def settings_switch(self, have: Any, want: Any) -> tuple[bytes, tuple[()], tuple[()]]:
+        return b"", (), ()
 
     def schema_changed(self, pool: Pool, of_code: bool) -> None: ...
 

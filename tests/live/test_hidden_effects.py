@@ -16,6 +16,7 @@ from tests.live.conversation import (
     bind,
     errors_of,
     execute,
+    function_call,
     parse,
     query,
     rows_of,
@@ -51,6 +52,8 @@ CREATE FUNCTION become() RETURNS int LANGUAGE plpgsql AS
     $$ BEGIN SET ROLE pg_monitor; RETURN 1; END $$;
 CREATE FUNCTION prepare_it() RETURNS int LANGUAGE plpgsql AS
     $$ BEGIN EXECUTE 'PREPARE mine AS SELECT 7'; RETURN 1; END $$;
+CREATE FUNCTION forget_all() RETURNS int LANGUAGE plpgsql AS
+    $$ BEGIN EXECUTE 'DEALLOCATE ALL'; RETURN 1; END $$;
 CREATE FUNCTION listen_to() RETURNS int LANGUAGE plpgsql AS
     $$ BEGIN EXECUTE 'LISTEN hidden_news'; RETURN 1; END $$;
 CREATE FUNCTION lock_it() RETURNS int LANGUAGE plpgsql AS
@@ -83,6 +86,14 @@ INSERT INTO children SELECT a FROM parents;
 CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN PERFORM hidden.set_tenant('me'); RETURN old; END $$;
 CREATE TRIGGER gone BEFORE DELETE ON children FOR EACH ROW EXECUTE FUNCTION gone();
+CREATE TABLE later (a int, b int);
+CREATE TABLE later_fires (a int) PARTITION BY LIST (a);
+CREATE TRIGGER fire BEFORE INSERT ON later_fires FOR EACH ROW EXECUTE FUNCTION fire();
+CREATE TABLE later_parents (a int PRIMARY KEY);
+CREATE TABLE later_children (a int);
+INSERT INTO later_parents VALUES (1);
+INSERT INTO later_children VALUES (1);
+CREATE TRIGGER gone BEFORE DELETE ON later_children FOR EACH ROW EXECUTE FUNCTION gone();
 CREATE TYPE thing AS (a int);
 CREATE FUNCTION public.tenant_of(which thing) RETURNS int LANGUAGE sql AS
     $$ SELECT hidden.set_tenant('me') $$;
@@ -90,6 +101,11 @@ RESET search_path;
 GRANT USAGE ON SCHEMA hidden TO PUBLIC;
 GRANT ALL ON ALL TABLES IN SCHEMA hidden TO PUBLIC;
 GRANT ALL ON ALL SEQUENCES IN SCHEMA hidden TO PUBLIC;
+GRANT CREATE ON SCHEMA hidden TO PUBLIC;
+ALTER TABLE hidden.later OWNER TO app;
+ALTER TABLE hidden.later_fires OWNER TO app;
+ALTER TABLE hidden.later_parents OWNER TO app;
+ALTER TABLE hidden.later_children OWNER TO app;
 """.replace(
     "CREATE TABLE fires_below",
     "CREATE TABLE fires_above (a int) PARTITION BY LIST (a);\nCREATE TABLE fires_below",
@@ -161,6 +177,7 @@ FOLLOWS = [
     ("SELECT hidden.set_nested()", TENANT, "me"),
     ("SELECT hidden.set_by_text()", TENANT, "me"),
     ("SELECT hidden.run_it('SET work_mem = ''7MB''')", "SHOW work_mem", "7MB"),
+    ("SELECT hidden.run_it('SET app.tenant = ''me''')", TENANT, "me"),
     ("DO $$ BEGIN PERFORM hidden.set_tenant('me'); END $$", TENANT, "me"),
     ("SELECT hidden.set_memory()", "SHOW work_mem", "7MB"),
     ("SELECT hidden.become()", "SHOW role", "pg_monitor"),
@@ -194,6 +211,41 @@ def test_what_can_be_carried_follows_its_client(
             assert theirs.value(shows) == before != shown
             assert mine.value(shows) == shown
         assert pinned(weir, "one") == 0
+
+
+def test_what_is_given_to_be_run_names_its_settings_in_any_value(weir: Pgweir) -> None:
+    with (
+        Wire.connect(address_of(weir, "one")) as mine,
+        Wire.connect(address_of(weir, "one")) as theirs,
+    ):
+        for token in ("one", "two"):
+            text = f"SET app.tenant = '{token}'"
+            heard = mine.ask(run("SELECT hidden.run_it($1)", text), SYNC)
+            assert errors_of(heard) == []
+            assert theirs.value(TENANT) == ""
+            assert mine.value(TENANT) == token
+
+
+def test_what_a_prepared_call_is_given_is_followed(weir: Pgweir) -> None:
+    with (
+        Wire.connect(address_of(weir, "one")) as mine,
+        Wire.connect(address_of(weir, "one")) as theirs,
+    ):
+        mine.ask(query("PREPARE it AS SELECT hidden.run_it($$SET app.tenant = 'me'$$)"))
+        assert theirs.value(TENANT) == ""
+        assert errors_of(mine.ask(query("EXECUTE it"))) == []
+        assert theirs.value(TENANT) == ""
+        assert mine.value(TENANT) == "me"
+
+
+def test_what_a_function_deallocates_is_prepared_anew_for_the_next(weir: Pgweir) -> None:
+    with (
+        Wire.connect(address_of(weir, "one"), options="-c app.tenant=me") as mine,
+        Wire.connect(address_of(weir, "one")) as theirs,
+    ):
+        for _ in range(3):
+            assert mine.value(TENANT) == "me"
+            assert errors_of(theirs.ask(query("SELECT hidden.forget_all()"))) == []
 
 
 def test_a_procedure_that_commits_is_followed(weir: Pgweir) -> None:
@@ -324,6 +376,57 @@ def test_a_function_is_known_as_soon_as_it_is_made(weir: Pgweir, pg18: Postgres)
             assert mine.value(TENANT) == "me"
 
 
+@pytest.mark.parametrize(
+    ("make", "then"),
+    [
+        ("ALTER TABLE hidden.later ALTER b SET DEFAULT hidden.set_tenant('me')",
+         "INSERT INTO hidden.later (a) VALUES (1)"),
+        ("CREATE TABLE hidden.part PARTITION OF hidden.later_fires FOR VALUES IN (1)",
+         "INSERT INTO hidden.part VALUES (1)"),
+        ("ALTER TABLE hidden.later_children ADD FOREIGN KEY (a) REFERENCES hidden.later_parents"
+         " ON DELETE CASCADE", "DELETE FROM hidden.later_parents"),
+    ],
+)  # fmt: skip
+def test_a_table_that_comes_to_stand_for_a_function_is_known_at_once(
+    weir: Pgweir, make: str, then: str
+) -> None:
+    with (
+        Wire.connect(address_of(weir, "one")) as mine,
+        Wire.connect(address_of(weir, "one")) as theirs,
+    ):
+        assert say(mine, make, "simple") == []
+        assert say(mine, then, "simple") == []
+        assert theirs.value(TENANT) == ""
+
+
+def test_what_is_called_by_the_protocols_function_call_stays_with_its_client(
+    weir: Pgweir, pg18: Postgres
+) -> None:
+    ours, hides, lock, sets = (
+        pg18.value(f"SELECT '{name}'::regprocedure::oid::int")
+        for name in (
+            "hidden.set_tenant(text)",
+            "hidden.set_something(text)",
+            "hidden.lock_it()",
+            "set_config(text,text,bool)",
+        )
+    )
+    with (
+        Wire.connect(address_of(weir, "two")) as mine,
+        Wire.connect(address_of(weir, "two")) as theirs,
+    ):
+        for call in (function_call(ours, b"me"), function_call(hides, b"tenant")):
+            assert errors_of(mine.ask(call)) == []
+            assert theirs.value(TENANT) == ""
+        assert errors_of(mine.ask(function_call(sets, b"app.tenant", b"me", b"f"))) == []
+        assert theirs.value(TENANT) == ""
+        assert mine.value(TENANT) == "me"
+        assert errors_of(mine.ask(function_call(lock))) == []
+        assert theirs.value(LOCKS) == "0"
+        assert mine.value(LOCKS) == "1"
+        assert pinned(weir, "two") == 1
+
+
 def test_a_client_that_leaves_leaves_nothing_behind(weir: Pgweir) -> None:
     for sql, shows, _ in (*FOLLOWS, *PINS):
         with Wire.connect(address_of(weir, "one")) as theirs:
@@ -336,6 +439,8 @@ def test_a_client_that_leaves_leaves_nothing_behind(weir: Pgweir) -> None:
 
 def test_strictly_what_cannot_be_asked_for_is_refused(weir: Pgweir) -> None:
     with Wire.connect(address_of(weir, "strict")) as wire:
+        # Until a change is read nothing is refused for it.
+        weir.wait_until(lambda: explained(wire, "SELECT hidden.set_tenant('me')") == "replayed")
         for how in ("simple", "extended"):
             assert say(wire, "SELECT hidden.set_something('tenant')", how) == ["0A000"]
             assert say(wire, "SELECT hidden.set_tenant('me')", how) == []

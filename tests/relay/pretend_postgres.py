@@ -6,7 +6,8 @@ over; data of a COPY that has failed are passed over, too.
 
 Texts are of this small language: `row TOKEN`, `fail`, `BEGIN`, `COMMIT`, `ROLLBACK`, and
 `COPY begin`, `COPY data`, `COPY end`, `COPY whole`, which fail before data are read, at the first
-piece, at the end, or not at all.
+piece, at the end, or not at all. `show` tells the one setting of a session, which is set by
+`SET name TO E'value'`, or by set_config() of the values of a Bind.
 """
 
 import struct
@@ -28,10 +29,12 @@ def row(token: bytes) -> bytes:
 class PretendPostgres:
     """One session. `answer` gives the pieces of a reply, each of which PostgreSQL flushes."""
 
-    def __init__(self) -> None:
+    def __init__(self, setting: bytes = b"") -> None:
+        self.setting = setting
         self.status = b"I"
         self.statements: dict[bytes, bytes] = {}
         self.portal: bytes | None = None
+        self._value = b""
         self._skips = False
         self._copy: tuple[bytes, bool] | None = None
 
@@ -65,6 +68,8 @@ class PretendPostgres:
             if self.status == b"E" and text not in ENDS:
                 return self._fails(b"25P02")
             self.portal = text
+            # The last value, before the count of result formats.
+            self._value = body[:-2].rpartition(b"\0")[2][1:]
             return [BOUND]
         if kind == b"D":
             if body[:1] == b"P":
@@ -99,6 +104,14 @@ class PretendPostgres:
                 return [COPY_IN, *self._fails(b"55000", is_extended)]
             self._copy = rest, is_extended
             return [COPY_IN]
+        elif word == b"SET":
+            self.setting = rest.split(b"'")[1]
+        elif word == b"SELECT":
+            assert b"set_config($1, $2, false)" in rest, text
+            self.setting = self._value
+            return [row(self.setting), messages.command_complete(b"SELECT 1")]
+        elif word == b"show":
+            return [row(self.setting), messages.command_complete(b"SHOW")]
         elif word == b"row":
             return [row(rest), messages.command_complete(b"SELECT 1")]
         return [messages.command_complete(word)]

@@ -2,7 +2,8 @@
 
 Two clients share one server connection. A conversation of each is made up; then single steps are
 taken in an order drawn by lot: a client says some bytes, the server reads one message or says some
-bytes. In the end each client must have heard what a PostgreSQL of its own would have said.
+bytes. In the end each client must have heard what a PostgreSQL of its own would have said. Each has
+a setting of its own, which the server is given time and again.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ class Request:
 def some_request(lot: random.Random, token: str, names: set[str]) -> Request:
     """What a client may do. names: of its prepared statements."""
     row, name = f"row {token}", lot.choice(["", "", "s1", "s2"])
-    text = lot.choice([row, row, "fail", "BEGIN", "COMMIT", "ROLLBACK"])
+    text = lot.choice([row, row, "show", "show", "fail", "BEGIN", "COMMIT", "ROLLBACK"])
     data = [message(b"d", b"x" * lot.randrange(1, 50)) for _ in range(lot.randrange(3))]
     copy = "COPY " + lot.choice(["begin", "data", "end", "whole"])
     match lot.randrange(9):
@@ -78,8 +79,11 @@ def some_request(lot: random.Random, token: str, names: set[str]) -> Request:
 class Speaker:
     """A client with a conversation."""
 
-    def __init__(self, lot: random.Random, near: socket.socket, requests: list[Request]) -> None:
+    def __init__(
+        self, lot: random.Random, near: socket.socket, token: str, requests: list[Request]
+    ) -> None:
         self._lot = lot
+        self._token = token
         self.socket = near
         self.requests = deque(requests)
         self.said = b""
@@ -115,7 +119,7 @@ class Speaker:
 
     def has_heard_all(self) -> bool:
         """Has it heard what a PostgreSQL of its own would have said by now?"""
-        return gist(self.heard) == gist(alone(self.said))
+        return gist(self.heard) == gist(alone(self.said, self._token))
 
     def speak(self) -> None:
         """Say the next piece."""
@@ -172,12 +176,12 @@ class Stage:
                 far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 link = self.relay.accept(listener.fileno())
                 assert link is not None
-                link.enter(line, settings, 7 + number, b"1111")
+                link.enter(line, control.settings_of_login(tenant=token), 7 + number, b"1111")
                 names: set[str] = set()
                 asked = [some_request(lot, token, names) for _ in range(requests)]
                 # So that nobody keeps the server for ever.
                 asked.append(Request(query("ROLLBACK")))
-                self.speakers.append(Speaker(lot, far, asked))
+                self.speakers.append(Speaker(lot, far, token, asked))
         self._postgres = PretendPostgres()
         self._unread = b""
         self._pieces: deque[bytes] = deque()
@@ -232,9 +236,9 @@ def gist(octets: bytes) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def alone(said: bytes) -> bytes:
-    """What a PostgreSQL of its own answers to a client."""
-    postgres = PretendPostgres()
+def alone(said: bytes, setting: str) -> bytes:
+    """What a PostgreSQL of its own answers to a client with this setting."""
+    postgres = PretendPostgres(setting.encode())
     return b"".join(piece for each in whole_messages(said) for piece in postgres.answer(*each))
 
 

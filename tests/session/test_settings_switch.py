@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from proxy.session import Settings, SettingsBook
-from proxy.session.settings import switch
+from proxy.session.settings import switch, switch_values
 from tests.fixtures.postgres import APP, Postgres
 
 
@@ -26,6 +26,31 @@ def test_nothing_is_said_between_equal_settings() -> None:
 def test_only_what_differs_is_set_and_what_is_not_wanted_is_reset() -> None:
     have, want = Settings({"a": "1", "b": "2", "c": "3"}), Settings({"a": "1", "b": "9"})
     assert switch(have, want) == 'RESET "c"; SET "b" TO E\'9\''
+
+
+def test_the_same_is_said_by_values_where_those_will_do() -> None:
+    have = Settings({"app.a": "1", "work_mem": "2MB", "TimeZone": "UTC"})
+    want = Settings({"app.b": "3", "work_mem": "4MB", "TimeZone": "UTC"})
+    assert switch_values(have, want) == (("app.a", None), ("app.b", "3"), ("work_mem", "4MB"))
+
+
+@pytest.mark.parametrize(
+    "want",
+    [
+        # Reported with the ReadyForQuery of whoever comes next.
+        Settings({"TimeZone": "GMT"}),
+        Settings({"default_transaction_read_only": "on"}),
+        Settings({}, frozenset({"timezone"})),
+        # Of the transaction in which they would be set.
+        Settings({"default_transaction_deferrable": "on"}),
+        # Undone and done again around all others.
+        Settings({"role": "reader", "work_mem": "4MB"}),
+        Settings({f"app.n{number}": "1" for number in range(17)}),
+    ],
+)
+def test_values_will_not_do_for_all(want: Settings) -> None:
+    assert switch_values(Settings({}), want) == ()
+    assert switch(Settings({}), want) != "" or want.explicit
 
 
 def test_what_a_session_cannot_change_is_not_kept() -> None:

@@ -1,12 +1,13 @@
-"""What does a database's own catalogue say of its functions and relations? Two questions to a node.
+"""What does a database's own catalogue say of its functions and relations? Questions to a node.
 
-Asked by whoever routes statements; `proxy.sql` makes of the answers what it judges by.
+Asked by whoever routes statements, and by whoever looks for what they leave in a session;
+`proxy.sql` and `proxy.session` make of the answers what is judged by.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from proxy.cluster.dialling import ProbeLogin, dial
 from proxy.cluster.view import NodeAddress
@@ -23,10 +24,20 @@ from proxy.sql import (
 
 @dataclass(frozen=True, slots=True)
 class CatalogueRows:
-    """The two answers; equal ones make equal catalogues."""
+    """What functions do to data, and what relations are; equal ones make equal catalogues."""
+
+    QUESTIONS: ClassVar = (FUNCTIONS_QUESTION, RELATIONS_QUESTION)
 
     functions: frozenset[FunctionRow]
     relations: frozenset[RelationRow]
+
+    @classmethod
+    def read(cls, functions: Iterable[Any], relations: Iterable[Any]) -> Self:
+        """Take the answers to the questions."""
+        return cls(
+            frozenset(FunctionRow(*row) for row in functions),
+            frozenset(RelationRow(*row) for row in relations),
+        )
 
     def catalogue(
         self, read_only_functions: Collection[str], writing_functions: Collection[str]
@@ -42,37 +53,40 @@ class CatalogueRows:
 
 @dataclass(frozen=True, slots=True)
 class SuspectRows:
-    """The answers by which functions are suspected; see `proxy.session.suspects`."""
+    """By what functions are suspected to leave something in a session."""
+
+    QUESTIONS: ClassVar = (CODE_QUESTION, USES_QUESTION)
 
     code: frozenset[CodeRow]
     uses: frozenset[UseRow]
 
-
-async def ask_suspects(address: NodeAddress, login: ProbeLogin, timeout_s: float) -> SuspectRows:
-    """Ask the login's database on this node. Raises what asyncpg and the socket raise."""
-    code, uses = await _ask(address, login, timeout_s, CODE_QUESTION, USES_QUESTION)
-    return SuspectRows(
-        frozenset(CodeRow(*row) for row in code), frozenset(UseRow(*row) for row in uses)
-    )
-
-
-async def ask_catalogue(address: NodeAddress, login: ProbeLogin, timeout_s: float) -> CatalogueRows:
-    """Ask the login's database on this node. Raises what asyncpg and the socket raise."""
-    questions = FUNCTIONS_QUESTION, RELATIONS_QUESTION
-    functions, relations = await _ask(address, login, timeout_s, *questions)
-    return CatalogueRows(
-        frozenset(FunctionRow(*row) for row in functions),
-        frozenset(RelationRow(*row) for row in relations),
-    )
+    @classmethod
+    def read(cls, code: Iterable[Any], uses: Iterable[Any]) -> Self:
+        """Take the answers to the questions."""
+        return cls(
+            frozenset(CodeRow(*row) for row in code), frozenset(UseRow(*row) for row in uses)
+        )
 
 
-async def _ask(
-    address: NodeAddress, login: ProbeLogin, timeout_s: float, *questions: str
-) -> list[Any]:
-    """The rows of each question, over one connection."""
+Rows = CatalogueRows | SuspectRows
+
+
+async def ask(
+    address: NodeAddress,
+    login: ProbeLogin,
+    timeout_s: float,
+    kinds: Collection[type[CatalogueRows] | type[SuspectRows]],
+) -> list[Rows]:
+    """Ask the login's database on this node, over one connection.
+
+    Result: rows of each kind, in their order. Raises what asyncpg and the socket raise.
+    """
     async with asyncio.timeout(timeout_s):
         connection = await dial(address, login, {"application_name": "pgweir catalogue"})
         try:
-            return [await connection.fetch(question) for question in questions]
+            return [
+                kind.read(*[await connection.fetch(question) for question in kind.QUESTIONS])
+                for kind in kinds
+            ]
         finally:
             connection.terminate()

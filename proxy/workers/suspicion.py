@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from weakref import WeakSet
 
 from proxy.cluster import NodeAddress, ProbeLogin
-from proxy.cluster.catalogue import SuspectRows, ask_suspects
+from proxy.cluster.catalogue import SuspectRows
 from proxy.config import Policy
 from proxy.relay import Line, Suspects
 from proxy.session.suspects import find_suspects
 from proxy.tasks import in_thread
 from proxy.telemetry import LimitedLog
-from proxy.workers.rereading import AGAIN_S, EVERY_S, FAILURES, TIMEOUT_S, keep_reading, pause_after
+from proxy.workers.catalogues import Catalogues
+from proxy.workers.rereading import AGAIN_S, EVERY_S, FAILURES, keep_reading, pause_after
 
 _log = logging.getLogger("pgweir.session")
 
@@ -51,8 +52,10 @@ class Suspicion:
         self,
         primary_of: Callable[[str], NodeAddress | None],
         login_of: Callable[[str, str], ProbeLogin],
+        catalogues: Catalogues,
         clock: Callable[[], float],
     ) -> None:
+        self._catalogues = catalogues
         self._primary_of = primary_of
         self._login_of = login_of
         self._failures = LimitedLog(_log, clock)
@@ -107,7 +110,9 @@ class Suspicion:
             return AGAIN_S
         try:
             login = self._login_of(code.cluster, code.dbname)
-            rows = await ask_suspects(address, login, TIMEOUT_S)
+            rows, again_s = await self._catalogues.read(
+                SuspectRows, code.cluster, code.dbname, address, login
+            )
         except KeyError:
             # The cluster is no longer declared.
             return EVERY_S
@@ -125,4 +130,4 @@ class Suspicion:
         if not code.wake.is_set():
             # Else it has changed meanwhile.
             code.tell(code.known)
-        return EVERY_S
+        return again_s

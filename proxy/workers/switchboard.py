@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from proxy.cluster import ClusterView, NodeAddress, ProbeLogin
-from proxy.cluster.catalogue import CatalogueRows, ask_catalogue
+from proxy.cluster.catalogue import CatalogueRows
 from proxy.config import Cluster, Config, Policy
 from proxy.pool import Reservoir
 from proxy.relay import (
@@ -47,7 +47,8 @@ from proxy.sql import (
 )
 from proxy.telemetry import LimitedLog, report
 from proxy.wire import messages
-from proxy.workers.rereading import AGAIN_S, EVERY_S, FAILURES, TIMEOUT_S, keep_reading, pause_after
+from proxy.workers.catalogues import Catalogues
+from proxy.workers.rereading import AGAIN_S, EVERY_S, FAILURES, keep_reading, pause_after
 from proxy.workers.suspicion import Suspicion
 
 _log = logging.getLogger("pgweir.routing")
@@ -140,7 +141,8 @@ class Switchboard:
         self._routers: dict[tuple[str, str, Applying], Router] = {}
         self._decisions: dict[tuple[_Schema, Applying], Decisions] = {}
         self._failures = LimitedLog(_log, clock)
-        self._suspicion = Suspicion(primary_of, login_of, clock)
+        self._catalogues = Catalogues(clock)
+        self._suspicion = Suspicion(primary_of, login_of, self._catalogues, clock)
         self._builtin = Classifier(Catalogue(builtin_volatility))
         self._take(config)
 
@@ -386,6 +388,7 @@ class Switchboard:
     def schema_changed(self, pool: Pool, *, of_code: bool) -> None:
         """Something was created, altered or dropped; of_code: functions among that."""
         policy: Policy = pool.owner.policy
+        self._catalogues.changed(pool.cluster, policy.dbname)
         if of_code:
             self._suspicion.schema_changed(pool.cluster, policy.dbname)
         schema = self._schemas.get((pool.cluster, policy.dbname))
@@ -495,7 +498,9 @@ class Switchboard:
             return EVERY_S
         login = self._login_of(schema.cluster, schema.dbname)
         try:
-            rows = await ask_catalogue(address, login, TIMEOUT_S)
+            rows, again_s = await self._catalogues.read(
+                CatalogueRows, schema.cluster, schema.dbname, address, login
+            )
         except FAILURES as failed:
             self._failures.log(
                 logging.WARNING,
@@ -507,7 +512,7 @@ class Switchboard:
             return pause_after(failed)
         if schema.classifier is None or rows != schema.rows:
             self._judge_by(schema, cluster, rows)
-        return EVERY_S
+        return again_s
 
     def _judge_by(self, schema: _Schema, cluster: Cluster, rows: CatalogueRows | None) -> None:
         lists = cluster.replicas.read_only_functions, cluster.replicas.writing_functions

@@ -26,12 +26,16 @@ _log = logging.getLogger("pgweir.session")
 
 @dataclass(slots=True, eq=False)
 class _Code:
-    """The functions of one database. known: None before they were read, and without suspects."""
+    """The functions of one database. known: None before they were read, and without suspects.
+
+    is_doubted: not read yet, or not since they changed.
+    """
 
     cluster: str
     dbname: str
     lines: WeakSet[Line] = field(default_factory=WeakSet)
     rows: SuspectRows | None = None
+    is_doubted: bool = True
     known: Suspects | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
@@ -80,6 +84,7 @@ class Suspicion:
         """Something was created, altered or dropped: until that is read, every text is suspect."""
         code = self._codes.get((cluster, dbname))
         if code is not None and code.rows is not None:
+            code.is_doubted = True
             code.tell(Suspects([], suspects_all=True))
             code.wake.set()
 
@@ -103,7 +108,7 @@ class Suspicion:
 
     async def _read(self, code: _Code) -> float:
         """Read them once, where somebody may use them. Result: when to do so again, seconds."""
-        if code.rows is not None and not any(line.clients for line in code.lines):
+        if not code.is_doubted and not any(line.clients for line in code.lines):
             return EVERY_S
         address = self._primary_of(code.cluster)
         if address is None:
@@ -129,5 +134,6 @@ class Suspicion:
             code.known = Suspects(found) if found else None
         if not code.wake.is_set():
             # Else it has changed meanwhile.
+            code.is_doubted = False
             code.tell(code.known)
         return again_s

@@ -25,7 +25,13 @@ _SEEN_S = 10.0
 SETTLE_S = 30.0
 """So long clients wait at most for the rest of what a proxy has left half done."""
 
-FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, orders.OrderFailed)
+FAILURES = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server ended between two orders
+    orders.OrderFailed,
+)
 """What goes wrong with a node that is told something, besides TimeoutError."""
 
 

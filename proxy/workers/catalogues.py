@@ -62,8 +62,10 @@ class Catalogues:
                 changes = database.changes
                 database.read_from, database.read_s = address, self._clock()
                 age_s = 0.0
-                answers = await self._ask(address, login, TIMEOUT_S, tuple(database.kinds))
-                read = dict(zip(database.kinds, answers, strict=True))
+                # Meanwhile somebody may come who asks something else.
+                kinds = tuple(database.kinds)
+                answers = await self._ask(address, login, TIMEOUT_S, kinds)
+                read = dict(zip(kinds, answers, strict=True))
                 rows = read.pop(kind)
                 # Each is given away once: who asks again wants to know it anew.
                 database.rows = read if changes == database.changes else {}

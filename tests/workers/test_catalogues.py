@@ -69,6 +69,15 @@ def test_two_who_read_at_the_same_time_ask_once() -> None:
     asyncio.run(scenario())
 
 
+def test_who_comes_while_it_is_read_for_another_has_it_read_again() -> None:
+    async def scenario() -> None:
+        node = Node()
+        await asyncio.gather(node.read(SuspectRows), node.read(CatalogueRows))
+        assert node.asked == [["SuspectRows"], BOTH]
+
+    asyncio.run(scenario())
+
+
 def test_what_was_read_before_a_change_is_read_anew() -> None:
     async def scenario() -> None:
         node = Node()

@@ -638,7 +638,7 @@ cdef int server_committed(Server s, Client c) except -1:
 
 cdef int server_injected_done(Server s, uint16_t why) except -1:
     """A statement of our own succeeded."""
-    if why == TO_SET or why == TO_BEGIN or why == TO_CARRY:
+    if why == TO_BEGIN or why == TO_CARRY:
         s.prepared_s = s.relay.now_s
     if why == TO_SET:
         server_switched(s)
@@ -661,6 +661,7 @@ cdef int server_injected_done(Server s, uint16_t why) except -1:
 
 cdef int server_switched(Server s) except -1:
     """It is in the settings that it was given."""
+    s.prepared_s = s.relay.now_s
     s.settings = s.pending_settings
     s.pending_settings = None
     return 0

@@ -278,9 +278,14 @@ cdef bint ledger_tells(Ledger *l, Statement statement) noexcept:
     for i in range(l.count):
         r = &l.replies[(l.head + i) & (l.size - 1)]
         if r.statement == <PyObject *>statement and r.name != NULL and (
-                r.kind == kinds.PARSE or r.kind == kinds.DESCRIBE):
+                r.kind == kinds.PARSE and not is_split(<object>r.name)
+                or r.kind == kinds.DESCRIBE):
             return True
     return False
+
+
+cdef inline bint is_split(name):
+    return type(name) is Unnamed and (<Unnamed>name).is_split
 
 
 cdef bint ledger_describes(Ledger *l, Unnamed unnamed) noexcept:

@@ -185,6 +185,9 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name,
     name: None for the unnamed statement, which takes the place of the one before it.
     """
     cdef object given = before if name is None else name
+    # Then it was told of the columns in the first part of this unit, and knows them still.
+    cdef bint goes_on = before is not None and before.is_split and before.statement is statement
+    cdef bytes learner = None if goes_on else b'' if name is None else name
     cdef Prepared prepared
     c.unsettled = c.unsettled or name is not None or statement not in s.prepared
     c.line.parses += 1
@@ -193,6 +196,8 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name,
     if c.status == 69 and not statement.effect & LEAVES_ABORTED and statement in s.prepared:
         # The server refuses it, if the transaction is still aborted then.
         server_drops(s, statement)
+    if goes_on:
+        client_learns(c, b'', statement, before.shape or statement.shape)
     prepared = <Prepared>s.prepared.get(statement)
     if prepared is not None and prepared.schema_age is not s.relay.schema_age:
         # The types of its parameters may be others by now: those are found once, by Parse.
@@ -203,15 +208,15 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name,
         ledger_push(&s.ledger, kinds.PARSE, FORGE, statement.effect, None, given)
         c.relay.parses_forged += 1
         if not prepared.shape:
-            server_describes(s, statement, b'' if name is None else name)
-        elif name is not None or statement.varied:
+            server_describes(s, statement, learner)
+        elif learner is not None and (name is not None or statement.varied):
             # It was not asked for now, and what the server has may be out of date.
-            client_learns(c, b'' if name is None else name, statement, 0)
+            client_learns(c, learner, statement, 0)
         return TAKEN
     server_keeps(s, statement)
     ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, statement, given)
     client_send_parse(c, s, statement)
-    server_describes(s, statement, b'' if name is None else name)
+    server_describes(s, statement, learner)
     c.relay.parses_sent += 1
     c.line.server_parses += 1
     return TAKEN
@@ -306,12 +311,18 @@ cdef int client_parses_unkept(Client c, bint unnamed, char *p, Py_ssize_t have, 
 
 cdef int client_parses_unnamed(Client c, Server s, bytes key) except -1:
     """A Parse of an unnamed statement of its own is about to be sent."""
+    cdef Unnamed before = c.unnamed
     cdef Unnamed unnamed = unnamed_of(key)
-    ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, c.unnamed)
+    ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, before)
     client_forgets_unnamed(c)
     unnamed.place = s.number
     c.unnamed = s.unnamed = unnamed
     s.unnamed_shape = 0
+    if before is not None and before.is_split and key is not None and before.key == key:
+        # It was told of the columns in the first part of this unit, and will not ask again: what
+        # this server has is compared with that.
+        unnamed.shape = before.shape
+        s.unnamed = None
     return 0
 
 

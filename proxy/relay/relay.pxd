@@ -108,6 +108,7 @@ cdef class Unnamed:
     cdef Statement statement        # where it is a shared one, else None
     cdef uint64_t shape             # of the columns that its client was told of last; 0: of none
     cdef uint64_t place             # number of the server that parsed it last
+    cdef bint is_split              # the unit that it was described in goes on elsewhere
 
 
 # A statement as one server has it.

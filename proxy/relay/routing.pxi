@@ -583,6 +583,8 @@ cdef bint client_regroups(Client c, Server s) except -1:
         # What it has heard it must not hear again.
         s.retain = RETAIN_OVER
         return False
+    if c.unnamed is not None:
+        c.unnamed.is_split = True
     sink_write(&c.relay.to_server, SYNC_MESSAGE, 5)
     ledger_push(&s.ledger, kinds.SYNC, SWALLOW)
     s.open_unit = False

@@ -60,7 +60,7 @@ def splitting(
                 client.execute("select 1")
                 return weir.metric("pgweir_queries_total", role="replica") > before
 
-            weir.wait_until(reads_from_replica)
+            weir.wait_until(reads_from_replica, 30.0)
         yield weir
 
 

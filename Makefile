@@ -16,7 +16,7 @@
 PYTHON ?= python3
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
-TEST_PROCESSES ?= 4
+TEST_PROCESSES ?= 3
 RUNS ?= 10
 BENCH_ARGS ?=
 SUITES_ARGS ?=
@@ -85,8 +85,8 @@ $(FUZZ): $(MADE_FROM)
 packages:
 	@.ci/packages test
 
-# Most tests wait for something most of the time, so there are twice as many processes as a small machine
-# has cores. The tests of a file share what they start, so they stay together; the order of the files is
+# Most tests wait for something some of the time: three processes keep two cores busy, and four are no
+# faster. The tests of a file share what they start, so they stay together; the order of the files is
 # tests/conftest.py's.
 test: packages $(DEV)
 	@$(RUN) -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder \

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from proxy.channels.ear import Ear
 from proxy.channels.subscriptions import Notification, Subscriptions
@@ -98,9 +98,7 @@ class Hub:
         if room.ear.hears(channels):
             return None
         self._awaited[client] = channels
-        task = asyncio.get_running_loop().create_task(self._await_ear(client, room, channels))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begin(self._await_ear(client, room, channels))
         return b""
 
     def may_unlisten(self, client: Client) -> bytes | None:
@@ -112,9 +110,7 @@ class Hub:
         if room is None or client in self._caught_up:
             self._caught_up.discard(client)
             return None
-        task = asyncio.get_running_loop().create_task(self._catch_up(client, room))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begin(self._catch_up(client, room))
         return b""
 
     def commits(self, client: Client) -> None:
@@ -227,6 +223,12 @@ class Hub:
             self._refusals.pop(client, None)
             return
         client.go_on()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have a client's wait done by a task that ends with us."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _catch_up(self, client: Client, room: _Room) -> None:
         """Task: let a client go on once all was brought to it that had been notified."""

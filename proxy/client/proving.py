@@ -29,7 +29,7 @@ from proxy.client.terms import DoorTerms
 from proxy.errors import ClientError
 from proxy.relay import Client
 from proxy.tasks import in_thread
-from proxy.unix import peer_of
+from proxy.unix import account_behind
 from proxy.wire import messages
 
 _log = logging.getLogger("pgweir.client")
@@ -192,17 +192,12 @@ def is_own_account(client: Client) -> bool:
     with socket.socket(fileno=os.dup(client.fileno)) as end:
         is_unix = end.family == socket.AF_UNIX
     # A balancer's header may have said otherwise.
-    return is_unix and client.address == "unix:" and _uid_of(client) == os.geteuid()
-
-
-def _uid_of(client: Client) -> int:
-    with socket.socket(fileno=os.dup(client.fileno)) as end:
-        return peer_of(end)[1]
+    return is_unix and client.address == "unix:" and account_behind(client.fileno) == os.geteuid()
 
 
 async def _account_of(client: Client) -> str:
     """The name of the account at the other end, empty where it has none."""
-    uid = _uid_of(client)
+    uid = account_behind(client.fileno)
     try:
         # The accounts may be kept in a directory that takes its time.
         entry = await in_thread(pwd.getpwuid, uid)

@@ -11,7 +11,7 @@ import mmap
 import os
 import socket
 
-from proxy.unix import peer_of
+from proxy.unix import account_behind, peer_of
 
 # For each process its id, and the name that its socket has.
 _WIDTH = 2
@@ -52,5 +52,4 @@ class Addresses:
 
 def is_ours(descriptor: int) -> bool:
     """Whether a process of our account is at the other end of a Unix socket."""
-    with socket.socket(fileno=os.dup(descriptor)) as end:
-        return peer_of(end)[1] == os.geteuid()
+    return account_behind(descriptor) == os.geteuid()

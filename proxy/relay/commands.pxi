@@ -48,10 +48,9 @@ cdef enum Effect:
     # What a text may leave of which nothing is known. It is asked for, and undone before anybody
     # else gets the server connection, as not all of it can be asked for.
     ALL_LEFT = 1 | 2 | 4 | 128 | 256
-    # What the session is asked about before its client goes on. Who loses it before is told.
+    # What the session is asked about before its client goes on; so, all that can be asked for, which a
+    # function that executes a text may leave. Who loses it before is told.
     LEFT_IN_SESSION = 1 | 2 | 128 | 256
-    # What a function may leave that executes a text: all that can be asked for.
-    RUNS_WHAT_IS_GIVEN = 1 | 2 | 128 | 256
 
 
 cdef struct Words:

@@ -208,4 +208,4 @@ cdef int server_notes_suspects(Server s, Client c, bytes text, bytes values) exc
 
 cdef inline bint runs_what_is_given(uint16_t suspicion) noexcept:
     """May a function execute what its caller gives it?"""
-    return suspicion & RUNS_WHAT_IS_GIVEN == RUNS_WHAT_IS_GIVEN
+    return suspicion & LEFT_IN_SESSION == LEFT_IN_SESSION

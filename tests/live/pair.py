@@ -50,13 +50,7 @@ class Proxies:
     @property
     def primary(self) -> Postgres:
         """Whoever takes writes, as the nodes themselves say: there is one."""
-        alive = [node for node in self.cluster.nodes if node.node.pid is not None]
-        (found,) = [
-            node
-            for node in alive
-            if not node.value("SELECT pg_is_in_recovery()")
-            and node.value("SHOW default_transaction_read_only") == "off"
-        ]
+        (found,) = self.cluster.writing()
         return found
 
     def replicas(self) -> list[Postgres]:

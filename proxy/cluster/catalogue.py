@@ -11,7 +11,14 @@ from typing import Any, ClassVar, Self
 
 from proxy.cluster.dialling import ProbeLogin, dial
 from proxy.cluster.view import NodeAddress
-from proxy.session.suspects import CODE_QUESTION, USES_QUESTION, CodeRow, UseRow
+from proxy.session.suspects import (
+    CODE_QUESTION,
+    EXPRESSIONS_QUESTION,
+    USES_QUESTION,
+    CodeRow,
+    ExpressionRow,
+    UseRow,
+)
 from proxy.sql import (
     FUNCTIONS_QUESTION,
     RELATIONS_QUESTION,
@@ -53,18 +60,21 @@ class CatalogueRows:
 
 @dataclass(frozen=True, slots=True)
 class SuspectRows:
-    """By what functions are suspected to leave something in a session."""
+    """By what functions and expressions are suspected to leave something in a session."""
 
-    QUESTIONS: ClassVar = (CODE_QUESTION, USES_QUESTION)
+    QUESTIONS: ClassVar = (CODE_QUESTION, USES_QUESTION, EXPRESSIONS_QUESTION)
 
     code: frozenset[CodeRow]
     uses: frozenset[UseRow]
+    expressions: frozenset[ExpressionRow]
 
     @classmethod
-    def read(cls, code: Iterable[Any], uses: Iterable[Any]) -> Self:
+    def read(cls, code: Iterable[Any], uses: Iterable[Any], expressions: Iterable[Any]) -> Self:
         """Take the answers to the questions."""
         return cls(
-            frozenset(CodeRow(*row) for row in code), frozenset(UseRow(*row) for row in uses)
+            frozenset(CodeRow(*row) for row in code),
+            frozenset(UseRow(*row) for row in uses),
+            frozenset(ExpressionRow(*row) for row in expressions),
         )
 
 

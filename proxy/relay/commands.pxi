@@ -465,6 +465,16 @@ cdef bint is_about_code(const char *tag, Py_ssize_t length) noexcept nogil:
             or has_word(tag, length, b'schema', 6))
 
 
+cdef inline bint alters_within(const char *text, Py_ssize_t length) noexcept nogil:
+    """A DO block that may create, alter or drop something, which its tag does not tell?"""
+    while length > 0 and is_space(text[0]):
+        text += 1
+        length -= 1
+    return length > 2 and reads_as(text, b'do', 2) and not is_letter(text[2]) and (
+        has_word(text, length, b'create', 6) or has_word(text, length, b'alter', 5)
+        or has_word(text, length, b'drop', 4))
+
+
 cdef uint16_t effect_of_tag(const char *tag, Py_ssize_t length) noexcept nogil:
     """What a command with this CommandComplete tag leaves behind. length: without the NUL."""
     # SELECT, INSERT, UPDATE, DELETE and BEGIN, COMMIT differ from all below in these letters.

@@ -455,8 +455,10 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         c.bound_text = known
         c.bound_values = p[5:size] if have == size and size <= MOST_RETAINED_BYTES else None
     c.bound_commit = command == COMMIT
-    if known is not None and is_notify(known, len(known)):
-        s.notifier = c.pid
+    if known is not None:
+        if is_notify(known, len(known)):
+            s.notifier = c.pid
+        s.alters_within = s.alters_within or alters_within(known, len(known))
     server_notes(s, NULL, 0, 0, known)
     client_begin_unit(c, s, p, have, size, statement is not None)
     if effect & (NAMES_STATEMENTS | SHOWS_STATEMENTS):

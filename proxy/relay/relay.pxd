@@ -361,6 +361,7 @@ cdef class Server(Link):
     cdef bint changed_schema        # something in the transaction may have
     cdef bint changed_code          # ... and functions, or what stands for them, too
     cdef bint names_suspects        # what it is asked has some name of those, so that might be it
+    cdef bint alters_within         # among that is a DO block that may create, alter or drop something
     cdef bint reached               # something has been sent to the client since it has this server
     cdef bint replanning
     cdef uint8_t retain             # RETAIN_NO, RETAIN_YES, RETAIN_OVER: is the unit kept?

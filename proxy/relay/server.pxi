@@ -394,11 +394,13 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
             s.went_back = s.went_back or p[5] == 82 or head.effect & GOES_BACK
         elif p[5] == 68 and have >= 16:
             server_forgets(s, c, p + 5, have - 6)
-        if p[5] == 67 and p[6] == 82 or p[5] == 65 and p[6] == 76 or p[5] == 68 and p[6] == 82:
-            # CREATE, ALTER, DROP.
+        if p[5] == 67 and p[6] == 82 or p[5] == 65 and p[6] == 76 or p[5] == 68 and p[6] == 82 \
+                or s.alters_within and p[5] == 68 and p[6] == 79:
+            # CREATE, ALTER, DROP; DO.
             s.changed_schema = True
             # A table that has a default, a key or a partition now may stand for what that names.
-            s.changed_code = s.changed_code or s.names_suspects or is_about_code(p + 5, have - 6)
+            s.changed_code = (s.changed_code or s.names_suspects or s.alters_within
+                              or head.effect & SETTINGS_TOUCHED or is_about_code(p + 5, have - 6))
             if not head.effect & MAY_PIN:
                 # Not of a temporary table, if the text says so.
                 s.relay.schema_age = object()
@@ -565,6 +567,7 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
     # A CopyDone that came between an error and this was passed over by the server.
     ledger_pass_marks(l)
     s.names_suspects = s.names_suspects and l.count > 0
+    s.alters_within = s.alters_within and l.count > 0
     s.in_doubt = s.doubtful_syncs > 0
     if s.replanning:
         s.replanning = False

@@ -79,6 +79,7 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     if effect & NAMES_SETTINGS:
         effect |= server_notes_settings(s, p[5:size - 1] if have == size else None, None)
     s.names_suspects = s.names_suspects or c.names_suspects
+    s.alters_within = s.alters_within or alters_within(p + 5, have - 5)
     if c.suspicion & SETTINGS_TOUCHED:
         server_notes_suspects(s, c, p[5:size - 1] if have == size else None, None)
     ledger_push(&s.ledger, kinds.QUERY, FORWARD, effect)

@@ -8,7 +8,7 @@ statement that names a suspect the session itself is asked what was left. So in 
 Functions in C have no text; none but those named here are suspected. Pure. For PostgreSQL 12 and
 newer; every role may ask.
 
-Source: PostgreSQL documentation, "pg_proc", "pg_depend", "pg_trigger", "pg_inherits".
+Source: PostgreSQL documentation, "pg_proc", "pg_depend", "pg_trigger", "pg_inherits", "pg_rewrite".
 """
 
 import re
@@ -86,6 +86,98 @@ SELECT c.relname::pg_catalog.text, child.relname::pg_catalog.text, false, true
   JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) k.confrelid
   JOIN pg_catalog.pg_class child ON child.oid OPERATOR(pg_catalog.=) k.conrelid
  WHERE k.contype OPERATOR(pg_catalog.=) 'f'
+UNION
+SELECT c.relname::pg_catalog.text, t.typname::pg_catalog.text, false, true
+  FROM pg_catalog.pg_attribute a
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid
+  JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
+ WHERE t.oid {_OURS} AND t.typtype OPERATOR(pg_catalog.=) 'd'
+UNION
+SELECT t.typname::pg_catalog.text, p.proname::pg_catalog.text, true, false
+  FROM pg_catalog.pg_depend d
+  LEFT JOIN pg_catalog.pg_constraint k
+    ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass
+   AND k.oid OPERATOR(pg_catalog.=) d.objid
+  LEFT JOIN pg_catalog.pg_cast g
+    ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_cast'::pg_catalog.regclass
+   AND g.oid OPERATOR(pg_catalog.=) d.objid
+  JOIN pg_catalog.pg_type t
+    ON t.oid OPERATOR(pg_catalog.=) COALESCE(k.contypid, g.casttarget, CASE WHEN
+       d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass THEN d.objid END)
+  JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) d.refobjid
+ WHERE d.refobjid {_OURS}
+   AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+UNION
+SELECT f.proname::pg_catalog.text, p.proname::pg_catalog.text, true, false
+  FROM pg_catalog.pg_depend d
+  JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) d.objid
+  JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) d.refobjid
+ WHERE d.refobjid {_OURS}
+   AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+   AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+UNION
+SELECT word, p.proname::pg_catalog.text, true, false
+  FROM pg_catalog.pg_event_trigger e
+  JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) e.evtfoid,
+       pg_catalog.unnest(ARRAY['create', 'alter', 'drop', 'into', 'comment', 'grant', 'revoke',
+                               'refresh', 'reindex', 'import', 'security']) word
+ WHERE e.evtenabled OPERATOR(pg_catalog.<>) 'D' AND e.evtevent OPERATOR(pg_catalog.<>) 'login'
+"""  # noqa: S608 -- of constants
+
+# Nothing depends on PostgreSQL's own functions: they are found by number in what was parsed.
+_OWN_CALLS = """
+SELECT pg_catalog.concat(':funcid ', f.oid, ' ') AS call
+  FROM pg_catalog.pg_proc f
+ WHERE f.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
+   AND f.proname OPERATOR(pg_catalog.~)
+       '^(set_config|pg_(try_)?advisory_(un)?lock.*|query_to_xml.*|ts_stat|(last|curr)val)$'"""
+
+
+def _calls_its_own(*trees: str) -> str:
+    # They may be long: each is unpacked once.
+    return f"""EXISTS (
+    SELECT FROM (SELECT pg_catalog.concat({", ".join(trees)}) AS tree OFFSET 0) parsed, own_calls
+     WHERE pg_catalog.strpos(parsed.tree, own_calls.call) OPERATOR(pg_catalog.>) 0)"""
+
+
+EXPRESSIONS_QUESTION = f"""
+WITH own_calls AS MATERIALIZED ({_OWN_CALLS})
+SELECT c.relname::pg_catalog.text, pg_catalog.pg_get_ruledef(r.oid), false
+  FROM pg_catalog.pg_rewrite r
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.ev_class
+ WHERE r.oid {_OURS} AND {_calls_its_own("r.ev_action", "r.ev_qual")}
+UNION
+SELECT c.relname::pg_catalog.text,
+       pg_catalog.concat_ws(';', pg_catalog.pg_get_expr(y.polqual, y.polrelid),
+                            pg_catalog.pg_get_expr(y.polwithcheck, y.polrelid)), false
+  FROM pg_catalog.pg_policy y
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) y.polrelid
+ WHERE {_calls_its_own("y.polqual", "y.polwithcheck")}
+UNION
+SELECT c.relname::pg_catalog.text, pg_catalog.pg_get_expr(a.adbin, a.adrelid), true
+  FROM pg_catalog.pg_attrdef a
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.adrelid
+ WHERE {_calls_its_own("a.adbin")}
+UNION
+SELECT COALESCE(c.relname, t.typname)::pg_catalog.text,
+       pg_catalog.pg_get_constraintdef(k.oid), c.oid IS NOT NULL
+  FROM pg_catalog.pg_constraint k
+  LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) k.conrelid
+  LEFT JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) k.contypid
+ WHERE k.oid {_OURS} AND {_calls_its_own("k.conbin")}
+UNION
+SELECT t.typname::pg_catalog.text, pg_catalog.pg_get_expr(t.typdefaultbin, 0), false
+  FROM pg_catalog.pg_type t
+ WHERE t.oid {_OURS} AND {_calls_its_own("t.typdefaultbin")}
+UNION
+SELECT c.relname::pg_catalog.text, pg_catalog.pg_get_triggerdef(g.oid), true
+  FROM pg_catalog.pg_trigger g
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) g.tgrelid
+ WHERE NOT g.tgisinternal AND {_calls_its_own("g.tgqual")}
+UNION
+SELECT p.proname::pg_catalog.text, pg_catalog.pg_get_expr(p.proargdefaults, 0), false
+  FROM pg_catalog.pg_proc p
+ WHERE p.oid {_OURS} AND {_calls_its_own("p.proargdefaults")}
 """  # noqa: S608 -- of constants
 
 
@@ -107,6 +199,17 @@ class UseRow(NamedTuple):
     relation: str
     used: str
     is_function: bool
+    on_write: bool
+
+
+class ExpressionRow(NamedTuple):
+    """A row of the third question: what stands for a call of PostgreSQL's own functions.
+
+    name: of a relation, domain or function. on_write: only where the relation is written to.
+    """
+
+    name: str
+    text: str
     on_write: bool
 
 
@@ -197,6 +300,8 @@ _FOUND = (
     (_finds(r"(?:prepare\s+(?!transaction\b)\w|deallocate\b)", beginning=True), Leaves.STATEMENTS),
     (_finds(r"\b(?:next|set)val\"?\s*\("), Leaves.USES_SEQUENCE),
     (_finds(r"\b(?:curr|last)val\"?\s*\("), Leaves.TELLS_SEQUENCE),
+    # They run the text that they are given.
+    (_finds(r"\b(?:query_to_xml\w*|ts_stat)\"?\s*\(\s*(?!e?'+[^']*'+[,:)])"), _ALL),
 )
 _CALLS = re.compile(r"([a-z_\u0080-\uffff][\w$]*)\"?\s*\(")
 _WORDS = re.compile(r"[a-z_\u0080-\uffff][\w$]*")
@@ -258,7 +363,9 @@ def _read_code(row: CodeRow) -> _Code:
     )
 
 
-def find_suspects(code: Iterable[CodeRow], uses: Iterable[UseRow]) -> list[Suspect]:
+def find_suspects(
+    code: Iterable[CodeRow], uses: Iterable[UseRow], expressions: Iterable[ExpressionRow] = ()
+) -> list[Suspect]:
     """Say which names are suspects, and of what.
 
     Of all that has one name, in whatever schema, the worst counts.
@@ -269,6 +376,11 @@ def find_suspects(code: Iterable[CodeRow], uses: Iterable[UseRow]) -> list[Suspe
     for each in functions:
         if each.leaves:
             _accuse_function(known, each, each, each.leaves)
+    for row in expressions:
+        said = _read_code(CodeRow(row.name, "sql", row.text, is_field=False))
+        if said.leaves:
+            named = _NOTHING if row.on_write else said.leaves
+            known[row.name].accuse(said, named=named, written=said.leaves)
     # A function calls a function that calls one: until a round finds no more.
     while _spread(known, functions, relations):
         pass

@@ -129,7 +129,7 @@ class Suspicion:
             )
             return pause_after(failed)
         if rows != code.rows:
-            found = await in_thread(find_suspects, rows.code, rows.uses)
+            found = await in_thread(find_suspects, rows.code, rows.uses, rows.expressions)
             code.rows = rows
             code.known = Suspects(found) if found else None
         if not code.wake.is_set():

@@ -1,4 +1,4 @@
-"""What functions, triggers and views do to a session that no statement's text tells of.
+"""What functions, triggers, views and expressions do to a session that no text tells of.
 
 Nothing is declared here. On a pool of one server connection whatever is not seen shows at once.
 """
@@ -97,6 +97,37 @@ CREATE TRIGGER gone BEFORE DELETE ON later_children FOR EACH ROW EXECUTE FUNCTIO
 CREATE TYPE thing AS (a int);
 CREATE FUNCTION public.tenant_of(which thing) RETURNS int LANGUAGE sql AS
     $$ SELECT hidden.set_tenant('me') $$;
+CREATE VIEW sets AS SELECT set_config('app.tenant', 'me', false) AS a;
+CREATE VIEW sets_locally AS SELECT set_config('app.tenant', 'me', true) AS a;
+CREATE VIEW over_sets AS SELECT a FROM sets;
+CREATE VIEW locks AS SELECT pg_try_advisory_lock(4711) AS a;
+CREATE VIEW runs AS SELECT * FROM ts_stat(
+    'SELECT to_tsvector(set_config(''app.tenant'', ''me'', false))');
+CREATE TABLE sets_default (a text DEFAULT set_config('app.tenant', 'me', false), b int);
+CREATE TABLE sets_check (a int CHECK (set_config('app.tenant', 'me', false) = 'me'));
+CREATE TABLE sets_rule (a int);
+CREATE RULE sets AS ON INSERT TO sets_rule
+    DO ALSO SELECT set_config('app.tenant', 'me', false);
+CREATE TABLE sets_trigger (a int);
+CREATE FUNCTION plain() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;
+CREATE TRIGGER sets BEFORE INSERT ON sets_trigger FOR EACH ROW
+    WHEN (set_config('app.tenant', 'me', false) = 'me') EXECUTE FUNCTION plain();
+CREATE TABLE sets_policy (a int);
+INSERT INTO sets_policy VALUES (1);
+ALTER TABLE sets_policy ENABLE ROW LEVEL SECURITY;
+CREATE POLICY sets ON sets_policy USING (set_config('app.tenant', 'me', false) = 'me');
+CREATE FUNCTION sets_argument(a text DEFAULT set_config('app.tenant', 'me', false)) RETURNS text
+    LANGUAGE sql AS $$ SELECT a $$;
+CREATE DOMAIN sets_domain AS int CHECK (set_config('app.tenant', 'me', false) = 'me');
+CREATE TABLE has_domain (a sets_domain);
+CREATE DOMAIN calls_domain AS int CHECK (set_tenant('me') = 1);
+CREATE TABLE has_calls_domain (a calls_domain);
+CREATE FUNCTION adds(total int, one int) RETURNS int LANGUAGE plpgsql AS
+    $$ BEGIN RETURN total + hidden.set_tenant('me') + one; END $$;
+CREATE AGGREGATE added(int) (sfunc = adds, stype = int, initcond = '0');
+CREATE FUNCTION thing_of(number int) RETURNS thing LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM hidden.set_tenant('me'); RETURN ROW(number)::hidden.thing; END $$;
+CREATE CAST (int AS thing) WITH FUNCTION thing_of(int);
 RESET search_path;
 GRANT USAGE ON SCHEMA hidden TO PUBLIC;
 GRANT ALL ON ALL TABLES IN SCHEMA hidden TO PUBLIC;
@@ -193,6 +224,19 @@ FOLLOWS = [
     ("SELECT * FROM hidden.has_policy", TENANT, "me"),
     ("DELETE FROM hidden.parents WHERE a = (SELECT min(a) FROM hidden.parents)", TENANT, "me"),
     ("SELECT (ROW(1)::hidden.thing).tenant_of", TENANT, "me"),
+    ("SELECT * FROM hidden.over_sets", TENANT, "me"),
+    ("SELECT * FROM hidden.runs", TENANT, "me"),
+    ("INSERT INTO hidden.sets_default (b) VALUES (1)", TENANT, "me"),
+    ("INSERT INTO hidden.sets_check VALUES (1)", TENANT, "me"),
+    ("INSERT INTO hidden.sets_trigger VALUES (1)", TENANT, "me"),
+    ("INSERT INTO hidden.sets_rule VALUES (1)", TENANT, "me"),
+    ("SELECT * FROM hidden.sets_policy", TENANT, "me"),
+    ("SELECT hidden.sets_argument()", TENANT, "me"),
+    ("SELECT 1::hidden.sets_domain", TENANT, "me"),
+    ("INSERT INTO hidden.has_domain VALUES (1)", TENANT, "me"),
+    ("INSERT INTO hidden.has_calls_domain VALUES (1)", TENANT, "me"),
+    ("SELECT hidden.added(a) FROM generate_series(1, 2) a", TENANT, "me"),
+    ("SELECT 1::hidden.thing", TENANT, "me"),
 ]  # fmt: skip
 
 
@@ -303,6 +347,7 @@ def test_what_is_undone_with_its_transaction_is_not_followed(weir: Pgweir) -> No
 LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
 PINS = [
     ("SELECT hidden.lock_it()", LOCKS, "SELECT pg_advisory_unlock_all()"),
+    ("SELECT * FROM hidden.locks", LOCKS, "SELECT pg_advisory_unlock_all()"),
     ("SELECT hidden.make_table()",
      "SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()",
      "DROP TABLE hidden_table"),
@@ -385,11 +430,15 @@ def test_a_function_is_known_as_soon_as_it_is_made(weir: Pgweir, pg18: Postgres)
          "INSERT INTO hidden.part VALUES (1)"),
         ("ALTER TABLE hidden.later_children ADD FOREIGN KEY (a) REFERENCES hidden.later_parents"
          " ON DELETE CASCADE", "DELETE FROM hidden.later_parents"),
+        ("CREATE TABLE hidden.later_default (a int, b text DEFAULT"
+         " set_config('app.tenant', 'me', false))",
+         "INSERT INTO hidden.later_default VALUES (1)"),
+        ("DO $$ BEGIN CREATE FUNCTION hidden.in_a_block() RETURNS text LANGUAGE sql AS"
+         " 'SELECT set_config(''app.tenant'', ''me'', false)'; END $$",
+         "SELECT hidden.in_a_block()"),
     ],
 )  # fmt: skip
-def test_a_table_that_comes_to_stand_for_a_function_is_known_at_once(
-    weir: Pgweir, make: str, then: str
-) -> None:
+def test_what_comes_to_leave_something_is_known_at_once(weir: Pgweir, make: str, then: str) -> None:
     with (
         Wire.connect(address_of(weir, "one")) as mine,
         Wire.connect(address_of(weir, "one")) as theirs,
@@ -397,6 +446,29 @@ def test_a_table_that_comes_to_stand_for_a_function_is_known_at_once(
         assert say(mine, make, "simple") == []
         assert say(mine, then, "simple") == []
         assert theirs.value(TENANT) == ""
+
+
+def test_what_an_event_trigger_sets_is_nobody_elses(weir: Pgweir, pg18: Postgres) -> None:
+    pg18.execute(
+        "CREATE FUNCTION hidden.noticed() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM hidden.set_tenant('me'); END $$;"
+        "CREATE EVENT TRIGGER noticed ON ddl_command_end EXECUTE FUNCTION hidden.noticed()"
+    )
+    try:
+        with (
+            Wire.connect(address_of(weir, "one")) as mine,
+            Wire.connect(address_of(weir, "one")) as theirs,
+        ):
+            # That it is there is known as soon as anything about code is changed through the proxy.
+            mine.ask(query("CREATE VIEW hidden.seen AS SELECT 1 AS a"))
+            comment = "COMMENT ON VIEW hidden.seen IS 'why'"
+            weir.wait_until(lambda: explained(mine, "SELECT 1") == "plain")
+            assert explained(mine, comment) == "replayed"
+            assert errors_of(mine.ask(query(comment))) == []
+            assert theirs.value(TENANT) == ""
+            assert mine.value(TENANT) == "me"
+    finally:
+        pg18.execute("DROP EVENT TRIGGER noticed")
 
 
 def test_what_is_called_by_the_protocols_function_call_stays_with_its_client(
@@ -449,7 +521,11 @@ def test_strictly_what_cannot_be_asked_for_is_refused(weir: Pgweir) -> None:
 
 def test_explain_pooling_tells_of_it(weir: Pgweir) -> None:
     with Wire.connect(address_of(weir, "one")) as wire:
+        # A change that a test before has made may not have been read yet.
+        weir.wait_until(lambda: explained(wire, "SELECT 1") == "plain")
         assert explained(wire, "SELECT hidden.set_locally()") == "plain"
         assert explained(wire, "SELECT * FROM hidden.fires") == "plain"
+        assert explained(wire, "SELECT * FROM hidden.sets_locally") == "plain"
+        assert explained(wire, "SELECT * FROM hidden.sets_default") == "plain"
         assert explained(wire, "INSERT INTO hidden.fires VALUES (1)") == "replayed"
         assert explained(wire, "SELECT hidden.set_something('a')") == "pinned"

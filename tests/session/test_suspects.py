@@ -5,7 +5,7 @@ import pytest
 from proxy.relay import Leaves
 from proxy.relay.relay import Suspects
 from proxy.session.following import Touched
-from proxy.session.suspects import CodeRow, Suspect, UseRow, find_suspects
+from proxy.session.suspects import CodeRow, ExpressionRow, Suspect, UseRow, find_suspects
 
 ALL = Leaves.SETTINGS | Leaves.PINS | Leaves.STATEMENTS | Leaves.CHANNELS
 NOTHING = Leaves(0)
@@ -51,6 +51,7 @@ def only(row: CodeRow) -> Suspect | None:
         ("EXECUTE command", ALL, set(), True),
         ("EXECUTE format(command, 'app.x')", ALL, {"app.x"}, True),
         ("EXECUTE format('%s', command)", ALL, set(), True),
+        ("PERFORM query_to_xml(command, true, true, '')", ALL, set(), True),
     ],
 )  # fmt: skip
 def test_what_a_text_may_leave(
@@ -77,6 +78,7 @@ def test_what_a_text_may_leave(
         "CREATE TRIGGER t AFTER INSERT ON a EXECUTE FUNCTION f()",
         "GRANT EXECUTE ON FUNCTION f() TO a",
         "NOTIFY news",
+        "PERFORM query_to_xml('SELECT 1', true, true, '')",
         "new.template := old.temp",
     ],
 )
@@ -142,6 +144,24 @@ def test_a_view_stands_for_what_it_calls_and_for_what_it_is_over() -> None:
         "over": Leaves.CHANNELS,
         "below": Leaves.CHANNELS,
     }
+
+
+def test_an_expression_that_calls_what_sets_stands_for_that() -> None:
+    found = find_suspects(
+        [plpgsql("fills", "INSERT INTO orders VALUES (1)")],
+        [UseRow("over", "shown", is_function=False, on_write=False)],
+        [
+            ExpressionRow("orders", "set_config('app.a'::text, 'b'::text, false)", on_write=True),
+            ExpressionRow("shown", "SELECT pg_advisory_lock(1)", on_write=False),
+            ExpressionRow("local", "set_config('app.a'::text, 'b'::text, true)", on_write=False),
+        ],
+    )
+    by_name = {each.name: each for each in found}
+    assert set(by_name) == {"orders", "fills", "shown", "over"}
+    assert by_name["orders"].named == NOTHING
+    assert by_name["orders"].written == by_name["fills"].called == Leaves.SETTINGS
+    assert by_name["orders"].touched.names == {"app.a"}
+    assert by_name["shown"].named == by_name["over"].named == Leaves.PINS
 
 
 # --- looking through a text ----------------------------------------------------------------------

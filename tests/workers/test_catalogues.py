@@ -12,7 +12,7 @@ from proxy.workers.rereading import EVERY_S
 NODE, OTHER_NODE = NodeAddress("n1", "h1"), NodeAddress("n2", "h2")
 LOGIN = ProbeLogin("monitor", "", "db")
 WRITES = CatalogueRows(frozenset(), frozenset())
-LEAVES = SuspectRows(frozenset(), frozenset())
+LEAVES = SuspectRows(frozenset(), frozenset(), frozenset())
 
 
 class Node:

@@ -37,6 +37,7 @@ class Clusters:
 
     in_force: what is in force. room: this process's part of a limit on server connections. member:
     this process among those that change roles. tell_of: tells the others of a cluster.
+    tell_code: tells them that functions in a database of a cluster have changed.
     times: where the processes of the proxy tell each other what was written.
     """
 
@@ -49,6 +50,7 @@ class Clusters:
         times: WriteTimes,
         member: Member,
         tell_of: Callable[[str, Mapping[str, Any]], Awaitable[Sequence[object]]],
+        tell_code: Callable[[str, str], None],
         clock: Callable[[], float],
     ) -> None:
         self._in_force = in_force
@@ -69,6 +71,7 @@ class Clusters:
             login_of=self._login_of,
             pace=lambda name, interval_s: self._monitors[name].set_interval(interval_s),
             on_rotation=lambda name: self._failovers[name].see(self._monitors[name].view),
+            on_code=tell_code,
             clock=clock,
         )
         for name, cluster in config.clusters.items():

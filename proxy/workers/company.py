@@ -5,7 +5,15 @@ import os
 import pickle
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +41,8 @@ class Own:
     moment, or all. table: its rows for a table of the console. standing: what it has been told at
     the console that still holds. cancel: takes a cancel key that another process has been shown.
     obey: does a command of the console. hear: what another says of a cluster whose roles it
-    changes; gives the answer.
+    changes; gives the answer. code_changed: takes note that another has seen functions, or what
+    stands for them, change in a database of a cluster.
     """
 
     figures: Callable[[], Figures]
@@ -43,6 +52,7 @@ class Own:
     cancel: Callable[[int, bytes], None]
     obey: Callable[[str, str | None], Awaitable[None]]
     hear: Callable[[str, Mapping[str, Any]], object]
+    code_changed: Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,11 @@ class Company:
         if self._peers is None:
             return ()
         return await self._peers.ask_all({"ask": "roles", "cluster": cluster, "told": told})
+
+    def tell_code(self, cluster: str, dbname: str) -> None:
+        """Tell the others that functions, or what stands for them, have changed in a database."""
+        if self._peers is not None:
+            self._send(self._peers.ask_all({"ask": "code", "cluster": cluster, "dbname": dbname}))
 
     def part(self, config: Config) -> Config:
         """What of a configuration this process has."""
@@ -183,7 +198,11 @@ class Company:
     def _forward_cancel(self, owner: int, pid: int, secret: bytes) -> None:
         assert self._peers is not None  # noqa: S101 -- alone, every key is ours
         question = {"ask": "cancel", "pid": pid, "secret": secret.hex()}
-        task = asyncio.get_running_loop().create_task(self._peers.ask(owner, question))
+        self._send(self._peers.ask(owner, question))
+
+    def _send(self, question: Coroutine[Any, Any, object]) -> None:
+        """Ask without waiting for the answer."""
+        task = asyncio.get_running_loop().create_task(question)
         self._forwarding.add(task)
         task.add_done_callback(self._forwarding.discard)
 
@@ -202,6 +221,8 @@ class Company:
                 self._own.cancel(int(question["pid"]), bytes.fromhex(question["secret"]))
             case "roles":
                 answer = self._own.hear(question["cluster"], question["told"])
+            case "code":
+                self._own.code_changed(question["cluster"], question["dbname"])
             case "obey":
                 answer = await self._obey(question["command"], question["argument"])
             case unknown:

@@ -110,6 +110,8 @@ class Switchboard:
     primary_of: a cluster's primary now. login_of: how to ask a database of a cluster.
     pace: called with a cluster and how often its nodes are to be asked, seconds.
     on_rotation: called when other replicas of a cluster may answer than before.
+    on_code: called with a cluster and a database in which functions, or what stands for them, were
+    created, altered or dropped through this process.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class Switchboard:
         login_of: Callable[[str, str], ProbeLogin],
         pace: Callable[[str, float], None],
         on_rotation: Callable[[str], None],
+        on_code: Callable[[str, str], None],
         clock: Callable[[], float],
     ) -> None:
         self._times = times
@@ -130,6 +133,7 @@ class Switchboard:
         self._login_of = login_of
         self._pace = pace
         self._on_rotation = on_rotation
+        self._on_code = on_code
         self._clock = clock
         self._horizons: dict[str, Horizon] = {}
         self._timelines: dict[str, int] = {}
@@ -388,10 +392,19 @@ class Switchboard:
     def schema_changed(self, pool: Pool, *, of_code: bool) -> None:
         """Something was created, altered or dropped; of_code: functions among that."""
         policy: Policy = pool.owner.policy
-        self._catalogues.changed(pool.cluster, policy.dbname)
+        self._changed(pool.cluster, policy.dbname, of_code=of_code)
         if of_code:
-            self._suspicion.schema_changed(pool.cluster, policy.dbname)
-        schema = self._schemas.get((pool.cluster, policy.dbname))
+            self._on_code(pool.cluster, policy.dbname)
+
+    def code_changed(self, cluster: str, dbname: str) -> None:
+        """Functions were, or what stands for them, through another process."""
+        self._changed(cluster, dbname, of_code=True)
+
+    def _changed(self, cluster: str, dbname: str, *, of_code: bool) -> None:
+        self._catalogues.changed(cluster, dbname)
+        if of_code:
+            self._suspicion.schema_changed(cluster, dbname)
+        schema = self._schemas.get((cluster, dbname))
         if schema is not None:
             schema.wake.set()
 

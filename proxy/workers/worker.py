@@ -98,6 +98,7 @@ class Worker:
             self._cancel_by_key,
             self._obey,
             self._hear,
+            self._code_changed,
         )
         self._company = Company(share, own)
         self._bugs = LimitedLog(_log, clock)
@@ -121,6 +122,7 @@ class Worker:
             times=WriteTimes() if share is None else share.times,
             member=self._company.member,
             tell_of=self._company.tell_of,
+            tell_code=self._company.tell_code,
             clock=clock,
         )
         self._marks = open_marks(self.config, self._clusters.switchboard, clock)
@@ -518,6 +520,10 @@ class Worker:
     def _hear(self, cluster: str, told: Mapping[str, Any]) -> object:
         """What another process says of a cluster whose roles it changes. Result: the answer."""
         return self._clusters.hear(cluster, told)
+
+    def _code_changed(self, cluster: str, dbname: str) -> None:
+        """Another process has seen functions, or what stands for them, change in a database."""
+        self._clusters.switchboard.code_changed(cluster, dbname)
 
     def _cancel_by_key(self, pid: int, secret: bytes) -> None:
         """Another process has been shown a cancel key of ours."""

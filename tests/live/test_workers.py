@@ -54,6 +54,14 @@ def worker_of(client: psycopg.Connection[Any]) -> int:
     return client.info.backend_pid % WORKERS
 
 
+def foreseen(client: psycopg.Connection[Any], sql: str) -> str:
+    """What EXPLAIN POOLING says of a statement."""
+    # Prepared, it would say the same for ever.
+    row = client.execute(f"EXPLAIN POOLING {sql}".encode(), prepare=False).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
 def children_of(weir: Pgweir) -> list[int]:
     pid = weir.process.pid
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -72,6 +80,28 @@ def test_clients_are_dealt_out_to_all_processes(weir: Pgweir) -> None:
     with connected(weir, 24) as clients:
         assert {worker_of(client) for client in clients} == set(range(WORKERS))
         assert all(client.execute("SELECT 1").fetchone() == (1,) for client in clients)
+
+
+def test_a_function_made_through_one_process_is_known_to_the_others(
+    weir: Pgweir, pg18: Postgres
+) -> None:
+    pg18.execute(f"CREATE SCHEMA made_here AUTHORIZATION {APP.name}")
+    make = (
+        "CREATE FUNCTION made_here.it() RETURNS text LANGUAGE sql"
+        " AS $$ SELECT set_config('app.tenant', 'me', false) $$"
+    )
+    with connected(weir, 24) as clients:
+        theirs = {worker_of(client): client for client in clients}
+
+        def explained(process: int) -> list[str]:
+            return [foreseen(theirs[process], sql) for sql in ("SELECT made_here.it()", "SELECT 1")]
+
+        for process in theirs:
+            weir.wait_until(lambda process=process: explained(process) == ["plain", "plain"])
+        theirs[0].execute(make)
+        for process in theirs:
+            weir.wait_until(lambda process=process: explained(process) == ["replayed", "plain"])
+    pg18.execute("DROP SCHEMA made_here CASCADE")
 
 
 def test_figures_are_those_of_all_processes_whoever_is_asked(weir: Pgweir) -> None:

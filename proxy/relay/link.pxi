@@ -291,7 +291,7 @@ cdef Py_ssize_t link_recv_tls(Link k, char *into, Py_ssize_t room) except? -1:
 
 
 cdef inline int link_send(Link k, const char *p, Py_ssize_t n) except -1:
-    """Send now what the kernel takes, queue the rest."""
+    """Send, at the end of this pass if there is one, and keep what the kernel does not take."""
     return link_send_raw(k, p, n) if k.tls is None else link_send_tls(k, p, n)
 
 
@@ -309,9 +309,18 @@ cdef int link_send_raw_bytes(Link k, bytes octets) except -1:
 
 
 cdef int link_send_raw(Link k, const char *p, Py_ssize_t n) except -1:
-    cdef Py_ssize_t r
     if k.fd < 0 or n == 0:
         return 0
+    if k.relay.in_pass and n <= MOST_PARCEL_BYTES and k.unsent.end == k.unsent.start \
+            and not k.withheld:
+        return link_post(k, p, n)
+    if k.posted:
+        relay_sends(k.relay)
+    return link_send_now(k, p, n)
+
+
+cdef int link_send_now(Link k, const char *p, Py_ssize_t n) except -1:
+    cdef Py_ssize_t r
     if k.unsent.end == k.unsent.start and not k.withheld:
         while True:
             r = send_now(k.fd, p, n)
@@ -383,6 +392,8 @@ cdef int link_finish(Link k) except -1:
         except SSLError:
             pass
         link_send_raw_bytes(k, k.tls.outgoing.read())
+    if k.posted:
+        relay_sends(k.relay)
     if k.unsent.end > k.unsent.start:
         k.stage = CLOSING
         octets_free(&k.held)
@@ -396,6 +407,8 @@ cdef int link_close(Link k) except -1:
     """Close now. The object lives on until the end of this pass: its events may be queued."""
     if k.stage == CLOSED:
         return 0
+    if k.posted:
+        relay_sends(k.relay)
     k.stage = CLOSED
     close(k.fd)     # takes it out of epoll, too
     k.fd = -1

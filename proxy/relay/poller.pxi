@@ -23,6 +23,8 @@ cdef class Relay:
         if self.epoll < 0:
             raise OSError(errno, 'epoll_create1')
         self.scratch = <char *>malloc(SCRATCH_BYTES)
+        outbox_open(&self.for_servers)
+        outbox_open(&self.for_clients)
         if self.scratch == NULL:
             raise MemoryError()
         self.again = []
@@ -43,6 +45,8 @@ cdef class Relay:
     def __dealloc__(self):
         free_scan(&self.scan)
         free(self.scratch)
+        outbox_free(&self.for_servers)
+        outbox_free(&self.for_clients)
         free(self.to_server.copy.data)
         free(self.to_client.copy.data)
 
@@ -105,6 +109,7 @@ cdef class Relay:
                 for link in again:
                     (<Link>link).again = False
                     self._dispatch(<Link>link, 0)
+            relay_sends(self)
             self.in_pass = False
             if self.departed:
                 self.departed.clear()

@@ -3,6 +3,7 @@
 #   octets.pxi     growable bytes, and the Sink that turns pieces into one send
 #   commands.pxi   the handful of statements the proxy answers or must notice itself
 #   ledger.pxi     the replies a server still owes
+#   outbox.pxi     what a pass sends: at its end, servers before clients
 #   link.pxi       one non-blocking socket end: read, write, back-pressure, TLS
 #   statements.pxi prepared statements, one identity per text and parameter types
 #   columns.pxi    ... what they return, and what their clients have been told of that
@@ -46,6 +47,20 @@ ctypedef struct Sink:
     Py_ssize_t length
     bint copying
     Octets copy
+
+
+# What one link is sent at the end of a pass.
+ctypedef struct Parcel:
+    PyObject *link      # borrowed: who is closed in a pass lives to its end
+    Py_ssize_t length
+
+
+# Parcels in the order in which they were handed in, and what is in them, one after the other.
+ctypedef struct Outbox:
+    Parcel *parcels
+    int count
+    char *octets
+    Py_ssize_t end
 
 
 # One reply a server owes, in the order it owes them.
@@ -232,6 +247,7 @@ cdef class Link:
     cdef bint readable              # an edge was seen and the socket not read empty since
     cdef bint ended                 # the peer will send no more
     cdef bint awaits_writable       # EPOLLOUT is armed
+    cdef bint posted                # some parcel in an outbox is for it
     cdef bint again                 # stands on the relay's list of links to read once more
     cdef Octets held                # read, not yet consumed
     cdef Octets unsent              # accepted for sending, not yet taken by the kernel
@@ -478,6 +494,7 @@ cdef class Relay:
     cdef readonly double now_s
     cdef char *scratch
     cdef Sink to_server, to_client
+    cdef Outbox for_servers, for_clients
     cdef list again                 # links to read once more
     cdef list departed              # links closed in this pass: events may still name them
     cdef readonly dict clients      # cancel key's process id -> Client

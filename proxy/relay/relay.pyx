@@ -129,6 +129,7 @@ cdef bytes message_head(char kind, Py_ssize_t body_bytes):
 include "octets.pxi"
 include "commands.pxi"
 include "ledger.pxi"
+include "outbox.pxi"
 include "link.pxi"
 include "statements.pxi"
 include "columns.pxi"

@@ -3,13 +3,11 @@
 import asyncio
 import socket
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from proxy.relay import (
-    TRANSACTION_MODE,
     Client,
     Decision,
     Decisions,
@@ -18,12 +16,12 @@ from proxy.relay import (
     Pool,
     Relay,
     Router,
-    Server,
     WriteTimes,
 )
 from proxy.wire import messages
 from tests.faults.raw_client import SYNC, bind, execute, parse, query
 from tests.fuzz.both_ends import SessionControl, read_socket, whole_messages
+from tests.relay.far_ends import FarClient, FarServer, line_of
 
 READ, WRITE = "SELECT 1 FROM a", "DELETE FROM abc"
 DONE = messages.command_complete(b"SELECT 1") + messages.ready_for_query(b"I")
@@ -47,25 +45,6 @@ class Control(SessionControl):
     def writes_begin(self, pool: Pool) -> None: ...
 
 
-class FarServer:
-    """The server's end of a connection in a pool."""
-
-    def __init__(self, relay: Relay, pool: Pool, settings: Any, pid: int) -> None:
-        near, self.socket = socket.socketpair()
-        near.setblocking(False)
-        self.socket.setblocking(False)
-        self.link: Server = relay.dial(near.detach(), "server")
-        self.link.enter(pool, pid, b"0000", settings)
-
-    def hears(self) -> list[str]:
-        """The texts of the queries that have come."""
-        return [
-            body.rstrip(b"\0").decode()
-            for kind, body in whole_messages(read_socket(self.socket))
-            if kind == b"Q"
-        ]
-
-
 class Stage:
     """A primary and a replica with one connection each, and as many clients as are asked for."""
 
@@ -79,26 +58,14 @@ class Stage:
         self._sockets: list[socket.socket] = []
 
     def _node(self, role: str) -> tuple[Line, Pool, FarServer]:
-        line = Line("d", "u", role, [1.0])
-        line.mode = TRANSACTION_MODE
-        pool = Pool("c", role, role, "d", "u", 1, 10)
-        pool.owner = SimpleNamespace(policy=SimpleNamespace(server_user=None))
-        line.serve_from([pool])
+        line, pool = line_of(role, 1)
         return line, pool, FarServer(self.relay, pool, self.settings, 1)
 
     def client(self) -> tuple[Client, socket.socket]:
         """One more that has logged in."""
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            listener.setblocking(False)
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            far = socket.create_connection(listener.getsockname())
-            far.setblocking(False)
-            far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            link = self.relay.accept(listener.fileno())
-        assert link is not None
-        self._sockets.append(far)
-        link.enter(self.line, self.settings, 100 + len(self._sockets), b"1111")
-        return link, far
+        end = FarClient(self.relay, self.line, self.settings, 101 + len(self._sockets))
+        self._sockets.append(end.socket)
+        return end.link, end.socket
 
     def says(self, far: socket.socket, octets: bytes) -> None:
         """A client says this, or a server."""

@@ -1,7 +1,7 @@
 """The table of cases: every question that is asked, and what the answer should be. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmarks.targets import Target
@@ -16,7 +16,8 @@ class Rig:
 
     server: `stub` answers at once, `postgres` is a real PostgreSQL 18, `replicated` one with two
     replicas, between which pgweir splits. auth: how clients log in to the poolers. max_clients:
-    what the proxies are told to allow.
+    what the proxies are told to allow. node_share: how much of a core each node has for itself, as
+    if on a machine of its own; None leaves the machine to all.
     """
 
     server: Literal["stub", "postgres", "replicated"] = "stub"
@@ -24,6 +25,7 @@ class Rig:
     tls: bool = False
     share_unnamed: bool = False
     max_clients: int = 600
+    node_share: float | None = None
 
     @property
     def is_pinned(self) -> bool:
@@ -36,13 +38,15 @@ class PgbenchLoad:
     """pgbench with so many clients.
 
     script: a file in scripts/, or one of pgbench's own with a leading `@`. reconnect: a connection
-    for each transaction.
+    for each transaction. warm_up_s: how long it asks before it counts, whole seconds: a new backend
+    knows no table yet, which costs it as much as fifty statements.
     """
 
     clients: int
     mode: Mode = "simple"
     script: str = "select.sql"
     reconnect: bool = False
+    warm_up_s: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,9 @@ class Case:
 
 STUB = Rig()
 POSTGRES = Rig(server="postgres")
-REPLICATED = Rig(server="replicated", share_unnamed=True)
+# Little enough that the nodes are full long before what proxy and load have left: 1.4 cores of two.
+APART = Rig(server="replicated", share_unnamed=True, node_share=0.2)
+TOGETHER = replace(APART, node_share=None)
 
 # Debian's PgBouncer, 1.18, has no prepared statements in transaction mode.
 _WHO: dict[Mode, tuple[str, ...]] = {
@@ -121,6 +127,21 @@ def _full(mode: Mode) -> Case:
         targets if mode != "prepared" else (),
         quick=mode == "simple",
     )
+
+
+def _nodes(prefix: str, rig: Rig) -> list[Case]:
+    """Every mode with some, many and very many clients, beside a third of them at each node."""
+    return [
+        Case(
+            f"{prefix}-{mode}-{clients}",
+            rig,
+            PgbenchLoad(clients, mode, "@select-only", warm_up_s=warm_up_s),
+            ("pgweir", "direct"),
+            (Target("tx/s", 1.0, "direct", at_least=True),),
+        )
+        for mode in _MODES
+        for clients, warm_up_s in ((24, 1), (96, 2), (480, 6))
+    ]
 
 
 def _shared(clients: int) -> Case:
@@ -192,17 +213,8 @@ CASES: tuple[Case, ...] = (
     ),
     _shared(8),
     _shared(64),
-    *(
-        Case(
-            f"nodes-{mode}-{clients}",
-            REPLICATED,
-            PgbenchLoad(clients, mode, "@select-only"),
-            ("pgweir", "direct"),
-            (Target("tx/s", 1.0, "direct", at_least=True),),
-        )
-        for mode in _MODES
-        for clients in (24, 96, 480)
-    ),
+    *_nodes("nodes", APART),
+    *_nodes("one-machine", TOGETHER),
 )
 
 

@@ -15,6 +15,7 @@ HOST = "127.0.0.1"
 USER = "app"
 PASSWORD = "secret"
 DATABASE = "bench"
+_READERS = "readers"
 PROXIES = ("pgweir", "pgweir-split", "pgbouncer", "haproxy")
 
 
@@ -22,7 +23,8 @@ PROXIES = ("pgweir", "pgweir-split", "pgbouncer", "haproxy")
 class Wanted:
     """What a proxy is to be.
 
-    replica_ports: of nodes that stream from the server; pgweir alone knows what to do with them.
+    replica_ports: of nodes that stream from the server; pgweir alone knows what to do with them,
+    and lets the primary read as well.
     monitor_user, monitor_password: how pgweir probes the server. certificate: TLS is then required
     of clients.
     """
@@ -61,7 +63,9 @@ def pgweir_yaml(wanted: Wanted, *, splits: bool = False) -> str:
         database["read_write_split"] = True
     if wanted.share_unnamed:
         database["share_unnamed"] = True
-    configuration = {
+    # Without a role that all of them have, the primary would have its CPU for writes alone.
+    role = {"roles": [_READERS]} if wanted.replica_ports else {}
+    configuration: dict[str, object] = {
         "listen": listen,
         "http": {"host": HOST, "port": 0},
         "workers": 1,
@@ -71,7 +75,7 @@ def pgweir_yaml(wanted: Wanted, *, splits: bool = False) -> str:
         "clusters": {
             "main": {
                 "nodes": [
-                    {"name": f"db{number}", "host": HOST, "port": port}
+                    {"name": f"db{number}", "host": HOST, "port": port, **role}
                     for number, port in enumerate((wanted.server_port, *wanted.replica_ports), 1)
                 ],
                 "server": {"user": USER, "password": PASSWORD, "tls": {"mode": "disable"}},
@@ -83,6 +87,8 @@ def pgweir_yaml(wanted: Wanted, *, splits: bool = False) -> str:
         },
         "databases": {DATABASE: database},
     }
+    if wanted.replica_ports:
+        configuration["routes"] = [{"match": {"table": "pgbench_accounts"}, "to": _READERS}]
     text: str = yaml.safe_dump(configuration, sort_keys=False)
     return text
 

@@ -32,7 +32,7 @@ class Report:
     """The end of pgbench's output.
 
     connecting_s: until all clients were connected, seconds; pgbench takes it off the time it is
-    given. tps: transactions for each second of what is left.
+    given. tps: transactions for each second of what is left, or of what came after warming up.
     """
 
     transactions: int
@@ -58,18 +58,37 @@ def parse_report(text: str) -> Report:
     )
 
 
-def parse_log(lines: Iterable[str]) -> list[float]:
-    """Read latencies, milliseconds, from lines of a per-transaction log.
+def parse_progress(text: str, warm_up_s: int) -> float:
+    """Read from the lines of `-P 1` how many transactions a second brought after warming up.
+
+    Raises PgbenchFailed when no second was left.
+    """
+    lines = re.findall(r"^progress: ([0-9.]+) s, ([0-9.]+) tps", text, re.MULTILINE)
+    transactions = before_s = counted_s = 0.0
+    for ended, tps in lines:
+        ended_s = float(ended)
+        if ended_s > warm_up_s + 0.5:
+            transactions += float(tps) * (ended_s - before_s)
+            counted_s += ended_s - before_s
+        before_s = ended_s
+    if not counted_s:
+        raise PgbenchFailed(f"pgbench did not get beyond warming up, {warm_up_s} s")
+    return transactions / counted_s
+
+
+def parse_log(lines: Iterable[str], warm_up_s: int = 0) -> list[float]:
+    """Read latencies, milliseconds, from lines of a per-transaction log, but for its beginning.
 
     Shape of a line: client, number, latency in microseconds, script, and the time of its end in two
     numbers; transactions that failed or were skipped have a word in place of the latency.
     """
-    latencies = []
+    latencies: list[tuple[float, float]] = []
     for line in lines:
         fields = line.split()
         if len(fields) >= 6 and fields[2].isdigit():
-            latencies.append(int(fields[2]) / 1000)
-    return latencies
+            latencies.append((int(fields[4]) + int(fields[5]) / 1e6, int(fields[2]) / 1000))
+    counts_from_s = min((ended_s for ended_s, _ in latencies), default=0.0) + warm_up_s
+    return [latency for ended_s, latency in latencies if ended_s >= counts_from_s]
 
 
 def command(
@@ -85,7 +104,13 @@ def command(
     chosen = ["-b", script[1:]] if script.startswith("@") else ["-f", str(SCRIPTS / script)]
     words = [_pgbench(), "-h", HOST, "-p", str(port), "-U", USER, "-n", *chosen]
     words += ["-M", load.mode, "-c", str(load.clients), "-j", str(min(threads, load.clients))]
-    words += ["-t", "1"] if seconds is None else ["-T", str(seconds)]
+    if seconds is None:
+        words += ["-t", "1"]
+    elif load.warm_up_s:
+        # The last second's line may be missing.
+        words += ["-T", str(load.warm_up_s + seconds + 1), "-P", "1"]
+    else:
+        words += ["-T", str(seconds)]
     if load.reconnect:
         words.append("-C")
     if log_prefix is not None:
@@ -139,7 +164,7 @@ def _measure(
     try:
         done = run(
             argv,
-            timeout_s=(seconds or 0) + _GRACE_S,
+            timeout_s=(seconds or 0) + load.warm_up_s + _GRACE_S,
             cores=cores,
             environment=environment(tls=tls),
         )
@@ -147,15 +172,18 @@ def _measure(
         raise PgbenchFailed("pgbench did not end in time") from None
     if done.returncode != 0:
         raise PgbenchFailed(done.stderr.strip()[-400:] or f"exit status {done.returncode}")
-    return parse_report(done.stdout)
+    report = parse_report(done.stdout)
+    if seconds is None or not load.warm_up_s:
+        return report
+    return replace(report, tps=parse_progress(done.stderr, load.warm_up_s))
 
 
-def take_latencies(log_prefix: Path) -> list[float]:
+def take_latencies(log_prefix: Path, warm_up_s: int = 0) -> list[float]:
     """Read the logs that a run wrote, milliseconds, and remove them."""
     latencies: list[float] = []
     for file in log_prefix.parent.glob(f"{log_prefix.name}.*"):
         with file.open() as lines:
-            latencies += parse_log(lines)
+            latencies += parse_log(lines, warm_up_s)
         file.unlink()
     return latencies
 

@@ -20,6 +20,7 @@ from benchmarks.cores import assign
 from benchmarks.loader import LoaderFailed
 from benchmarks.peers import Wanted
 from benchmarks.pgbench import PgbenchFailed
+from benchmarks.quotas import find_hierarchy
 from benchmarks.samples import Sample
 from benchmarks.server import Server, running_server
 from benchmarks.targets import Verdict, judge
@@ -27,6 +28,8 @@ from benchmarks.turns import Turns, affordable
 from proxy.embedded import free_port
 
 Say = Callable[[str], None]
+
+_NO_QUOTAS = "nodes need quotas of CPU, which take root and the kernel's cgroups"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,10 @@ def run_cases(
         names = {name for case in of_rig for name in _who(case, plan)}
         if not of_rig:
             continue
+        if rig.node_share is not None and find_hierarchy() is None:
+            say(f"{', '.join(case.name for case in of_rig)}: skipped, {_NO_QUOTAS}")
+            results += [_skipped(case, _NO_QUOTAS) for case in of_rig]
+            continue
         cores = assign(sorted(os.sched_getaffinity(0)), pinned=rig.is_pinned)
         with (
             running_server(rig, children, cores) as server,
@@ -77,6 +84,10 @@ def run_cases(
                 taking_part = [contestants[name] for name in _who(case, plan)]
                 results.append(_run_case(case, plan, turns, taking_part, say))
     return results
+
+
+def _skipped(case: Case, why: str) -> Result:
+    return Result(case, {}, judge(case.name, case.targets, {}), (), (f"skipped: {why}",))
 
 
 def _who(case: Case, plan: Plan) -> list[str]:
@@ -127,9 +138,7 @@ def _run_case(
         fewer = affordable(load)
         if fewer is None:
             say(f"{case.name}: skipped, the limit on open files is too low (ulimit -Hn)")
-            return Result(
-                case, {}, judge(case.name, case.targets, {}), (), ("skipped: open files",)
-            )
+            return _skipped(case, "open files")
         if fewer.clients < load.clients:
             notes.append(f"{fewer.clients} clients, which is what the limit on open files allows")
         load = fewer

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from benchmarks.cases import Rig
@@ -13,6 +13,8 @@ from benchmarks.cores import Cores
 from benchmarks.failure import BenchmarkError
 from benchmarks.peers import DATABASE, PASSWORD, USER
 from benchmarks.pgbench import fill_tables
+from benchmarks.processes import family
+from benchmarks.quotas import quotas
 from proxy.embedded import (
     Cluster,
     ClusterSpec,
@@ -56,7 +58,7 @@ class Server:
 def running_server(rig: Rig, children: Children, cores: Cores) -> Iterator[Server]:
     """Start the server that a rig asks for, and stop it at the end. Raises BenchmarkError."""
     if rig.server != "stub":
-        with _postgres(2 if rig.server == "replicated" else 0) as server:
+        with _postgres(2 if rig.server == "replicated" else 0, rig.node_share) as server:
             yield server
     else:
         port = free_port()
@@ -71,8 +73,10 @@ def running_server(rig: Rig, children: Children, cores: Cores) -> Iterator[Serve
 
 
 @contextmanager
-def _postgres(replicas: int) -> Iterator[Server]:
+def _postgres(replicas: int, node_share: float | None) -> Iterator[Server]:
     """PostgreSQL 18 with pgbench's tables, and so many replicas.
+
+    node_share: how much of a core each node gets once its tables are there; None sets no limit.
 
     HAProxy opens a connection for each client, so 500 and the poolers' must fit. The application
     logs in without a password: what logging in costs is measured elsewhere. No autovacuum, whose
@@ -84,7 +88,7 @@ def _postgres(replicas: int) -> Iterator[Server]:
         settings={"shared_buffers": "256MB", "autovacuum": "off"},
         hba=(f"host {DATABASE} {USER} 127.0.0.1/32 trust",),
     )
-    with asyncio.Runner() as runner:
+    with ExitStack() as stack, asyncio.Runner() as runner:
         cluster = Cluster(spec)
         try:
             runner.run(cluster.start())
@@ -97,6 +101,11 @@ def _postgres(replicas: int) -> Iterator[Server]:
                 nodes = [(node.port, node.pid) for node in cluster.nodes if node.pid is not None]
                 if len(nodes) <= replicas:
                     raise BenchmarkError("PostgreSQL ended while its tables were made")
+                if node_share is not None:
+                    for quota, (_, pid) in zip(
+                        stack.enter_context(quotas(len(nodes), node_share)), nodes, strict=True
+                    ):
+                        quota.take_in(family(pid))
                 (port, pid), *others = nodes
                 yield Server(port, pid, _MONITOR, tuple(others))
             finally:

@@ -69,7 +69,7 @@ class Turns:
             log_prefix=prefix,
         )
         after = self._read(contestant)
-        latencies = pgbench.take_latencies(prefix)
+        latencies = pgbench.take_latencies(prefix, load.warm_up_s)
         counted = max(1, report.transactions - logins.transactions)
         proxy_ns = max(0, after[0] - before[0] - logins.proxy_ns)
         server_ns = max(0, after[1] - before[1] - logins.server_ns)

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cases import PgbenchLoad
-from benchmarks.pgbench import PgbenchFailed, command, parse_log, parse_report, take_latencies
+from benchmarks.pgbench import (
+    PgbenchFailed,
+    command,
+    parse_log,
+    parse_progress,
+    parse_report,
+    take_latencies,
+)
 
 REPORT = """\
 pgbench (15.18 (Debian 15.18-0+deb12u1), server 16.4)
@@ -77,6 +84,32 @@ def test_logs_of_all_threads_are_read_and_removed(tmp_path: Path):
     (tmp_path / "latency.77.1").write_text("1 1 3000 0 1 2\n")
     assert sorted(take_latencies(tmp_path / "latency")) == [1.0, 3.0]
     assert list(tmp_path.iterdir()) == []
+
+
+PROGRESS = """\
+progress: 1.0 s, 400.0 tps, lat 9.815 ms stddev 4.210, 0 failed
+progress: 2.0 s, 1000.0 tps, lat 3.927 ms stddev 1.203, 0 failed
+progress: 4.0 s, 2500.0 tps, lat 1.583 ms stddev 0.402, 0 failed
+"""
+
+
+def test_the_rate_after_warming_up_is_that_of_the_seconds_since():
+    assert parse_progress(PROGRESS, 1) == pytest.approx((1000 + 2 * 2500) / 3)
+
+
+def test_a_run_that_only_warmed_up_is_a_failure():
+    with pytest.raises(PgbenchFailed, match="beyond warming up, 4 s"):
+        parse_progress(PROGRESS, 4)
+
+
+def test_latencies_of_warming_up_are_passed_over():
+    lines = ["0 1 9000 0 100 500000\n", "0 2 4000 0 101 499999\n", "0 3 1000 0 101 500000\n"]
+    assert parse_log(lines, 1) == [1.0]
+
+
+def test_warming_up_comes_on_top_of_the_turn():
+    words = command(PgbenchLoad(8, warm_up_s=2), 5432, seconds=1)
+    assert (int(words[words.index("-T") + 1]) >= 3, "-P" in words) == (True, True)
 
 
 def test_a_script_of_pgbench_is_named_not_read():

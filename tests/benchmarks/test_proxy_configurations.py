@@ -51,6 +51,15 @@ def test_pgweir_shares_unnamed_statements_only_when_asked():
     assert shared == [False, True]
 
 
+def test_with_replicas_pgweir_splits_and_reads_from_all_nodes():
+    split = pgweir(replace(WANTED, replica_ports=(5545, 5546)))
+    [route] = split.routes
+    nodes = split.clusters["main"].nodes
+    assert split.warnings == ()
+    assert split.databases["bench"].read_write_split
+    assert [node.port for node in nodes if route.to in node.roles] == [5544, 5545, 5546]
+
+
 def test_poolers_get_the_same_pool():
     ours = pgweir(WANTED).databases["bench"]
     theirs = settings(pgbouncer_ini(WANTED, "users"))

@@ -503,7 +503,7 @@ cdef int client_notes_bind(Client c, const char *name, Statement statement) exce
     if key is None:
         c.dirty = True
     elif client_takes_note(c, key, len(key)):
-        client_notes_write(c, c.server, key, strlen(key), statement)
+        client_notes_write(c, c.server, key, strlen(key), statement, True)
     return 0
 
 

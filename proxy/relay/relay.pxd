@@ -177,8 +177,16 @@ cdef class Decision:
     cdef readonly object note       # what to tell the control plane when it comes, or None
 
 
+# A text that was parsed lately.
+cdef class Recent:
+    cdef bytes text
+    cdef int lex_options            # with which it was read
+    cdef Decision decision
+
+
 cdef class Decisions:
     cdef dict known                 # key -> Decision, oldest first
+    cdef list recent                # Recent or None, by a number of the text
     cdef Py_ssize_t held_bytes
     cdef readonly bint by_text      # keys are whole texts, as a rule looks at constants
     cdef readonly object owner

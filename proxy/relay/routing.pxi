@@ -48,6 +48,9 @@ cdef enum:
     MOST_DECISION_BYTES = 33554432
     MOST_KEY_BYTES = 8192
     DECISION_BYTES = 256
+    # Texts of Parse that are known by themselves, and how long each may be.
+    RECENT_TEXTS = 256
+    MOST_RECENT_BYTES = 2048
     # Of a text that is not looked at as a whole, a hint stands within so much.
     MOST_HINTED_BYTES = 2048
 
@@ -84,11 +87,17 @@ cdef class Decisions:
 
     def __init__(self, owner, *, bint by_text=False):
         self.known = {}
+        self.recent = [None] * RECENT_TEXTS
         self.owner = owner
         self.by_text = by_text
 
     def __len__(self):
         return len(self.known)
+
+
+@cython.final
+cdef class Recent:
+    """A text without a hint, and what was decided on it."""
 
 
 @cython.final
@@ -161,6 +170,29 @@ cdef Decision client_decides(Client c, Router r, const char *text, Py_ssize_t le
     return client_asks(c, r, text[:length], key)
 
 
+cdef Decision client_recalls(Client c, Router r, const char *text, Py_ssize_t length):
+    """As client_decides, of a text that begins with no comment and that drivers parse again and again.
+
+    Values are not part of it, so the same bytes come back, which are compared faster than read.
+    """
+    cdef Decisions all = r.decisions
+    cdef Recent recent
+    cdef uint64_t number
+    if length > MOST_RECENT_BYTES:
+        return client_decides(c, r, text, length)
+    number = shape_with(FNV_BASIS, text, length)
+    number = (number ^ number >> 32) % RECENT_TEXTS
+    recent = <Recent>PyList_GET_ITEM(all.recent, number)
+    if recent is None or len(recent.text) != length \
+            or recent.lex_options != c.lex_options or memcmp(<char *>recent.text, text, length) != 0:
+        recent = Recent.__new__(Recent)
+        recent.decision = client_decides(c, r, text, length)
+        recent.text = text[:length]
+        recent.lex_options = c.lex_options
+        all.recent[number] = recent
+    return recent.decision
+
+
 cdef Decision client_asks(Client c, Router r, bytes text, bytes key):
     """Ask the control plane, and remember what it says."""
     cdef Decisions all = r.decisions
@@ -187,8 +219,11 @@ cdef inline bint is_commented(const char *text, Py_ssize_t length) noexcept:
 
 
 cdef int wish_add(Wish w, Client c, Router r, const char *text, Py_ssize_t length,
-                  Statement statement=None) except -1:
-    """One more statement of the request. statement: the known one that this is the text of."""
+                  Statement statement=None, bint is_parsed=False) except -1:
+    """One more statement of the request.
+
+    statement: the known one that this is the text of. is_parsed: the text came in a Parse.
+    """
     cdef Scan *found = &c.relay.scan
     cdef Decision d
     cdef object target = None
@@ -204,7 +239,8 @@ cdef int wish_add(Wish w, Client c, Router r, const char *text, Py_ssize_t lengt
                 and statement.decisions is r.decisions:
             d = statement.decision
         else:
-            d = client_decides(c, r, text, length)
+            d = (client_recalls(c, r, text, length) if is_parsed and not commented
+                 else client_decides(c, r, text, length))
             if statement is not None and not c.lex_options:
                 statement.decision = d
                 statement.decisions = r.decisions
@@ -289,7 +325,8 @@ cdef int client_wishes_unit(Client c, Router r, Wish w, char *p, Py_ssize_t n,
     """As client_wishes, for the messages up to a Sync."""
     cdef Py_ssize_t pos = 0, size
     cdef char kind
-    cdef list parsed = None
+    cdef set parsed = None
+    cdef bint parsed_unnamed = False
     cdef bint is_run = False
     cdef const char *name
     cdef const char *text
@@ -322,11 +359,14 @@ cdef int client_wishes_unit(Client c, Router r, Wish w, char *p, Py_ssize_t n,
             if text == NULL or not is_parse_tail(text + 1, end - text - 1):
                 w.reads = False
                 return TAKEN
-            if parsed is None:
-                parsed = []
-            parsed.append(<bytes>name[:text - name])
+            if text == name:
+                parsed_unnamed = True
+            else:
+                if parsed is None:
+                    parsed = set()
+                parsed.add(<bytes>name[:text - name])
             text += 1
-            wish_add(w, c, r, text, strlen(text))
+            wish_add(w, c, r, text, strlen(text), None, True)
         elif kind == kinds.BIND:
             is_run = True
             name = <const char *>memchr(name, 0, end - name)
@@ -334,7 +374,7 @@ cdef int client_wishes_unit(Client c, Router r, Wish w, char *p, Py_ssize_t n,
                 w.reads = False
                 return TAKEN
             name += 1
-            if parsed is None or <bytes>name not in parsed:
+            if not (parsed_unnamed if name[0] == 0 else parsed is not None and <bytes>name in parsed):
                 statement = None
                 if name[0] == 0:
                     statement = client_shared_unnamed(c)
@@ -344,7 +384,7 @@ cdef int client_wishes_unit(Client c, Router r, Wish w, char *p, Py_ssize_t n,
                 if key is None:
                     w.reads = False
                     return TAKEN
-                wish_add(w, c, r, key, strlen(key), statement)
+                wish_add(w, c, r, key, strlen(key), statement, True)
         elif kind == kinds.EXECUTE:
             if not w.statements:
                 w.reads = False
@@ -536,7 +576,7 @@ cdef bint client_takes_note(Client c, const char *text, Py_ssize_t length) noexc
 
 
 cdef int client_notes_write(Client c, Server s, const char *text, Py_ssize_t length,
-                            Statement statement=None) except -1:
+                            Statement statement=None, bint is_parsed=False) except -1:
     """A statement goes to a primary that it has already: may it write, and under which keys?"""
     cdef Router r = client_router(c)
     cdef Wish w = c.relay.wish
@@ -545,7 +585,7 @@ cdef int client_notes_write(Client c, Server s, const char *text, Py_ssize_t len
         client_looks_for_key(c, w, text, length)
         c.dirty = True
     else:
-        wish_add(w, c, r, text, length, statement)
+        wish_add(w, c, r, text, length, statement, is_parsed)
         c.dirty = w.writes
         if c.status == 73 and not s.ledger.count:
             c.said_keys = None

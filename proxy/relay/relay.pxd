@@ -139,6 +139,7 @@ cdef class WriteTimes:
 
 # How a server connection gets from one client's settings to another's.
 cdef class Switch:
+    cdef object have, want          # the settings between which it leads; None for a part of one
     cdef bytes text                 # SQL; empty where they agree
     cdef Statement statement        # the same, prepared; None where only the text will do
     cdef bytes message              # ... its Bind and Execute
@@ -517,7 +518,7 @@ cdef class Relay:
     cdef dict statements            # key -> Statement
     cdef uint32_t next_statement
     cdef object schema_age          # another object after each change of a schema that was seen
-    cdef dict switches              # (have, want) -> the Switch between them
+    cdef dict switches              # where two settings are -> the Switch between them
     cdef Switch begins, commits     # what stands around those that are prepared; None until needed
     cdef readonly dict errors       # (database, sqlstate) -> count
     cdef readonly dict violations   # (side, reason) -> count

@@ -17,8 +17,8 @@
 cdef enum:
     # More rows than that are no answer: PostgreSQL has some four hundred settings.
     MOST_SETTINGS_READ = 4096
-    # So many switches are remembered: 64 settings and each other.
-    MOST_SWITCHES = 4096
+    # So many switches are remembered: 90 settings and each other.
+    MOST_SWITCHES = 8192
 
 # So long a connection that is being opened is waited for, before one that is kept is given up.
 cdef double LONG_WAIT_S = 0.5
@@ -37,17 +37,21 @@ cdef int client_bring_settings(Client c, Server s, bint apart) except -1:
     """
     cdef Relay relay = c.relay
     cdef Switch switch
-    pair = (s.settings, c.settings)
-    switch = relay.switches.get(pair)
-    if switch is None:
+    cdef tuple carried = ()
+    # By where they are: to ask them for their hashes would take Python longer than all the rest.
+    cdef uint64_t pair = (
+        <uint64_t><size_t><void *>s.settings * <uint64_t>0x9E3779B97F4A7C15
+        ^ <uint64_t><size_t><void *>c.settings)
+    switch = <Switch>relay.switches.get(pair)
+    if switch is None or switch.have is not s.settings or switch.want is not c.settings:
         text, values, carried = relay.control.settings_switch(s.settings, c.settings)
         switch = switch_of(relay, text, values)
+        switch.have = s.settings
+        switch.want = c.settings
         if not carried:
             if len(relay.switches) >= MOST_SWITCHES:
                 relay.switches.clear()
             relay.switches[pair] = switch
-    else:
-        carried = ()
     if switch.text:
         s.pending_settings = c.settings
         if apart and switch.statement is not None and c.line.tracks_statements:

@@ -687,7 +687,10 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
     cdef bytes body
     if fields.get('V', fields.get('S')) in ('FATAL', 'PANIC'):
         # The connection ends with it, whether or not the server closes it. The client is told in
-        # an error that leaves it its own.
+        # an error that leaves it its own, unless what it sent is the cause: a Query in the middle
+        # of a COPY, say, after which PostgreSQL does not know where the next message begins.
+        if c is not None and fields.get('C') == '08P01':
+            client_refuse_fatally(c, '08P01', fields.get('M', ''))
         server_lost(s, fields.get('M', '').encode('utf-8', 'surrogateescape'))
         return 0
     if l.count == 0:

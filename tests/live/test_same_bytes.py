@@ -827,6 +827,29 @@ def test_conversations_one_after_another_on_one_connection_answer_as_postgresql(
     assert answer(places18, places18.through(mode), said, message_by_message) == wanted
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "said",
+    [
+        query(COPY_IN) + query("SELECT 1"),
+        query("BEGIN") + query(COPY_IN) + copy_data(b"10\ta\n") + query("SELECT 1"),
+        run(COPY_IN) + query("SELECT 1"),
+        query(COPY_IN) + copy_data(b"10\ta\n") + run("SELECT 1") + SYNC,
+    ],
+    ids=["simple", "in a transaction", "extended", "by a pipeline"],
+)
+def test_a_copy_cut_by_a_statement_ends_as_postgresql_ends_it(
+    places18: Places, said: bytes, mode: str
+) -> None:
+    def heard_by(address: Address) -> list[Message]:
+        places18.restore()
+        with Wire.connect(address) as wire:
+            return comparable(wire.exchange([said, THE_END], is_over))
+
+    assert heard_by(places18.through(mode)) == (wanted := heard_by(places18.direct()))
+    assert not is_over(wanted)
+
+
 def test_the_comparison_sees_a_difference() -> None:
     one, other = ([Message(b"C", tag)] for tag in (b"SELECT 1\0", b"SELECT 2\0"))
     assert comparable(one) != comparable(other)

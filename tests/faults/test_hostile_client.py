@@ -1,5 +1,6 @@
 """Whatever a client sends, logged in or not: the proxy stays up, others are undisturbed."""
 
+import contextlib
 import socket
 import struct
 import threading
@@ -395,6 +396,24 @@ def test_a_huge_bind_of_a_command_we_answer_ourselves_is_not_collected(
             lambda: open_weir.metric("pgweir_bytes_total", direction="received") > 100 << 20
         )
         assert resident_bytes(open_weir.process.pid) - before < 32 << 20
+
+
+@pytest.mark.parametrize("kind", [b"Q", b"P", b"B", b"F", b"d"])
+def test_what_a_message_announces_takes_no_memory(open_weir: Pgweir, kind: bytes) -> None:
+    """A gibibyte each, of which a little comes."""
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(RawClient.logged_in(open_weir.port, APP.name, DATABASE))
+            for _ in range(50)
+        ]
+        received = open_weir.metric("pgweir_bytes_total", direction="received")
+        before = resident_bytes(open_weir.process.pid)
+        for each in clients:
+            each.send(kind + struct.pack("!i", 0x3FFFFFFE) + b"\0SELECT 1\0\0" + b"x" * 20_000)
+        open_weir.wait_until(
+            lambda: open_weir.metric("pgweir_bytes_total", direction="received") - received >= 1_000
+        )
+        assert resident_bytes(open_weir.process.pid) - before < 16 << 20
 
 
 def test_a_long_query_is_passed_on_in_bounded_memory(open_weir: Pgweir) -> None:

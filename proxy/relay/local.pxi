@@ -31,10 +31,8 @@ cdef int client_says_command(Client c, Command command, const char *text, Py_ssi
         client_begins(c, command, text[:length])
         client_say_ready(c)
         return TAKEN
-    if command == ROLLBACK and c.aborted or c.lost is None and (
-            command == COMMIT or command == ROLLBACK) and (c.begin is not None or c.aborted):
-        # A ROLLBACK of what is lost has happened: no error, which drivers would not expect here.
-        c.lost = None
+    if (command == COMMIT or command == ROLLBACK) and (
+            c.aborted or c.lost is None and c.begin is not None):
         client_end_transaction(c, command)
         client_say_ready(c)
         return TAKEN
@@ -76,8 +74,17 @@ cdef int client_ends_query(Client c) except -1:
 
 
 cdef int client_end_transaction(Client c, Command command) except -1:
-    """End a transaction that no server knows of, or whose server is gone."""
-    client_say_complete(c, b'COMMIT' if command == COMMIT and not c.aborted else b'ROLLBACK')
+    """End a transaction that no server knows of, or whose server is gone.
+
+    A ROLLBACK of what is lost has happened: no error, which drivers would not expect here. A COMMIT
+    that is the first to hear of the loss has failed, and ended its transaction all the same, as one
+    that PostgreSQL refuses: drivers send no ROLLBACK after it.
+    """
+    if command == COMMIT and c.lost is not None:
+        client_say_lost(c)
+    else:
+        client_say_complete(c, b'COMMIT' if command == COMMIT and not c.aborted else b'ROLLBACK')
+    c.lost = None
     c.begin = None
     c.aborted = False
     c.transaction_s = c.opened_s = 0.0
@@ -89,14 +96,17 @@ cdef int client_end_transaction(Client c, Command command) except -1:
 cdef Py_ssize_t client_answers_unit(Client c, char *p, Py_ssize_t n) except -1:
     """Answer a whole unit of extended messages that runs one command which needs no server.
 
-    It must be complete and exactly: Parse if any, Bind without parameters, Describe if any,
-    Execute, Sync, all of one statement and the unnamed portal. So it cannot be something else.
+    It must be complete and exactly: Parse if any, Bind without parameters, Execute, Sync, all of one
+    statement and the unnamed portal, and perhaps a Describe behind Parse or Bind. So it cannot be
+    something else. In an aborted transaction, whose end no server could prepare, it may also end
+    with a Sync before the Bind.
     Result: bytes used; 0 when it is none of that; STILL_COMING when it may be and must be seen
     whole, as no server could take a part of it; NOT_YET when replies are owed that come first.
     """
     cdef Py_ssize_t pos = 0, size, length
     cdef int step = 0
     cdef char kind, described = 0
+    cdef bint described_first = False
     cdef char *body
     cdef const char *name = NULL
     cdef const char *stated
@@ -145,17 +155,21 @@ cdef Py_ssize_t client_answers_unit(Client c, char *p, Py_ssize_t n) except -1:
             if key is None:
                 return 0
             step = 2
-        elif kind == kinds.DESCRIBE and step == 2 and not described:
+        elif kind == kinds.DESCRIBE and (step == 1 or step == 2) and not described:
             if length < 2 or body[length - 1] != 0 or not (
                     body[0] == 80 and length == 2
                     or body[0] == 83 and strcmp(body + 1, name) == 0):
                 return 0
             described = body[0]
+            if step == 1:
+                if described == 80:
+                    return 0
+                described_first = True
         elif kind == kinds.EXECUTE and step == 2:
             if length != 5 or body[0] != 0:
                 return 0
             step = 3
-        elif kind == kinds.SYNC and step == 3 and length == 0:
+        elif kind == kinds.SYNC and length == 0 and (step == 3 or step == 1 and c.aborted):
             pos += size
             break
         else:
@@ -174,16 +188,21 @@ cdef Py_ssize_t client_answers_unit(Client c, char *p, Py_ssize_t n) except -1:
     if parsed:
         client_names(c, name, key)
         sink_write(&c.relay.to_client, PARSE_COMPLETE, 5)
-    sink_write(&c.relay.to_client, BIND_COMPLETE, 5)
+    if step == 3 and not described_first:
+        sink_write(&c.relay.to_client, BIND_COMPLETE, 5)
     if described == 83:
         sink_write(&c.relay.to_client, NO_PARAMETERS, 7)
     if described:
         sink_write(&c.relay.to_client, NO_DATA_MESSAGE, 5)
+    if step == 3 and described_first:
+        sink_write(&c.relay.to_client, BIND_COMPLETE, 5)
+    if step == 1:
+        client_say_ready(c)
+        return pos
     if command == DEALLOCATE:
         client_forgets_one(c, deallocated_name(text, len(text)))
         client_say_complete(c, b'DEALLOCATE')
     elif command == COMMIT or command == ROLLBACK:
-        c.lost = None
         client_end_transaction(c, command)
     else:
         client_begins(c, command, text)
@@ -211,7 +230,7 @@ cdef bint client_can_answer(Client c, Command command, const char *text) except 
         return False
     if c.server is not None and (command != DEALLOCATE or c.server.exposed):
         return False
-    if command == ROLLBACK and c.aborted:
+    if (command == COMMIT or command == ROLLBACK) and c.aborted:
         return True
     if c.lost is not None:
         return False

@@ -120,7 +120,7 @@ cdef void client_breaks_unit(Server s) noexcept:
 
 cdef int client_answers_loss(Client c, char kind, Py_ssize_t have, Py_ssize_t size) except -1:
     """Its server is gone, its transaction aborted, or it waited in vain: answer with that error."""
-    cdef bytes error
+    cdef bytes error = None
     if c.refusal is not None:
         error = c.refusal
         c.refusal = None
@@ -130,9 +130,7 @@ cdef int client_answers_loss(Client c, char kind, Py_ssize_t have, Py_ssize_t si
             c.aborted = True
             c.status = b'E'
     elif c.lost is not None:
-        error = messages.error_response(
-            '08006', 'the server connection was lost', detail=c.lost.decode('utf-8', 'surrogateescape'))
-        count_error(c.relay, c.line.database, '08006')
+        client_say_lost(c)
         c.lost = None
         if c.aborted:
             c.status = b'E'
@@ -140,9 +138,18 @@ cdef int client_answers_loss(Client c, char kind, Py_ssize_t have, Py_ssize_t si
         error = messages.error_response(
             '25P02', 'current transaction is aborted, commands ignored until end of transaction block',
             hint='Its server connection was lost; send ROLLBACK and begin anew.')
-    sink_write(&c.relay.to_client, error, len(error))
+    if error is not None:
+        sink_write(&c.relay.to_client, error, len(error))
     if kind == kinds.QUERY or kind == kinds.FUNCTION_CALL:
         client_say_ready(c)
     else:
         c.skipping = True
     return client_drop(c, have, size)
+
+
+cdef int client_say_lost(Client c) except -1:
+    """ErrorResponse: its server is gone, and why."""
+    cdef bytes error = messages.error_response(
+        '08006', 'the server connection was lost', detail=c.lost.decode('utf-8', 'surrogateescape'))
+    count_error(c.relay, c.line.database, '08006')
+    return sink_write(&c.relay.to_client, error, len(error))

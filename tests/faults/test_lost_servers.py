@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.raw_client import SYNC, RawClient, bind, execute, parse, query
+from tests.faults.raw_client import SYNC, RawClient, bind, describe, execute, parse, query
 from tests.faults.wire import Wire
 from tests.fixtures.console import AUTH, Console
 from tests.fixtures.pgweir import Pgweir, configuration, running
@@ -93,10 +93,75 @@ def test_lost_while_idle_in_a_transaction_a_commit_does_not_pass_for_done(
         client.value("SELECT 1")
         wire.cut()
         weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+        # As with one that PostgreSQL refuses, the transaction is over: drivers do not end it again.
         replies = client.ask("COMMIT")
-        assert b"COMMIT\0" not in [each.body for each in replies if each.kind == b"C"]
-        if replies[-1].body == b"E":
-            assert states(client, "ROLLBACK") == ([], b"I")
+        assert [each.kind for each in replies] == [b"E", b"Z"]
+        assert (replies[0].fields["C"], replies[1].body) == ("08006", b"I")
+        assert client.value("SELECT 'on'") == "on"
+
+
+# How drivers run what ends a transaction in the extended protocol, and what PostgreSQL answers.
+ENDINGS: dict[str, list[tuple[Callable[[str], bytes], list[bytes]]]] = {
+    "at once": [
+        (lambda sql: parse("", sql) + bind("", "") + execute() + SYNC, [b"1", b"2", b"C", b"Z"]),
+    ],
+    "its portal described": [
+        (
+            lambda sql: parse("", sql) + bind("", "") + describe("P", "") + execute() + SYNC,
+            [b"1", b"2", b"n", b"C", b"Z"],
+        ),
+    ],
+    "described before it is bound": [
+        (
+            lambda sql: parse("s", sql) + describe("S", "s") + bind("", "s") + execute() + SYNC,
+            [b"1", b"t", b"n", b"2", b"C", b"Z"],
+        ),
+    ],
+    "prepared and described on its own": [
+        (lambda sql: parse("s", sql) + describe("S", "s") + SYNC, [b"1", b"t", b"n", b"Z"]),
+        (lambda _sql: bind("", "s") + execute() + SYNC, [b"2", b"C", b"Z"]),
+    ],
+    "prepared on its own": [
+        (lambda sql: parse("s", sql) + SYNC, [b"1", b"Z"]),
+        (lambda _sql: bind("", "s") + execute() + SYNC, [b"2", b"C", b"Z"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("units", ENDINGS.values(), ids=ENDINGS)
+@pytest.mark.parametrize("ending", ["rollback", "COMMIT"])
+def test_a_transaction_whose_server_is_lost_is_ended_by_the_extended_protocol(
+    wired: Wired, ending: str, units: list[tuple[Callable[[str], bytes], list[bytes]]]
+) -> None:
+    wire, weir = wired
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.ask("BEGIN")
+        client.value("SELECT 1")
+        wire.cut()
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+        assert states(client, "SELECT 2") == (["08006"], b"E")
+        for said, kinds in units:
+            client.send(said(ending))
+            replies = client.read_until(b"Z")
+            assert [each.kind for each in replies] == kinds
+        assert replies[-2].body == b"ROLLBACK\0"
+        assert replies[-1].body == b"I"
+        assert client.value("SELECT 'on'") == "on"
+
+
+def test_a_commit_of_the_extended_protocol_that_hears_of_the_loss_ends_its_transaction(
+    wired: Wired,
+) -> None:
+    wire, weir = wired
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.ask("BEGIN")
+        client.value("SELECT 1")
+        wire.cut()
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+        client.send(parse("", "COMMIT") + bind("", "") + execute() + SYNC)
+        replies = client.read_until(b"Z")
+        assert [each.fields["C"] for each in replies if each.kind == b"E"] == ["08006"]
+        assert [each.body for each in replies if each.kind in (b"C", b"Z")] == [b"I"]
         assert client.value("SELECT 'on'") == "on"
 
 

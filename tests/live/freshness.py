@@ -76,6 +76,22 @@ def paused(*replicas: Postgres) -> Iterator[None]:
             node.resume_replay()
 
 
+@contextlib.contextmanager
+def delayed(replica: Postgres, delay: str) -> Iterator[None]:
+    """A replica replays what was committed only so long afterwards meanwhile, such as `300ms`."""
+    replay_after(replica, delay)
+    try:
+        yield
+    finally:
+        replay_after(replica, "0")
+
+
+def replay_after(replica: Postgres, delay: str) -> None:
+    """From now on."""
+    replica.execute(f"alter system set recovery_min_apply_delay = '{delay}'")
+    replica.execute("select pg_reload_conf()")
+
+
 @contextlib.asynccontextmanager
 async def stop_and_go(cluster: PostgresCluster, chance: random.Random) -> AsyncIterator[None]:
     """Replay on the replicas is paused and resumed at random meanwhile, sometimes on both."""

@@ -695,11 +695,11 @@ cdef int client_says_close(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
             client_begin_unit(c, s, p, have, size, False)
             # Running it again would close it once more: no second try.
             s.retain = RETAIN_OVER
+            c.unsettled = True
             if shared:
                 ledger_push(&s.ledger, kinds.CLOSE, FORGE, 0, None, c.unnamed)
                 client_forgets_unnamed(c)
             else:
-                c.unsettled = True
                 ledger_push(&s.ledger, kinds.CLOSE, FORGE, 0, c.statements[name], name)
                 client_forgets_one(c, name)
             return TAKEN
@@ -713,6 +713,7 @@ cdef int client_says_close(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
             client_begin_unit(c, s, p, have, size, False)
             # Running it again would not find it any more.
             s.retain = RETAIN_OVER
+            c.unsettled = True
             ledger_push(&s.ledger, kinds.CLOSE, FORWARD, 0, None, c.unnamed)
             client_forgets_unnamed(c)
             s.unnamed = None

@@ -782,6 +782,11 @@ UNNAMED_STORIES: dict[str, list[tuple[bytes, int]]] = {
         (FAILS + close_statement() + SYNC, 1),
         (AGAIN, 1),
     ],
+    "a Close behind an error, and the next unit in one packet": [
+        (parse("SELECT 1") + SYNC, 1),
+        (execute("nowhere") + close_statement() + SYNC + AGAIN, 2),
+        (AGAIN, 1),
+    ],
     "a Close and a Parse behind an error": [
         (parse("SELECT 1") + SYNC, 1),
         (FAILS + close_statement() + parse("SELECT 2") + SYNC, 1),

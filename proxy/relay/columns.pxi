@@ -141,7 +141,7 @@ cdef int client_meets_columns(Client c, Server s, Statement statement, bytes nam
         return 0
     if not known:
         return client_may_learn(c, statement, name)
-    if result_formats_of(c.relay.at, size) < 2:
+    if result_formats_of(c.relay.at, min(size, c.relay.left)) < 2:
         described = client_is_described(c, size)
         if described == 80:
             return client_may_learn(c, statement, name)
@@ -191,7 +191,7 @@ cdef int client_meets_unnamed(Client c, Server s, Py_ssize_t have, Py_ssize_t si
     if not ledger_describes(&s.ledger, unnamed):
         if not unnamed.shape or unnamed.shape == NO_COLUMNS and decides_rows(unnamed.key):
             return 0
-        if result_formats_of(c.relay.at, size) < 2 and client_is_described(c, size):
+        if result_formats_of(c.relay.at, min(size, c.relay.left)) < 2 and client_is_described(c, size):
             return 0
         if not s.open_unit:
             client_opens_unit(c, s, False)

@@ -554,6 +554,22 @@ def test_a_statement_of_many_columns_is_told_apart_by_its_last(
     pg18.execute("DROP TABLE wide")
 
 
+@POOLS
+@pytest.mark.parametrize("name", ["s", ""], ids=["named", "unnamed"])
+@pytest.mark.parametrize("results", [[], [1]], ids=["text", "binary"])
+def test_a_value_that_comes_in_pieces_is_not_looked_through(
+    weir: Pgweir, database: str, name: str, results: Sequence[int]
+) -> None:
+    """What stands behind it, such as formats, has not come when the statement is compared."""
+    value = b"x" * 32_000_000
+    length = struct.pack("!i", len(value)) if results else str(len(value)).encode()
+    with Wire.connect(address_of(weir, database)) as wire:
+        wire.ask(parse("SELECT length($1::bytea)", name), describe_statement(name), SYNC)
+        with elsewhere(weir, database):
+            bound = bind(value, name=name, formats=[1], results=results)
+            assert rows_of(wire.ask(bound, execute(), SYNC)) == [[length]]
+
+
 def test_columns_that_came_with_rows_are_remembered_by_whoever_prepared_anew(
     weir: Pgweir, pg18: Postgres
 ) -> None:

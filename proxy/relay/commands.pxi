@@ -387,7 +387,8 @@ cdef uint16_t statements_effect_of(const char *text, Py_ssize_t length) noexcept
     cdef Words w
     cdef const char *semicolon
     cdef uint16_t effect = 0
-    if has_word(text, length, b'pg_prepared', 11, 3):
+    # The view, or the function behind it; pg_prepared_xacts is about transactions.
+    if has_word(text, length, b'pg_prepared_statement', 21, 17):
         return SHOWS_STATEMENTS
     w.p = text
     w.end = text + length

@@ -466,6 +466,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     elif c.prepared_effect and statement is None and name[0]:
         c.bound_effect = client_speaks_of_statements(c, s, NAMES_STATEMENTS, NULL, 0, True)
     if s.exposed and statement is not None and name[0]:
+        client_needs_name(c, s, name[:rest - name - 1])
         ledger_push(&s.ledger, kinds.BIND, FORWARD)
         return client_pass(c, p, have, size)
     if statement is None:
@@ -633,6 +634,7 @@ cdef int client_says_describe(Client c, char *p, Py_ssize_t have, Py_ssize_t siz
     elif not name and c.unnamed is not None and c.unnamed.effect & NAMES_STATEMENTS:
         client_runs_named(c, s, None, c.unnamed.effect)
     if s.exposed and statement is not None and name:
+        client_needs_name(c, s, name)
         ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD)
         return client_pass(c, p, have, size)
     if statement is None:

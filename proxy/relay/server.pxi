@@ -651,11 +651,12 @@ cdef int server_injected_done(Server s, uint16_t why) except -1:
         s.settings = s.defaults
         s.dirt = 0
         s.resetting = s.carried = s.exposed = False
-        s.sticky = None
+        s.sticky = s.lacking = None
     elif why == TO_FORGET:
         s.settings = s.relay.control.settings_without_statements(s.settings)
         s.dirt = 0
         s.resetting = s.exposed = False
+        s.lacking = None
     elif why == TO_CHECK:
         s.asked_s = 0.0
         s.pool.checking -= 1
@@ -807,7 +808,11 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
                     if s.latest is statement:
                         s.latest = None
                     statement_drop(s.relay, statement)
-            if name is not None and c is not None:
+            if name is not None and head.action == SWALLOW:
+                # The client has it: only this server could not be given it.
+                s.lacking = s.lacking or set()
+                s.lacking.add(name)
+            elif name is not None and c is not None:
                 client_forgets_one(c, <bytes>name)
         elif head.kind == kinds.CLOSE and name is not None:
             # A Close that did not happen: the client has the name still.

@@ -143,9 +143,6 @@ cdef int client_exposes(Client c, Server s, uint16_t effect, const char *text, P
 
     within: in a unit of extended messages; else a Sync of ours ends what is said for this.
     """
-    cdef Statement statement
-    cdef bytes message
-    cdef uint16_t why = 0 if within else TO_CARRY
     if s.exposed or s.status == 69 or not c.line.tracks_statements:
         return 0
     if not effect & SHOWS_STATEMENTS and not client_is_named_in(c, text, length):
@@ -153,17 +150,41 @@ cdef int client_exposes(Client c, Server s, uint16_t effect, const char *text, P
     for each in list(s.prepared):
         server_drops(s, <Statement>each)
     if c.statements is not None:
-        for name, statement in c.statements.items():
-            message = message_head(kinds.PARSE, len(name) + 1 + len(statement.key))
-            message += name + b'\0' + statement.key
-            sink_write(&s.relay.to_server, message, len(message))
-            ledger_push(&s.ledger, kinds.PARSE, SWALLOW, why, None, b'')
+        for name in c.statements:
+            client_gives_name(c, s, <bytes>name, within)
     if not within:
-        sink_write(&s.relay.to_server, SYNC_MESSAGE, 5)
-        ledger_push(&s.ledger, kinds.SYNC, SWALLOW)
+        server_syncs(s)
     s.exposed = True
     s.retain = RETAIN_OVER
     s.dirt |= STATEMENTS_TOUCHED | STALE_PLANS
+    return 0
+
+
+cdef int client_gives_name(Client c, Server s, bytes name, bint within) except -1:
+    """Let the server have this statement of its client's under the client's own name."""
+    cdef Statement statement = <Statement>c.statements[name]
+    cdef bytes message = message_head(kinds.PARSE, len(name) + 1 + len(statement.key))
+    message += name + b'\0' + statement.key
+    sink_write(&s.relay.to_server, message, len(message))
+    ledger_push(&s.ledger, kinds.PARSE, SWALLOW, 0 if within else TO_CARRY, None, name)
+    if not within and s.status == 73:
+        # One that fails, as its table is gone, takes no other with it.
+        server_syncs(s)
+    return 0
+
+
+cdef int server_syncs(Server s) except -1:
+    """A Sync of our own, into the sink."""
+    sink_write(&s.relay.to_server, SYNC_MESSAGE, 5)
+    return ledger_push(&s.ledger, kinds.SYNC, SWALLOW)
+
+
+cdef int client_needs_name(Client c, Server s, bytes name) except -1:
+    """A statement is about to be used by the client's own name for it: where the server could not be
+    given it before, what is wrong with it is now the client's to hear."""
+    if s.lacking is not None and name in s.lacking:
+        s.lacking.discard(name)
+        client_gives_name(c, s, name, True)
     return 0
 
 
@@ -306,7 +327,7 @@ cdef int client_told_statements(Client c, Server s, dict prepared, frozenset oth
     s.carried = s.carried or c.prepared is not None
     if s.exposed:
         for name in list(c.statements or ()):
-            if name not in others:
+            if name not in others and (s.lacking is None or name not in s.lacking):
                 client_forgets_one(c, <bytes>name)
     else:
         if before != c.prepared:

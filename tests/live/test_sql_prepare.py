@@ -332,3 +332,64 @@ def test_psycopg_mixes_both_kinds(weir: Pgweir) -> None:
             assert one.execute("SELECT %s::int", [5]).fetchone() == (5,)
         found = one.execute("SELECT count(*) FROM pg_prepared_statements WHERE from_sql").fetchone()
         assert found == (1,)
+
+
+@pytest.fixture
+def fleeting(pg18: Postgres) -> Iterator[str]:
+    pg18.execute("CREATE TABLE fleeting (a int); GRANT SELECT ON fleeting TO PUBLIC")
+    yield "SELECT a FROM fleeting"
+    pg18.execute("DROP TABLE IF EXISTS fleeting")
+
+
+@pytest.mark.parametrize("say", [simple, extended, pipelined])
+def test_a_look_at_prepared_transactions_is_about_no_statement(
+    weir: Pgweir, pg18: Postgres, fleeting: str, say: Say
+) -> None:
+    with Wire.connect(address_of(weir, "one")) as one:
+        one.ask(parse(fleeting, "gone"), parse("SELECT 2", "two"), SYNC)
+        pg18.execute("DROP TABLE fleeting")
+        assert say(one, "SELECT gid FROM pg_prepared_xacts WHERE false") == []
+        assert rows_of(one.ask(bind(name="two"), execute(), SYNC)) == [[b"2"]]
+
+
+def test_of_statements_one_that_fails_takes_no_other_with_it(
+    weir: Pgweir, pg18: Postgres, fleeting: str
+) -> None:
+    with Wire.connect(address_of(weir, "one")) as one:
+        one.ask(parse("SELECT 1", "a"), parse(fleeting, "b"), parse("SELECT 3", "c"), SYNC)
+        pg18.execute("DROP TABLE fleeting")
+        assert [row[0] for row in simple(one, OWN)] == [b"a", b"c"]
+        for name, value in (("a", b"1"), ("c", b"3")):
+            assert rows_of(one.ask(bind(name=name), execute(), SYNC)) == [[value]]
+        assert errors_of(one.ask(bind(name="b"), execute(), SYNC)) == ["42P01"]
+        pg18.execute("CREATE TABLE fleeting (a int); GRANT SELECT ON fleeting TO PUBLIC")
+        assert errors_of(one.ask(bind(name="b"), execute(), SYNC)) == []
+
+
+def test_after_a_look_that_failed_all_statements_are_known(
+    weir: Pgweir, pg18: Postgres, fleeting: str
+) -> None:
+    with Wire.connect(address_of(weir, "one")) as one:
+        one.ask(parse("SELECT 1", "a"), parse(fleeting, "b"), parse("SELECT 3", "c"), SYNC)
+        pg18.execute("DROP TABLE fleeting")
+        assert errors_of(one.ask(run(OWN), SYNC)) == ["42P01"]
+        for name, value in (("a", b"1"), ("c", b"3")):
+            assert rows_of(one.ask(bind(name=name), execute(), SYNC)) == [[value]]
+        one.ask(close_statement("b"), SYNC)
+        assert [row[0] for row in extended(one, OWN)][:2] == [b"a", b"c"]
+
+
+def test_within_its_transaction_a_statement_that_was_left_out_is_parsed_once_more(
+    weir: Pgweir, pg18: Postgres, fleeting: str
+) -> None:
+    with Wire.connect(address_of(weir, "one")) as one:
+        one.ask(parse("SELECT 1", "a"), parse(fleeting, "b"), parse("SELECT 3", "c"), SYNC)
+        pg18.execute("DROP TABLE fleeting")
+        one.ask(query("BEGIN"), query("SAVEPOINT here"), ready=2)
+        assert errors_of(one.ask(run(OWN), SYNC)) == ["42P01"]
+        one.ask(query("ROLLBACK TO here"))
+        heard = one.ask(describe_statement("c"), bind(name="c"), execute(), SYNC)
+        assert rows_of(heard) == [[b"3"]]
+        assert errors_of(one.ask(bind(name="b"), execute(), SYNC)) == ["42P01"]
+        one.ask(query("ROLLBACK"))
+        assert rows_of(one.ask(bind(name="c"), execute(), SYNC)) == [[b"3"]]

@@ -254,8 +254,9 @@ cdef Py_ssize_t client_process(Client c, char *p, Py_ssize_t n) except -1:
         relay.left = n - pos
         if c.on_replica and client_awaits_turn(c, kind):
             break
-        if (kind == kinds.PARSE or kind == kinds.BIND and c.runs_commands) and not c.skipping \
-                and not c.seen_bytes and (c.line.mode != SESSION_MODE or c.aborted):
+        if (kind == kinds.PARSE or kind == kinds.BIND and c.runs_commands) \
+                and (not c.skipping or c.lost is not None) and not c.seen_bytes \
+                and (c.line.mode != SESSION_MODE or c.aborted):
             k = client_answers_unit(c, p + pos, n - pos)
             if k > 0:
                 client_forgets_seen(c)
@@ -277,7 +278,8 @@ cdef Py_ssize_t client_process(Client c, char *p, Py_ssize_t n) except -1:
         if kind == kinds.QUERY:
             done = client_says_query(c, p + pos, k, size)
         elif c.skipping and kind != kinds.SYNC and kind != kinds.TERMINATE:
-            done = client_drop(c, k, size)
+            done = (client_drop(c, k, size) if c.lost is None
+                    else client_answers_loss(c, kind, k, size))
         elif kind == kinds.BIND:
             done = client_says_bind(c, p + pos, k, size)
         elif kind == kinds.EXECUTE:

@@ -576,6 +576,8 @@ cdef int client_says_sync(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         return client_violates(c, 'a Sync with a body')
     if c.status == 73:
         c.own_portal = None
+    if c.skipping and c.lost is not None:
+        return client_answers_loss(c, kinds.SYNC, have, size)
     if s is None or (not s.open_unit and not s.ledger.count and not s.copying_in):
         c.skipping = False
         client_say_ready(c)

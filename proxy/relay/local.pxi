@@ -5,6 +5,8 @@ cdef int client_says_command(Client c, Command command, const char *text, Py_ssi
     """A command that may be answered here (simple protocol). Result: 0 when it may not."""
     cdef Server s = c.server
     cdef bytes name
+    if c.lost is not None and command != COMMIT and command != ROLLBACK:
+        return 0
     if command == OWN_SETTING:
         return client_asks_own(c, text, length, length + 6)
     if command == DEALLOCATE:
@@ -25,8 +27,6 @@ cdef int client_says_command(Client c, Command command, const char *text, Py_ssi
             client_refuse(c, '0A000', 'transaction blocks are not possible in statement pooling mode')
             client_say_ready(c)
             return TAKEN
-        if c.lost is not None:
-            return 0
         client_forgets_unnamed(c)
         client_begins(c, command, text[:length])
         client_say_ready(c)
@@ -184,6 +184,7 @@ cdef Py_ssize_t client_answers_unit(Client c, char *p, Py_ssize_t n) except -1:
                 if c.server.ledger.count:
                     return NOT_YET
         pos += size
+    c.skipping = False
     text = key[:strlen(key)]
     if parsed:
         client_names(c, name, key)

@@ -289,7 +289,7 @@ cdef class Client(Link):
     cdef char status                # as the last ReadyForQuery said: I, T or E
     cdef bint skipping              # after an error: drop messages until Sync
     cdef bytes begin                # text of a BEGIN that no server has been told of yet
-    cdef bytes lost                 # why the transaction's server is gone, until the client is told
+    cdef tuple lost                 # SQLSTATE, message, detail: why its server is gone, until it is told
     cdef bint aborted               # its transaction died with its server
     cdef bytes refusal              # ErrorResponse for the request that waited in vain
     cdef bint starved               # what is held is no whole message: only more bytes help

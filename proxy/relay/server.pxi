@@ -979,6 +979,7 @@ cdef int server_lost(Server s, bytes reason) except -1:
     cdef bint midway = s.passing > 0 and not s.discarding
     cdef bint running = s.ledger.count > 0 and s.asked is None or s.open_unit
     cdef bint open_unit = s.open_unit
+    cdef bint owed = not ledger_is_all(&s.ledger, SWALLOW)
     cdef bint committing = s.committing
     cdef bint unknown = False
     cdef list ends = []
@@ -1021,7 +1022,7 @@ cdef int server_lost(Server s, bytes reason) except -1:
     if not running:
         if c.status != 73 or c.line.mode == SESSION_MODE or s.pinned \
                 or s.dirt & LEFT_IN_SESSION:
-            c.lost = reason
+            c.lost = '08006', 'the server connection was lost', reason
             c.aborted = c.status != 73
         return client_read(c)
     if c.status != 73 and not unknown:
@@ -1038,9 +1039,16 @@ cdef int server_lost(Server s, bytes reason) except -1:
         text = 'the server connection was lost: whether the statement took effect is unknown'
     else:
         text = 'the server connection was lost'
-    count_error(relay, c.line.database, sqlstate)
     s.failed = sqlstate
     server_told(s, c, relay.now_s - c.began_s)
+    if open_unit and not owed:
+        # It has all its replies and expects no message before it has said something. In a unit
+        # that has failed it expects none before its Sync.
+        if not c.skipping:
+            c.lost = sqlstate, text, reason
+            c.skipping = True
+        return client_read(c)
+    count_error(relay, c.line.database, sqlstate)
     error = messages.error_response(sqlstate, text, detail=reason.decode('utf-8', 'surrogateescape'))
     for i in range(max(1, len(ends))):
         sink_write(&relay.to_client, error, len(error))

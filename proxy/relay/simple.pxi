@@ -8,7 +8,10 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     cdef int done
     cdef bytes leave, refusal, explained = None
     if c.skipping:
-        return client_drop(c, have, size)
+        if c.lost is None:
+            return client_drop(c, have, size)
+        # It does not know yet that its unit has failed: this ends it.
+        c.skipping = False
     if client_has_seen(c, p, have):
         said = c.seen_effect
     else:
@@ -140,16 +143,16 @@ cdef int client_answers_loss(Client c, char kind, Py_ssize_t have, Py_ssize_t si
             hint='Its server connection was lost; send ROLLBACK and begin anew.')
     if error is not None:
         sink_write(&c.relay.to_client, error, len(error))
-    if kind == kinds.QUERY or kind == kinds.FUNCTION_CALL:
+    c.skipping = kind != kinds.QUERY and kind != kinds.FUNCTION_CALL and kind != kinds.SYNC
+    if not c.skipping:
         client_say_ready(c)
-    else:
-        c.skipping = True
     return client_drop(c, have, size)
 
 
 cdef int client_say_lost(Client c) except -1:
     """ErrorResponse: its server is gone, and why."""
-    cdef bytes error = messages.error_response(
-        '08006', 'the server connection was lost', detail=c.lost.decode('utf-8', 'surrogateescape'))
-    count_error(c.relay, c.line.database, '08006')
+    cdef bytes error
+    sqlstate, text, reason = c.lost
+    error = messages.error_response(sqlstate, text, detail=reason.decode('utf-8', 'surrogateescape'))
+    count_error(c.relay, c.line.database, sqlstate)
     return sink_write(&c.relay.to_client, error, len(error))

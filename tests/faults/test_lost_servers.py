@@ -1,13 +1,27 @@
 """A server connection is lost: one error, the right one, and the client's connection goes on."""
 
+import contextlib
+import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.faults.raw_client import SYNC, RawClient, bind, describe, execute, parse, query
+from tests.faults.raw_client import (
+    FLUSH,
+    SYNC,
+    TERMINATE,
+    RawClient,
+    bind,
+    close,
+    describe,
+    execute,
+    message,
+    parse,
+    query,
+)
 from tests.faults.wire import Wire
 from tests.fixtures.console import AUTH, Console
 from tests.fixtures.pgweir import Pgweir, configuration, running
@@ -341,6 +355,141 @@ def test_a_unit_lost_before_its_sync_is_skipped_up_to_it(wired: Wired) -> None:
         kinds = [each.kind for each in client.read_until(b"Z")]
         assert kinds == [b"E", b"Z"]
         assert client.value("SELECT 'on'") == "on"
+
+
+@contextlib.contextmanager
+def lost_between_batches(
+    wired: Wired, *before: str, unit: bytes = parse("", "SELECT generate_series(1, 9)")
+) -> Iterator[RawClient]:
+    """A client that has read the first row of a cursor and not ended that unit, when its server is
+    lost. before: simple queries. unit: how it begins, up to its Bind."""
+    wire, weir = wired
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.value("SELECT 1")
+        for sql in before:
+            client.ask(sql)
+        client.send(unit + bind("", "") + execute(rows=1) + FLUSH)
+        client.read_until(b"s")
+        wire.cut()
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+        # All that it asked for is answered.
+        assert not client.unfinished
+        assert not select.select([client.socket], [], [], 0)[0]
+        yield client
+
+
+# What may come next in such a unit: what that is answered, and how its end is.
+NEXT: dict[str, tuple[bytes, bytes]] = {
+    "execute, flush": (execute(rows=1) + FLUSH, SYNC),
+    "flush": (FLUSH, SYNC),
+    "parse": (parse("", "SELECT 2") + FLUSH, SYNC),
+    "bind": (bind("", "") + FLUSH, SYNC),
+    "describe": (describe("P", ""), SYNC),
+    "close portal": (close("P", "") + FLUSH, SYNC),
+    "close statement": (close("S", "none") + FLUSH, SYNC),
+    "what no transaction could answer": (
+        parse("", "BEGIN") + bind("", "") + execute() + FLUSH,
+        SYNC,
+    ),
+    "sync": (SYNC, b""),
+    "execute, sync": (execute(rows=1) + SYNC, b""),
+    "query": (query("SELECT 2"), b""),
+    "long query": (query(f"SELECT '{'x' * 100_000}'"), b""),
+    "begin": (query("BEGIN"), b""),
+    "own setting": (query("SHOW pgweir.route"), b""),
+    "deallocate": (query("DEALLOCATE kept"), b""),
+    "function call": (message(b"F", b"\0\0\3\xbb" + b"\0" * 6), b""),
+}
+
+
+@pytest.mark.parametrize(("words", "end"), NEXT.values(), ids=NEXT)
+@pytest.mark.parametrize(
+    ("before", "status"), [((), b"I"), (("BEGIN", "SELECT 1"), b"E")], ids=["alone", "in a block"]
+)
+def test_lost_when_all_of_its_unit_is_answered_a_client_is_told_when_it_goes_on(
+    wired: Wired, words: bytes, end: bytes, before: tuple[str, ...], status: bytes
+) -> None:
+    """Drivers take an error that nothing they said has caused for that of whatever comes next."""
+    unit = parse("kept", "SELECT 1") + parse("", "SELECT generate_series(1, 9)")
+    with lost_between_batches(wired, *before, unit=unit) as client:
+        client.send(words)
+        (error,) = client.read_until(b"E")
+        assert error.fields["C"] == "08006"
+        client.send(end)
+        (ready,) = client.read_until(b"Z")
+        assert ready.body == status
+        if before:
+            assert states(client, "SELECT 2") == (["25P02"], b"E")
+            assert states(client, "ROLLBACK") == ([], b"I")
+        assert client.value("SELECT 'on'") == "on"
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [("ROLLBACK", [(b"C", b"ROLLBACK\0")]), ("COMMIT", None)],
+    ids=["rollback", "commit"],
+)
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+def test_lost_when_all_of_its_unit_is_answered_the_transaction_may_simply_end(
+    wired: Wired, sql: str, told: list[tuple[bytes, bytes]] | None, extended: bool
+) -> None:
+    with lost_between_batches(wired, "BEGIN", "SELECT 1") as client:
+        client.send(parse("", sql) + bind("", "") + execute() + SYNC if extended else query(sql))
+        replies = [each for each in client.read_until(b"Z") if each.kind not in (b"1", b"2")]
+        if told is None:
+            assert replies[0].fields["C"] == "08006"
+        else:
+            assert [(each.kind, each.body) for each in replies[:-1]] == told
+        assert len(replies) == 2
+        assert replies[-1].body == b"I"
+        assert client.value("SELECT 'on'") == "on"
+
+
+def test_lost_when_its_commit_is_answered_but_not_its_unit_the_outcome_is_unknown(
+    wired: Wired,
+) -> None:
+    wire, weir = wired
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.ask("BEGIN")
+        client.value("SELECT 1")
+        client.send(parse("", "COMMIT") + bind("", "") + execute() + FLUSH)
+        client.read_until(b"C")
+        wire.cut()
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+        assert not select.select([client.socket], [], [], 0)[0]
+        client.send(SYNC)
+        error, ready = client.read_until(b"Z")
+        assert (error.fields["C"], ready.body) == ("08007", b"I")
+        assert client.value("SELECT 'on'") == "on"
+
+
+@pytest.mark.parametrize(
+    ("before", "status"), [((), b"I"), (("BEGIN", "SELECT 1"), b"E")], ids=["alone", "in a block"]
+)
+def test_lost_in_a_unit_that_has_failed_its_error_stays_the_only_one(
+    wired: Wired, before: tuple[str, ...], status: bytes
+) -> None:
+    wire, weir = wired
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.value("SELECT 1")
+        for sql in before:
+            client.ask(sql)
+        client.send(parse("", "SELECT 1/0") + bind("", "") + execute() + FLUSH)
+        client.read_until(b"E")
+        wire.cut()
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+        assert not select.select([client.socket], [], [], 0)[0]
+        client.send(execute() + SYNC)
+        (ready,) = client.read_until(b"Z")
+        assert ready.body == status
+        assert states(client, "ROLLBACK") == ([], b"I")
+        assert client.value("SELECT 'on'") == "on"
+
+
+def test_lost_between_batches_a_client_may_leave(wired: Wired) -> None:
+    with lost_between_batches(wired) as client:
+        client.send(TERMINATE)
+        assert client.read_to_end() == []
 
 
 def test_lost_in_a_copy_costs_one_error(wired: Wired) -> None:

@@ -49,6 +49,14 @@ def test_driver_works_through_the_proxy(
     assert failures(node.run(script, weir18.dsn(database=database))) == {}
 
 
+@pytest.mark.parametrize("database", ["transaction", "shared"])
+def test_postgres_goes_on_when_its_server_is_lost_between_batches_of_a_cursor(
+    node: Node, weir18: Pgweir, database: str
+) -> None:
+    results = node.run("lost.mjs", weir18.dsn(database=database))
+    assert results == {"between two batches of a cursor": "", "in a transaction": ""}
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_driver_works_through_the_proxy_on_postgresql_16(
     node: Node, weir16: Pgweir, script: str

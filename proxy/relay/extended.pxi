@@ -125,9 +125,6 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         statement = client_shares_unnamed(c, key)
         return client_prepares(c, s, statement, None, before)
     name = p[5:nul - p]
-    if c.prepared is not None and name in c.prepared or s.dirt & STATEMENTS_TOUCHED:
-        # PREPARE may have used that name: then the server refuses it.
-        client_exposes(c, s, SHOWS_STATEMENTS, NULL, 0, True)
     if s.exposed:
         return client_parses_by_its_name(c, s, name, key, p, have, size)
     if c.statements is not None and name in c.statements:
@@ -140,6 +137,8 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     if c.statements is not None and len(c.statements) >= c.line.max_client_statements:
         return client_refuses_unit(
             c, '54000', 'too many prepared statements (max_client_statements)', have, size)
+    if c.prepared is not None and name in c.prepared or s.dirt & STATEMENTS_TOUCHED:
+        return client_tries_name(c, s, name, key, p, have, size)
     client_refreshes(c, s, key)
     client_names(c, name, key)
     return client_prepares(c, s, <Statement>c.statements[name], name)
@@ -165,6 +164,21 @@ cdef int client_parses_by_its_name(Client c, Server s, bytes name, bytes key, ch
     s.retain = RETAIN_OVER
     ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, name)
     return client_pass(c, p, have, size)
+
+
+cdef int client_tries_name(Client c, Server s, bytes name, bytes key, char *p, Py_ssize_t have,
+                           Py_ssize_t size) except -1:
+    """PREPARE may have used this name: then the server refuses it. Else it is free again at once, and
+    the statement has our name for whatever comes next."""
+    cdef bytes message = close_message(name)
+    client_names(c, name, key)
+    c.unsettled = True
+    s.retain = RETAIN_OVER
+    ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, name)
+    client_pass(c, p, have, size)
+    sink_write(&c.relay.to_server, message, len(message))
+    ledger_push(&s.ledger, kinds.CLOSE, SWALLOW)
+    return TAKEN
 
 
 cdef int client_refreshes(Client c, Server s, bytes key) except -1:

@@ -393,3 +393,24 @@ def test_within_its_transaction_a_statement_that_was_left_out_is_parsed_once_mor
         assert errors_of(one.ask(bind(name="b"), execute(), SYNC)) == ["42P01"]
         one.ask(query("ROLLBACK"))
         assert rows_of(one.ask(bind(name="c"), execute(), SYNC)) == [[b"3"]]
+
+
+def test_a_name_that_prepare_may_have_used_is_tried_alone(
+    weir: Pgweir, pg18: Postgres, fleeting: str
+) -> None:
+    with Wire.connect(address_of(weir, "one")) as one:
+        one.ask(parse(fleeting, "gone"), parse("SELECT 2", "two"), SYNC)
+        pg18.execute("DROP TABLE fleeting")
+        one.ask(query("BEGIN"), query("PREPARE made AS SELECT 'made'"), ready=2)
+        assert errors_of(one.ask(parse("SELECT 5", "five"), describe_statement("five"), SYNC)) == []
+        heard = one.ask(bind(name="five"), execute(), bind(name="two"), execute(), SYNC)
+        assert rows_of(heard) == [[b"5"], [b"2"]]
+        assert errors_of(one.ask(parse("SELECT 5", "five"), SYNC)) == ["42P05"]
+        one.ask(query("ROLLBACK"))
+        one.ask(query("BEGIN"), query("PREPARE other AS SELECT 'other'"), ready=2)
+        assert errors_of(one.ask(parse("SELECT 6", "other"), SYNC)) == ["42P05"]
+        one.ask(query("ROLLBACK"))
+        assert errors_of(one.ask(parse("SELECT 7", "made"), SYNC)) == ["42P05"]
+        heard = one.ask(bind(name="five"), execute(), bind(name="two"), execute(), SYNC)
+        assert rows_of(heard) == [[b"5"], [b"2"]]
+        assert one.value("EXECUTE made") == "made"

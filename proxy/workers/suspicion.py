@@ -15,7 +15,7 @@ from proxy.cluster import NodeAddress, ProbeLogin
 from proxy.cluster.catalogue import SuspectRows
 from proxy.config import Policy
 from proxy.relay import Line, Suspects
-from proxy.session.suspects import find_suspects
+from proxy.session.suspects import Suspect, find_suspects
 from proxy.tasks import in_thread
 from proxy.telemetry import LimitedLog
 from proxy.workers.catalogues import Catalogues
@@ -26,9 +26,10 @@ _log = logging.getLogger("pgweir.session")
 
 @dataclass(slots=True, eq=False)
 class _Code:
-    """The functions of one database. known: None before they were read, and without suspects.
+    """The functions of one database. found: the suspects among them, as they were read last.
 
-    is_doubted: not read yet, or not since they changed.
+    known: the same for the relay, None before they were read, and without suspects. is_doubted:
+    not read yet, or not since they changed.
     """
 
     cluster: str
@@ -36,6 +37,7 @@ class _Code:
     lines: WeakSet[Line] = field(default_factory=WeakSet)
     rows: SuspectRows | None = None
     is_doubted: bool = True
+    found: list[Suspect] = field(default_factory=list)
     known: Suspects | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
@@ -81,11 +83,14 @@ class Suspicion:
         line.suspects = code.known
 
     def schema_changed(self, cluster: str, dbname: str) -> None:
-        """Something was created, altered or dropped: until that is read, every text is suspect."""
+        """Something was created, altered or dropped: until that is read, every text is suspect.
+
+        What names a suspect that was known leaves settings of the names that were known, too.
+        """
         code = self._codes.get((cluster, dbname))
         if code is not None and code.rows is not None:
             code.is_doubted = True
-            code.tell(Suspects([], suspects_all=True))
+            code.tell(Suspects(code.found, suspects_all=True))
             code.wake.set()
 
     def close(self) -> list[asyncio.Task[None]]:
@@ -129,9 +134,9 @@ class Suspicion:
             )
             return pause_after(failed)
         if rows != code.rows:
-            found = await in_thread(find_suspects, rows.code, rows.uses, rows.expressions)
+            code.found = await in_thread(find_suspects, rows.code, rows.uses, rows.expressions)
             code.rows = rows
-            code.known = Suspects(found) if found else None
+            code.known = Suspects(code.found) if code.found else None
         if not code.wake.is_set():
             # Else it has changed meanwhile.
             code.is_doubted = False

@@ -405,3 +405,19 @@ def test_whatever_functions_leave_in_any_order_stays_with_its_client(
             stage.close()
 
     anything()
+
+
+def test_what_is_left_while_functions_are_read_anew_stays_with_its_client(
+    weir: Pgweir, pg18: Postgres
+) -> None:
+    """After a DROP beside a call they are; what they leave is known all the same."""
+    drops = Request("together", ("DROP TABLE IF EXISTS unseen_table", LEAVES[0]))
+    for _ in range(5):
+        stage = Stage(address_of(weir, "one"), address_of(pg18))
+        try:
+            stage.take(0, drops)
+            for who in (1, 2):
+                stage.take(who, Request("simple", (LEAVES[0],)))
+            stage.end()
+        finally:
+            stage.close()

@@ -201,7 +201,8 @@ cdef int server_notes_suspects(Server s, Client c, bytes text, bytes values) exc
         return server_adds_touched(s, s.relay.control.settings_of_words(b'', None))
     for touched in c.suspected:
         server_adds_touched(s, touched)
-    if text is not None and runs_what_is_given(c.suspicion):
+    if text is not None and runs_what_is_given(c.suspicion) and not (
+            c.line.suspects is not None and c.line.suspects.suspects_all):
         server_adds_touched(s, s.relay.control.settings_of_words(text, values))
     return 0
 

@@ -512,6 +512,7 @@ def test_a_client_that_leaves_leaves_nothing_behind(weir: Pgweir) -> None:
 def test_strictly_what_cannot_be_asked_for_is_refused(weir: Pgweir) -> None:
     with Wire.connect(address_of(weir, "strict")) as wire:
         # Until a change is read nothing is refused for it.
+        weir.wait_until(lambda: explained(wire, "SELECT 1") == "plain")
         hides = "SELECT hidden.set_something('tenant')"
         weir.wait_until(lambda: explained(wire, hides) == "pinned")
         for how in ("simple", "extended"):

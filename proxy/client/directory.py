@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 
 from proxy.auth import FoundSecrets, Secret, SecretError, read_found
-from proxy.cluster import NodeAddress, ProbeLogin, diagnose, dial
+from proxy.cluster import DIALLING_FAILURES, NodeAddress, ProbeLogin, diagnose, dial
 from proxy.errors import ClientError
 from proxy.telemetry import LimitedLog
 
@@ -28,12 +28,6 @@ _PRIMARY_LOOKED_FOR_EVERY_S = 0.05
 # PostgreSQL: NAMEDATALEN; no role has a longer name.
 _MOST_NAME_BYTES = 63
 _SETTINGS = {"application_name": "pgweir auth_query", "search_path": "pg_catalog"}
-_FAILURES = (
-    OSError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server said what asyncpg does not understand
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +153,7 @@ class Directory:
                 except BaseException:
                     desk.hang_up()
                     raise
-        except _FAILURES as error:
+        except DIALLING_FAILURES as error:
             if desk.connection is None:
                 desk.failed_s = self._clock()
             reason = "no answer in time" if isinstance(error, TimeoutError) else diagnose(error)[1]

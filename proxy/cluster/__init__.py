@@ -9,7 +9,7 @@ discovered here and declared nowhere.
 
 from proxy.cluster.changes import Change, changes_between
 from proxy.cluster.diagnosis import diagnose
-from proxy.cluster.dialling import APPLICATION_NAME, dial
+from proxy.cluster.dialling import APPLICATION_NAME, DIALLING_FAILURES, dial
 from proxy.cluster.judge import Rules, judge
 from proxy.cluster.monitor import Monitor
 from proxy.cluster.probe import Probe, ProbeLogin
@@ -28,6 +28,7 @@ from proxy.cluster.view import (
 
 __all__ = [
     "APPLICATION_NAME",
+    "DIALLING_FAILURES",
     "Change",
     "ClusterView",
     "Failure",

@@ -19,6 +19,14 @@ from proxy.tls import context_for_servers
 
 APPLICATION_NAME = "pgweir monitor"
 
+DIALLING_FAILURES = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server ended in between, or said what asyncpg does not know
+)
+"""What opening such a connection raises, and asking something on it. TimeoutError is an OSError."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProbeLogin:

@@ -9,9 +9,15 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-import asyncpg
-
-from proxy.cluster import ClusterView, Monitor, NodeView, ProbeLogin, diagnose, dial
+from proxy.cluster import (
+    DIALLING_FAILURES,
+    ClusterView,
+    Monitor,
+    NodeView,
+    ProbeLogin,
+    diagnose,
+    dial,
+)
 from proxy.failover import orders
 from proxy.failover.events import EventLog, Kind
 from proxy.failover.terms import Terms
@@ -25,13 +31,7 @@ _SEEN_S = 10.0
 SETTLE_S = 30.0
 """So long clients wait at most for the rest of what a proxy has left half done."""
 
-FAILURES = (
-    OSError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server ended between two orders
-    orders.OrderFailed,
-)
+FAILURES = (*DIALLING_FAILURES, orders.OrderFailed)
 """What goes wrong with a node that is told something, besides TimeoutError."""
 
 

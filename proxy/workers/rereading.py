@@ -15,15 +15,6 @@ _REFUSED_S = 15.0
 # A migration has many statements: the catalogue is read behind the last of those that come close.
 _SETTLES_S = 0.1
 
-FAILURES = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server ended between two questions
-)
-"""What asking for a catalogue raises."""
-
 
 async def keep_reading(
     read: Callable[[], Awaitable[float]],

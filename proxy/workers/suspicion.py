@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
-from proxy.cluster import NodeAddress, ProbeLogin
+from proxy.cluster import DIALLING_FAILURES, NodeAddress, ProbeLogin
 from proxy.cluster.catalogue import SuspectRows
 from proxy.config import Policy
 from proxy.relay import Line, Suspects
@@ -19,7 +19,7 @@ from proxy.session.suspects import Suspect, find_suspects
 from proxy.tasks import in_thread
 from proxy.telemetry import LimitedLog
 from proxy.workers.catalogues import Catalogues
-from proxy.workers.rereading import AGAIN_S, EVERY_S, FAILURES, keep_reading, pause_after
+from proxy.workers.rereading import AGAIN_S, EVERY_S, keep_reading, pause_after
 
 _log = logging.getLogger("pgweir.session")
 
@@ -126,7 +126,7 @@ class Suspicion:
         except KeyError:
             # The cluster is no longer declared.
             return EVERY_S
-        except FAILURES as failed:
+        except DIALLING_FAILURES as failed:
             self._failures.log(
                 logging.WARNING,
                 "the catalogue cannot be read: what functions leave in a session is not seen",

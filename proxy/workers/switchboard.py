@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from proxy.cluster import ClusterView, NodeAddress, ProbeLogin
+from proxy.cluster import DIALLING_FAILURES, ClusterView, NodeAddress, ProbeLogin
 from proxy.cluster.catalogue import CatalogueRows
 from proxy.config import Cluster, Config, Policy
 from proxy.pool import Reservoir
@@ -48,7 +48,7 @@ from proxy.sql import (
 from proxy.telemetry import LimitedLog, report
 from proxy.wire import messages
 from proxy.workers.catalogues import Catalogues
-from proxy.workers.rereading import AGAIN_S, EVERY_S, FAILURES, keep_reading, pause_after
+from proxy.workers.rereading import AGAIN_S, EVERY_S, keep_reading, pause_after
 from proxy.workers.suspicion import Suspicion
 
 _log = logging.getLogger("pgweir.routing")
@@ -514,7 +514,7 @@ class Switchboard:
             rows, again_s = await self._catalogues.read(
                 CatalogueRows, schema.cluster, schema.dbname, address, login
             )
-        except FAILURES as failed:
+        except DIALLING_FAILURES as failed:
             self._failures.log(
                 logging.WARNING,
                 "the catalogue cannot be read: functions not PostgreSQL's own count as writing",

@@ -141,7 +141,7 @@ cdef int client_meets_columns(Client c, Server s, Statement statement, bytes nam
         return 0
     if not known:
         return client_may_learn(c, statement, name)
-    if result_formats_of(c.relay.at, min(size, c.relay.left)) < 2:
+    if result_formats_of(c.relay.at, have) < 2:
         described = client_is_described(c, size)
         if described == 80:
             return client_may_learn(c, statement, name)
@@ -191,7 +191,7 @@ cdef int client_meets_unnamed(Client c, Server s, Py_ssize_t have, Py_ssize_t si
     if not ledger_describes(&s.ledger, unnamed):
         if not unnamed.shape or unnamed.shape == NO_COLUMNS and decides_rows(unnamed.key):
             return 0
-        if result_formats_of(c.relay.at, min(size, c.relay.left)) < 2 and client_is_described(c, size):
+        if result_formats_of(c.relay.at, have) < 2 and client_is_described(c, size):
             return 0
         if not s.open_unit:
             client_opens_unit(c, s, False)
@@ -248,10 +248,10 @@ cdef char client_is_described(Client c, Py_ssize_t size) noexcept:
     return told[5]
 
 
-cdef int result_formats_of(const char *p, Py_ssize_t size) noexcept nogil:
-    """How many formats of results a whole Bind names: with more than one, whoever sent it counts on
-    so many columns. Many where it cannot be read."""
-    cdef const char *end = p + size
+cdef int result_formats_of(const char *p, Py_ssize_t have) noexcept nogil:
+    """How many formats of results a Bind names, of which so much is here: with more than one, whoever
+    sent it counts on so many columns. Many where it cannot be read."""
+    cdef const char *end = p + have
     cdef int i, count
     p += 5
     for i in range(2):

@@ -625,8 +625,7 @@ cdef bint client_regroups(Client c, Server s) except -1:
         return False
     if c.unnamed is not None:
         c.unnamed.is_split = True
-    sink_write(&c.relay.to_server, SYNC_MESSAGE, 5)
-    ledger_push(&s.ledger, kinds.SYNC, SWALLOW)
+    server_syncs(s)
     s.open_unit = False
     s.retain = RETAIN_NO
     server_flush(s)
@@ -747,8 +746,7 @@ cdef int client_reruns(Client c, Server s) except -1:
     c.relay.reruns += 1
     if s.open_unit:
         # The server ignores everything until a Sync.
-        sink_write(&c.relay.to_server, SYNC_MESSAGE, 5)
-        ledger_push(&s.ledger, kinds.SYNC, SWALLOW)
+        server_syncs(s)
         s.open_unit = False
         server_flush(s)
     return relay_again(c.relay, c)

@@ -709,8 +709,7 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
         server_skip_to_sync(s, c)
         if s.open_unit:
             # The client has flushed and not synced: the server needs a Sync to go on.
-            sink_write(&s.relay.to_server, SYNC_MESSAGE, 5)
-            ledger_push(l, kinds.SYNC, SWALLOW)
+            server_syncs(s)
             s.open_unit = False
             server_flush(s)
         return 1
@@ -843,6 +842,12 @@ cdef int server_inject(Server s, bytes text, uint16_t why) except -1:
     ledger_push(&s.ledger, kinds.QUERY, SWALLOW, why)
     s.unnamed = None
     return 0
+
+
+cdef int server_syncs(Server s) except -1:
+    """A Sync of our own, into the sink."""
+    sink_write(&s.relay.to_server, SYNC_MESSAGE, 5)
+    return ledger_push(&s.ledger, kinds.SYNC, SWALLOW)
 
 
 cdef int server_flush(Server s) except -1:

@@ -173,12 +173,6 @@ cdef int client_gives_name(Client c, Server s, bytes name, bint within) except -
     return 0
 
 
-cdef int server_syncs(Server s) except -1:
-    """A Sync of our own, into the sink."""
-    sink_write(&s.relay.to_server, SYNC_MESSAGE, 5)
-    return ledger_push(&s.ledger, kinds.SYNC, SWALLOW)
-
-
 cdef int client_needs_name(Client c, Server s, bytes name) except -1:
     """A statement is about to be used by the client's own name for it: where the server could not be
     given it before, what is wrong with it is now the client's to hear."""

@@ -37,6 +37,18 @@ def states(client: RawClient, sql: str) -> tuple[list[str], bytes]:
     return [each.fields["C"] for each in replies if each.kind == b"E"], replies[-1].body
 
 
+@contextlib.contextmanager
+def lost_in_a_transaction(wired: Wired) -> Iterator[RawClient]:
+    """A client whose server is lost between two statements of a transaction."""
+    wire, weir = wired
+    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
+        client.ask("BEGIN")
+        client.value("SELECT 1")
+        wire.cut()
+        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+        yield client
+
+
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 def test_lost_in_the_middle_of_a_query_costs_one_error(wired: Wired, reset: bool) -> None:
     wire, weir = wired
@@ -73,12 +85,7 @@ def test_lost_in_the_middle_of_a_transaction_it_is_failed_until_its_end(
 def test_lost_while_idle_in_a_transaction_the_next_statement_has_the_error(
     wired: Wired,
 ) -> None:
-    wire, weir = wired
-    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
-        client.ask("BEGIN")
-        client.value("SELECT 1")
-        wire.cut()
-        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+    with lost_in_a_transaction(wired) as client:
         assert states(client, "SELECT 2") == (["08006"], b"E")
         assert states(client, "SELECT 3") == (["25P02"], b"E")
         assert states(client, "ROLLBACK") == ([], b"I")
@@ -89,24 +96,14 @@ def test_lost_while_idle_in_a_transaction_a_rollback_simply_succeeds(
     wired: Wired,
 ) -> None:
     """What it asks for has happened; an error would make drivers throw the connection away."""
-    wire, weir = wired
-    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
-        client.ask("BEGIN")
-        client.value("SELECT 1")
-        wire.cut()
-        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+    with lost_in_a_transaction(wired) as client:
         assert states(client, "ROLLBACK") == ([], b"I")
 
 
 def test_lost_while_idle_in_a_transaction_a_commit_does_not_pass_for_done(
     wired: Wired,
 ) -> None:
-    wire, weir = wired
-    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
-        client.ask("BEGIN")
-        client.value("SELECT 1")
-        wire.cut()
-        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+    with lost_in_a_transaction(wired) as client:
         # As with one that PostgreSQL refuses, the transaction is over: drivers do not end it again.
         replies = client.ask("COMMIT")
         assert [each.kind for each in replies] == [b"E", b"Z"]
@@ -147,12 +144,7 @@ ENDINGS: dict[str, list[tuple[Callable[[str], bytes], list[bytes]]]] = {
 def test_a_transaction_whose_server_is_lost_is_ended_by_the_extended_protocol(
     wired: Wired, ending: str, units: list[tuple[Callable[[str], bytes], list[bytes]]]
 ) -> None:
-    wire, weir = wired
-    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
-        client.ask("BEGIN")
-        client.value("SELECT 1")
-        wire.cut()
-        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+    with lost_in_a_transaction(wired) as client:
         assert states(client, "SELECT 2") == (["08006"], b"E")
         for said, kinds in units:
             client.send(said(ending))
@@ -166,12 +158,7 @@ def test_a_transaction_whose_server_is_lost_is_ended_by_the_extended_protocol(
 def test_a_commit_of_the_extended_protocol_that_hears_of_the_loss_ends_its_transaction(
     wired: Wired,
 ) -> None:
-    wire, weir = wired
-    with RawClient.logged_in(weir.port, APP.name, DATABASE) as client:
-        client.ask("BEGIN")
-        client.value("SELECT 1")
-        wire.cut()
-        weir.wait_until(lambda: weir.metric("pgweir_client_connections", state="active") == 0)
+    with lost_in_a_transaction(wired) as client:
         client.send(parse("", "COMMIT") + bind("", "") + execute() + SYNC)
         replies = client.read_until(b"Z")
         assert [each.fields["C"] for each in replies if each.kind == b"E"] == ["08006"]

@@ -240,6 +240,16 @@ async def test_without_consistency_a_replica_that_replays_late_shows(
 # --- in the rotation and out of it ---
 
 
+def is_read_from(weir: Pgweir, client: psycopg.Connection, node: str) -> bool:
+    """Does it get any of six reads?"""
+
+    def read() -> None:
+        for _ in range(6):
+            client.execute("select 1")
+
+    return shares(weir, read)[node] > 0
+
+
 def test_a_replica_that_replays_late_leaves_and_comes_back_at_half_of_that(
     cluster: PostgresCluster, tmp_path: Path
 ) -> None:
@@ -250,11 +260,7 @@ def test_a_replica_that_replays_late_leaves_and_comes_back_at_half_of_that(
     ):
 
         def reads_from_db3() -> bool:
-            def read() -> None:
-                for _ in range(6):
-                    client.execute("select 1")
-
-            return shares(weir, read)["db3"] > 0
+            return is_read_from(weir, client, "db3")
 
         weir.wait_until(reads_from_db3, DEADLINE_S)
         with delayed(late, "1h"), written_all_the_time(cluster):
@@ -286,11 +292,7 @@ def test_a_lag_that_was_never_over_the_limit_keeps_no_replica_out(
     ):
 
         def reads_from_db3() -> bool:
-            def read() -> None:
-                for _ in range(6):
-                    client.execute("select 1")
-
-            return shares(weir, read)["db3"] > 0
+            return is_read_from(weir, client, "db3")
 
         def is_behind_by(most: int) -> bool:
             return weir.metric("pgweir_replication_lag_bytes", node="db3") > most

@@ -1,11 +1,12 @@
 """Servers and clients of a relay whose far ends are in our hands."""
 
+import asyncio
 import socket
 from types import SimpleNamespace
 
 from proxy.relay import TRANSACTION_MODE, Client, Line, Pool, Relay, Server
 from proxy.session import Settings
-from tests.fuzz.both_ends import read_socket, whole_messages
+from tests.fuzz.both_ends import SessionControl, read_socket, whole_messages
 
 
 class FarServer:
@@ -51,3 +52,32 @@ def line_of(role: str, most: int) -> tuple[Line, Pool]:
     pool.owner = SimpleNamespace(policy=SimpleNamespace(server_user=None))
     line.serve_from([pool])
     return line, pool
+
+
+class FarEnds:
+    """A relay with a control, and as many clients as are asked for, whose far ends are sockets."""
+
+    def __init__(self, control: SessionControl) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.relay = Relay(self.loop, control, [1.0])
+        self.settings = control.settings_of_login()
+        self.ends: list[socket.socket] = []
+
+    def client_of(self, line: Line) -> tuple[Client, socket.socket]:
+        """One more that has logged in."""
+        end = FarClient(self.relay, line, self.settings, 101 + len(self.ends))
+        self.ends.append(end.socket)
+        return end.link, end.socket
+
+    def server_of(self, pool: Pool, pid: int = 1) -> FarServer:
+        """A connection to a server, in this pool."""
+        server = FarServer(self.relay, pool, self.settings, pid)
+        self.ends.append(server.socket)
+        return server
+
+    def close(self) -> None:
+        for far in self.ends:
+            far.close()
+        self.relay.poll()
+        self.relay.close()
+        self.loop.close()

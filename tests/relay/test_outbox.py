@@ -1,16 +1,15 @@
 """What a pass puts aside is sent when it ends: whole, in order, and to whom it is for."""
 
-import asyncio
 import socket
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from proxy.relay import Client, Relay
+from proxy.relay import Client
 from proxy.wire import messages
 from tests.faults.raw_client import query
 from tests.fuzz.both_ends import SessionControl, read_socket, whole_messages
-from tests.relay.far_ends import FarClient, FarServer, line_of
+from tests.relay.far_ends import FarEnds, line_of
 
 # Some are put aside, some are too long for that.
 SIZES = (20, 2048, 20, 2049, 20, 16_000, 20)
@@ -33,26 +32,19 @@ def link_writes(link: Client, parts: Iterable[bytes]) -> None:
         link.write(part)
 
 
-class Stage:
+class Stage(FarEnds):
     """Clients and servers, as many as are asked for, whose far ends are sockets."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
         self.control = Control()
-        self.relay = Relay(self.loop, self.control, [1.0])
-        self.settings = self.control.settings_of_login()
+        super().__init__(self.control)
         self.line, self.pool = line_of("primary", 1000)
-        self.ends: list[socket.socket] = []
 
     def server(self) -> socket.socket:
-        far = FarServer(self.relay, self.pool, self.settings, len(self.ends))
-        self.ends.append(far.socket)
-        return far.socket
+        return self.server_of(self.pool, 1 + len(self.ends)).socket
 
     def client(self) -> tuple[Client, socket.socket]:
-        end = FarClient(self.relay, self.line, self.settings, len(self.ends))
-        self.ends.append(end.socket)
-        return end.link, end.socket
+        return self.client_of(self.line)
 
     def during_a_pass(self, act: Callable[[], None]) -> None:
         """Have somebody leave, and do this meanwhile."""
@@ -61,19 +53,12 @@ class Stage:
         leaver.close()
         self.relay.poll()
 
-    def end(self) -> None:
-        for far in self.ends:
-            far.close()
-        self.relay.poll()
-        self.relay.close()
-        self.loop.close()
-
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     stage = Stage()
     yield stage
-    stage.end()
+    stage.close()
 
 
 def test_more_than_an_outbox_holds(stage: Stage) -> None:

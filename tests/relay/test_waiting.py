@@ -1,6 +1,5 @@
 """What a client has said waits with it; when its turn comes, that is run by what holds then."""
 
-import asyncio
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -14,14 +13,13 @@ from proxy.relay import (
     Horizon,
     Line,
     Pool,
-    Relay,
     Router,
     WriteTimes,
 )
 from proxy.wire import messages
 from tests.faults.raw_client import SYNC, bind, execute, parse, query
 from tests.fuzz.both_ends import SessionControl, read_socket, whole_messages
-from tests.relay.far_ends import FarClient, FarServer, line_of
+from tests.relay.far_ends import FarEnds, FarServer, line_of
 
 READ, WRITE = "SELECT 1 FROM a", "DELETE FROM abc"
 DONE = messages.command_complete(b"SELECT 1") + messages.ready_for_query(b"I")
@@ -45,27 +43,22 @@ class Control(SessionControl):
     def writes_begin(self, pool: Pool) -> None: ...
 
 
-class Stage:
+class Stage(FarEnds):
     """A primary and a replica with one connection each, and as many clients as are asked for."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
         self.control = Control()
-        self.relay = Relay(self.loop, self.control, [1.0])
-        self.settings = self.control.settings_of_login()
+        super().__init__(self.control)
         self.line, self.primary_pool, self.primary = self._node("primary")
         self.reads, self.replica_pool, self.replica = self._node("replica")
-        self._sockets: list[socket.socket] = []
 
     def _node(self, role: str) -> tuple[Line, Pool, FarServer]:
         line, pool = line_of(role, 1)
-        return line, pool, FarServer(self.relay, pool, self.settings, 1)
+        return line, pool, self.server_of(pool)
 
     def client(self) -> tuple[Client, socket.socket]:
         """One more that has logged in."""
-        end = FarClient(self.relay, self.line, self.settings, 101 + len(self._sockets))
-        self._sockets.append(end.socket)
-        return end.link, end.socket
+        return self.client_of(self.line)
 
     def says(self, far: socket.socket, octets: bytes) -> None:
         """A client says this, or a server."""
@@ -86,13 +79,6 @@ class Stage:
         """Somebody else takes the only connection to a node."""
         self.says(self.client()[1], query(text))
         assert far_server.hears() == [text]
-
-    def close(self) -> None:
-        for far in (*self._sockets, self.primary.socket, self.replica.socket):
-            far.close()
-        self.relay.poll()
-        self.relay.close()
-        self.loop.close()
 
 
 @pytest.fixture

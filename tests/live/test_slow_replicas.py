@@ -70,10 +70,12 @@ class LongRoad:
             due, octets = on_the_way.get()
             time.sleep(max(0.0, due - time.monotonic()))
             with contextlib.suppress(OSError):
-                if not octets:
+                if octets:
+                    end.sendall(octets)
+                else:
                     end.shutdown(socket.SHUT_WR)
-                    return
-                end.sendall(octets)
+            if not octets:
+                return
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -20,9 +20,12 @@ cdef class Prepared:
     """A statement as one server has it."""
 
 
-cdef Prepared prepared_now(Relay relay):
+cdef Prepared prepared_now(Server s):
+    """What is parsed there now."""
     cdef Prepared prepared = Prepared.__new__(Prepared)
-    prepared.schema_age = relay.schema_age
+    prepared.schema_age = s.relay.schema_age
+    prepared.literals = server_reads_literals_by(s)
+    prepared.path = server_looks_along(s)
     return prepared
 
 
@@ -103,28 +106,41 @@ cdef int server_sees_unnamed(Server s, Reply *head, char kind, const char *p,
 
 cdef int client_learns(Client c, bytes name, Statement statement, uint64_t shape) except -1:
     """It knows from now on that what it calls so returns this; 0: it knows nothing."""
-    if (client_shared_unnamed(c) if not name else None if c.statements is None
-            else c.statements.get(name)) is not statement:
+    if not client_calls(c, name, statement):
         return 0
     if shape == statement.shape:
-        return client_unlearns(c, name)
+        c.shapes = without(c.shapes, name)
+        return 0
     if c.shapes is None:
         c.shapes = {}
     c.shapes[name] = shape
     return 0
 
 
+cdef bint client_calls(Client c, bytes name, Statement statement) except -1:
+    """Is this, still, what it calls so?"""
+    return (client_shared_unnamed(c) if not name else None if c.statements is None
+            else c.statements.get(name)) is statement
+
+
 cdef inline int client_unlearns(Client c, bytes name) except -1:
-    if c.shapes is not None:
-        c.shapes.pop(name, None)
-        if not c.shapes:
-            c.shapes = None
+    c.shapes = without(c.shapes, name)
+    c.types = without(c.types, name)
     return 0
 
 
-cdef int client_meets_columns(Client c, Server s, Statement statement, bytes name, Py_ssize_t have,
-                              Py_ssize_t size) except -1:
+cdef inline dict without(dict known, bytes name):
+    """What is left without this name, None if nothing is."""
+    if known is not None:
+        known.pop(name, None)
+    return known if known else None
+
+
+cdef int client_meets_columns(Client c, Server s, Statement statement, bytes name, bytes types,
+                              Py_ssize_t have, Py_ssize_t size) except -1:
     """Does it bind what returns the columns that it knows, or asks for those there are?
+
+    name, types: what the statement is called by it, and its parameters are to it.
 
     Result: 0 when it may go on. Else the Bind was refused, or waits for what the server says: it is
     not sent before, as whatever runs could not be undone then.
@@ -158,7 +174,7 @@ cdef int client_meets_columns(Client c, Server s, Statement statement, bytes nam
     if prepared is not None:
         # It may be the server that is behind.
         server_drops(s, statement)
-    client_ensures(s, statement)
+    client_ensures(s, statement, types)
     sink_write(&s.relay.to_server, FLUSH_MESSAGE, 5)
     s.compared = True
     c.awaits_replies = True

@@ -20,7 +20,8 @@ cdef enum Effect:
     SETTINGS_TOUCHED = 1
     LISTENING = 2
     SESSION_TOUCHED = 4
-    # Set for a statement whose SET ends with its transaction (SET LOCAL, SET TRANSACTION …).
+    # Set for a statement whose SET ends with its transaction (SET LOCAL, SET TRANSACTION …), and for
+    # one that calls set_config() so.
     ENDS_WITH_TRANSACTION = 8
     # Set for what an aborted transaction still accepts: COMMIT, ROLLBACK TO a savepoint and such.
     LEAVES_ABORTED = 16
@@ -419,7 +420,8 @@ cdef uint16_t statements_effect_of(const char *text, Py_ssize_t length) noexcept
 
 
 cdef uint16_t settings_effect_of(const char *text, Py_ssize_t length) noexcept nogil:
-    """ENDS_WITH_TRANSACTION when the text is one SET LOCAL, SET TRANSACTION or SET CONSTRAINTS;
+    """ENDS_WITH_TRANSACTION when the text is one SET LOCAL, SET TRANSACTION or SET CONSTRAINTS, or
+    calls set_config() with is_local = true;
     LEAVES_ABORTED for a text that an aborted transaction accepts; SETTINGS_TOUCHED for one that
     calls set_config() with what may be is_local = false, or has a block of code that may SET;
     NAMES_SETTINGS for those, for SET, RESET and DISCARD, and for a SET among several statements."""
@@ -445,7 +447,7 @@ cdef uint16_t settings_effect_of(const char *text, Py_ssize_t length) noexcept n
         if is_word(&w, b'ROLLBACK') or is_word(&w, b'COMMIT') or is_word(&w, b'END') \
                 or is_word(&w, b'ABORT') or is_word(&w, b'PREPARE'):
             return LEAVES_ABORTED
-        return 0
+        return ENDS_WITH_TRANSACTION if has_word(text, length, b'set_config', 10, 3) else 0
     next_word(&w)
     if not (is_word(&w, b'LOCAL') or is_word(&w, b'TRANSACTION') or is_word(&w, b'CONSTRAINTS')):
         return NAMES_SETTINGS | (GOES_BACK if has_word(text, length, b'default', 7) else 0)

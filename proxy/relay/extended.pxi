@@ -130,7 +130,7 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     if c.statements is not None and name in c.statements:
         # The server says that it exists already, and does whatever else an error entails.
         statement = <Statement>c.statements[name]
-        client_ensures(s, statement)
+        client_ensures(s, statement, client_types_of(c, statement, name))
         client_send_parse(c, s, statement)
         ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, b'')
         return TAKEN
@@ -212,9 +212,12 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name,
         server_drops(s, statement)
     if goes_on:
         client_learns(c, b'', statement, before.shape or statement.shape)
+        client_learns_types(c, b'', statement, before.types)
     prepared = <Prepared>s.prepared.get(statement)
-    if prepared is not None and prepared.schema_age is not s.relay.schema_age:
-        # The types of its parameters may be others by now: those are found once, by Parse.
+    if prepared is not None and (prepared.schema_age is not s.relay.schema_age
+                                 or not server_would_read_alike(s, statement, prepared)):
+        # The types of its parameters may be others by now, or its constants: those are found once,
+        # by Parse.
         server_drops(s, statement)
         prepared = None
     if prepared is not None:
@@ -226,6 +229,7 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name,
         elif learner is not None and (name is not None or statement.varied):
             # It was not asked for now, and what the server has may be out of date.
             client_learns(c, learner, statement, 0)
+            client_learns_types(c, learner, statement, prepared.types)
         return TAKEN
     server_keeps(s, statement)
     ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, statement, given)
@@ -237,22 +241,27 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name,
 
 
 cdef int client_send_parse(Client c, Server s, Statement statement) except -1:
-    cdef bytes message = parse_message(statement)
+    cdef bytes message = parse_message(statement.name, statement.key)
     return sink_write(&c.relay.to_server, message, len(message))
 
 
-cdef int client_ensures(Server s, Statement statement, bint describes=True) except -1:
+cdef int client_ensures(Server s, Statement statement, bytes types, bint describes=True) except -1:
     """The statement is on the server, or its Parse goes ahead of what needs it.
 
-    describes: what comes next does not ask for its columns.
+    types: of its parameters, as they are to whoever needs it. describes: what comes next does not ask
+    for its columns.
     """
     cdef bytes message
+    if statement.varied or statement.quotes:
+        server_fits(s, statement, types)
     if statement is s.latest:
         return 0
     if statement in s.prepared:
         return server_uses(s, statement)
     server_keeps(s, statement)
-    message = parse_message(statement)
+    if types is not None:
+        server_fixes_types(s, statement, types)
+    message = parse_message(statement.name, statement.key, types)
     sink_write(&s.relay.to_server, message, len(message))
     ledger_push(&s.ledger, kinds.PARSE, SWALLOW, 0, statement)
     if describes:
@@ -284,7 +293,7 @@ cdef int server_keeps(Server s, Statement statement) except -1:
         oldest = <Statement>next(iter(s.prepared))
         server_drops(s, oldest)
         s.relay.evictions += 1
-    s.prepared[statement] = prepared_now(s.relay)
+    s.prepared[statement] = prepared_now(s)
     statement_use(statement)
     s.latest = statement
     return 0
@@ -380,6 +389,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     cdef char head[5]
     cdef Command command
     cdef bytes known, leave, stated
+    cdef bytes types = None
     cdef uint16_t effect = 0
     cdef int done
     if name != NULL:
@@ -452,12 +462,17 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     if c.bound is not None:
         c.bound.pop(p[5:name - 1 - p], None)
     done = 0
+    if statement is not None:
+        types = statement.types if c.types is None else client_types_of(
+            c, statement, name[:rest - name - 1])
     if statement is None:
         if not name[0] and (s.unnamed_shape or not server_has_unnamed(s, c.unnamed)):
             done = client_meets_unnamed(c, s, have, size)
-    elif (statement is not s.latest or statement.varied or c.shapes is not None) \
-            and not (s.exposed and name[0]):
-        done = client_meets_columns(c, s, statement, name[:rest - name - 1], have, size)
+    elif not (s.exposed and name[0]):
+        if statement.varied or statement.quotes:
+            server_fits(s, statement, types)
+        if statement is not s.latest or statement.varied or c.shapes is not None:
+            done = client_meets_columns(c, s, statement, name[:rest - name - 1], types, have, size)
     if done:
         return done
     c.bound_unnamed = statement is None and not name[0]
@@ -473,6 +488,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         if is_notify(known, len(known)):
             s.notifier = c.pid
         s.alters_within = s.alters_within or alters_within(known, len(known))
+        server_meets_setting(s, effect, known, len(known))
     server_notes(s, NULL, 0, 0, known)
     client_begin_unit(c, s, p, have, size, statement is not None)
     if effect & (NAMES_STATEMENTS | SHOWS_STATEMENTS):
@@ -491,8 +507,8 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
             (<char *>name)[0] = 45
         ledger_push(&s.ledger, kinds.BIND, FORWARD)
         return client_pass(c, p, have, size)
-    client_ensures(s, statement)
-    ledger_push(&s.ledger, kinds.BIND, FORWARD)
+    client_ensures(s, statement, types)
+    ledger_push(&s.ledger, kinds.BIND, FORWARD, 0, statement)
     c.line.binds += 1
     known = statement.name
     head[0] = kinds.BIND
@@ -531,7 +547,6 @@ cdef int client_ensures_unnamed(Client c, Server s) except -1:
     """The server's unnamed statement is this client's, or there is none."""
     cdef Unnamed unnamed = c.unnamed
     cdef bytes message
-    cdef char head[5]
     if server_has_unnamed(s, unnamed):
         return 0
     s.unnamed = None
@@ -539,9 +554,7 @@ cdef int client_ensures_unnamed(Client c, Server s) except -1:
         message = close_message(b'')
         sink_write(&s.relay.to_server, message, len(message))
         return ledger_push(&s.ledger, kinds.CLOSE, SWALLOW)
-    head[0] = kinds.PARSE
-    put_int32(head + 1, <int32_t>(4 + 1 + len(unnamed.key)))
-    message = head[:5] + b'\0' + unnamed.key
+    message = parse_message(b'', unnamed.key, unnamed.types)
     sink_write(&s.relay.to_server, message, len(message))
     ledger_push(&s.ledger, kinds.PARSE, SWALLOW)
     s.unnamed = unnamed
@@ -660,7 +673,7 @@ cdef int client_says_describe(Client c, char *p, Py_ssize_t have, Py_ssize_t siz
             p[6] = 45
         ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD, 0, None, None if name else c.unnamed)
         return client_pass(c, p, have, size)
-    client_ensures(s, statement, False)
+    client_ensures(s, statement, client_types_of(c, statement, name), False)
     ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD, 0, statement, name)
     client_send_named(c, kinds.DESCRIBE, statement.name)
     return TAKEN

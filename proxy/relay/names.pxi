@@ -45,6 +45,7 @@ cdef int client_forgets_unnamed(Client c) except -1:
     if unnamed.statement is not None:
         # Should this be undone, it is known again.
         unnamed.shape = 0 if c.shapes is None else c.shapes.get(b'', 0)
+        unnamed.types = client_types_of(c, unnamed.statement, b'')
         client_unlearns(c, b'')
         client_keeps_alias(c, unnamed.statement, b'')
         statement_drop(c.relay, unnamed.statement)
@@ -79,6 +80,7 @@ cdef int client_keeps_unnamed(Client c, Ledger *l, Unnamed kept) except -1:
             if c.shapes is None:
                 c.shapes = {}
             c.shapes[b''] = kept.shape
+        client_learns_types(c, b'', kept.statement, kept.types)
     return 0
 
 
@@ -114,7 +116,7 @@ cdef int client_forgets(Client c) except -1:
         for name, statement in c.statements.items():
             client_keeps_alias(c, <Statement>statement, name)
             statement_drop(c.relay, <Statement>statement)
-        c.statements = c.shapes = None
+        c.statements = c.shapes = c.types = None
     return 0
 
 

@@ -112,7 +112,11 @@ cdef class Statement:
     cdef Decision decision          # on its text, as `decisions` had it
     cdef Decisions decisions
     cdef uint64_t shape             # of the columns it was first seen to return; 0: not seen yet
-    cdef bint varied                # ... and it was seen to return others
+    cdef bint quotes                # it may have constants that are read by a session's settings
+    cdef bint timely                # ... or by the clock
+    cdef bytes types                # of the parameters, as first told; None: not told yet
+    cdef object types_age           # the relay's schema_age when they were found last
+    cdef bint varied                # it was seen to return others, or with parameters of others
 
 
 # An unnamed statement of one client, from its Parse on.
@@ -122,13 +126,16 @@ cdef class Unnamed:
     cdef uint16_t effect
     cdef Statement statement        # where it is a shared one, else None
     cdef uint64_t shape             # of the columns that its client was told of last; 0: of none
+    cdef bytes types                # of the parameters that its client was told of; None: of none
     cdef uint64_t place             # number of the server that parsed it last
     cdef bint is_split              # the unit that it was described in goes on elsewhere
 
 
 # A statement as one server has it.
 cdef class Prepared:
-    cdef object schema_age          # the relay's when it was prepared
+    cdef object schema_age          # the relay's when it was prepared; None: it may be out of date
+    cdef object literals, path      # by which it was read: see reading.pxi
+    cdef bytes types                # of its parameters; None: the server has not said yet
     cdef uint64_t shape             # of what it returns; 0: the server has not said yet
 
 
@@ -302,6 +309,7 @@ cdef class Client(Link):
     cdef bint retried               # the present unit is already a second try
     cdef dict statements            # name -> Statement, NULL object until the first Parse
     cdef dict shapes                # name -> shape it knows of that statement, where not Statement.shape
+    cdef dict types                 # name -> types of its parameters, where not Statement.types
     cdef dict bound                 # portal -> (Statement, name) that it may learn the columns of so
     cdef bytes bound_portal         # the portal that was bound last; None: the unnamed one
     cdef bint bound_unnamed         # ... of an unnamed statement of its own
@@ -401,6 +409,7 @@ cdef class Server(Link):
     cdef public object defaults     # interned Settings it had when it was new
     cdef object pending_settings    # ... and those that an injected SET will bring
     cdef list touched               # what its client's statements said of settings, until read back
+    cdef object shift               # since a statement may have changed by what texts are read; or None
     cdef bint pinned                # what its client left in the session cannot go elsewhere
     cdef readonly int notifier      # cancel key's process id of the client that said NOTIFY here
     cdef tuple sticky               # reasons for that which the session cannot be asked about

@@ -401,8 +401,10 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
             # A table that has a default, a key or a partition now may stand for what that names.
             s.changed_code = (s.changed_code or s.names_suspects or s.alters_within
                               or head.effect & SETTINGS_TOUCHED or is_about_code(p + 5, have - 6))
-            if not head.effect & MAY_PIN:
-                # Not of a temporary table, if the text says so.
+            if head.effect & MAY_PIN:
+                # A temporary table, as the text says.
+                server_hides_tables(s)
+            else:
                 s.relay.schema_age = object()
         elif p[5] == 78 and c is not None:
             # NOTIFY
@@ -417,6 +419,11 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
         s.copying_in = True
         server_ignores_syncs(s)
         head = ledger_head(l)
+    if kind == kinds.PARAMETER_DESCRIPTION:
+        if head.statement != NULL:
+            server_sees_types(s, c, head, p[5:have])
+        elif head.name != NULL and head.action == FORWARD:
+            (<Unnamed>head.name).types = p[5:have]
     if is_last_of(head.kind, kind):
         if head.kind == kinds.DESCRIBE:
             if head.statement != NULL:
@@ -584,6 +591,8 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
     s.cancel_wanted = False
     s.replied = False
     s.transactions += s.status == 73
+    if s.status == 73 and l.count == 0:
+        s.shift = None
     if s.status == 73:
         s.pool.transactions += 1
     if s.status == 73 and s.pool.horizon is not None and s.pool.takes_writes:
@@ -729,6 +738,8 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
         return 0
     if is_about_plans(fields):
         s.dirt |= STALE_PLANS
+    elif is_about_types(fields):
+        server_misses_type(s, head)
     if head.action == FORWARD:
         # A session's advisory lock that was taken before the error is held after it.
         s.dirt |= head.effect & MAY_PIN
@@ -826,8 +837,7 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
                 met.add(statement)
                 if statement not in s.prepared:
                     statement_use(statement)
-                prepared = prepared_now(s.relay)
-                prepared.schema_age = None
+                prepared = Prepared.__new__(Prepared)
                 s.prepared[statement] = prepared
         ledger_pop(l)
     if replaces and c is not None:

@@ -127,7 +127,7 @@ cdef int server_executes(Server s, Switch part, uint16_t why) except -1:
         server_renews(s, part.statement)
     else:
         server_keeps(s, part.statement)
-        message = parse_message(part.statement)
+        message = parse_message(part.statement.name, part.statement.key)
         sink_write(&s.relay.to_server, message, len(message))
         ledger_push(&s.ledger, kinds.PARSE, SWALLOW, TO_PREPARE, part.statement)
         s.relay.parses_injected += 1
@@ -223,6 +223,8 @@ cdef uint16_t server_notes_settings(Server s, bytes text, bytes values) except? 
 
 
 cdef int server_adds_touched(Server s, object touched) except -1:
+    if s.shift is None and touched.may_shift:
+        s.shift = object()
     if s.touched is None:
         s.touched = []
     if touched not in s.touched:

@@ -79,6 +79,7 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         s.cause = p[5:have - (have == size)]
     if effect & (NAMES_STATEMENTS | SHOWS_STATEMENTS):
         effect = client_speaks_of_statements(c, s, effect, p + 5, have - 5, False)
+    server_meets_setting(s, effect, p + 5, have - 5)
     if effect & NAMES_SETTINGS:
         effect |= server_notes_settings(s, p[5:size - 1] if have == size else None, None)
     s.names_suspects = s.names_suspects or c.names_suspects

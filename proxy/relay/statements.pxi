@@ -38,6 +38,8 @@ cdef Statement statement_of(Relay relay, bytes key):
         length = strlen(key)
         s.command = command_of(key, length)
         s.effect = effect_of(key, length)
+        s.quotes = has_constants(key, length)
+        s.timely = s.quotes and may_be_timely(key, length)
         relay.statements[key] = s
     return s
 
@@ -54,12 +56,14 @@ cdef int statement_drop(Relay relay, Statement s) except -1:
     return 0
 
 
-cdef bytes parse_message(Statement s):
-    """A Parse of the statement under the name that servers know."""
-    cdef char head[5]
-    head[0] = kinds.PARSE
-    put_int32(head + 1, <int32_t>(4 + len(s.name) + 1 + len(s.key)))
-    return head[:5] + s.name + b'\0' + s.key
+cdef bytes parse_message(bytes name, bytes key, bytes types=None):
+    """A Parse under the name that servers know. types: of all parameters; None: as key has them."""
+    cdef bytes body = name + b'\0'
+    if types is None:
+        body += key
+    else:
+        body += key[:strlen(key) + 1] + types
+    return message_head(kinds.PARSE, len(body)) + body
 
 
 cdef bytes close_message(bytes name):

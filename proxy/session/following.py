@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from itertools import islice
 
 from proxy.errors import PeerError
-from proxy.session.settings import ROLES, Settings, SettingsBook, Statements, quote_text
+from proxy.session.settings import (
+    DECIDE_READING,
+    ROLES,
+    Settings,
+    SettingsBook,
+    Statements,
+    quote_text,
+)
 from proxy.sql import GrammarError, Touch, read_facts
 from proxy.sql.grammar import MAX_TOKENS, parse
 from proxy.wire import messages
@@ -57,6 +64,11 @@ class Touched:
     names: frozenset[str]
     anything: bool
     hides: bool = False
+
+    @property
+    def may_shift(self) -> bool:
+        """Whether texts may mean something else from now on."""
+        return self.anything or not self.names.isdisjoint(DECIDE_READING)
 
 
 @dataclass(frozen=True, slots=True)

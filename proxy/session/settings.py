@@ -43,6 +43,27 @@ _QUOTED_LISTS = frozenset(
 )
 
 
+# By which PostgreSQL reads the constants in a text: they are values from then on.
+# Source: its input functions, src/backend/utils/adt, and the scanner, src/backend/parser/scan.l.
+_READ_BY = frozenset(
+    {
+        "array_nulls",
+        "backslash_quote",
+        "client_encoding",
+        "datestyle",
+        "intervalstyle",
+        "lc_monetary",
+        "standard_conforming_strings",
+        "timezone",
+        "timezone_abbreviations",
+        "transform_null_equals",
+        "xmloption",
+    }
+)
+
+# What else decides what a text means.
+DECIDE_READING = _READ_BY | {"search_path"}
+
 # Settings of a kind of their own: whom a session acts as. In the order in which one may be set.
 ROLES = ("session_authorization", "role")
 
@@ -65,9 +86,20 @@ class Settings(Mapping[str, str]):
     same value is a server's default, RESET would otherwise not show.
     statements: names and texts of what PREPARE made, in order; channels: what LISTEN named. They
     are no settings of PostgreSQL's, but like those they are there or not there in a session.
+    literals: those by which constants in a text are read; path: search_path, None where it is not
+    known to be other than the server's own.
     """
 
-    __slots__ = ("__weakref__", "_texts", "_values", "channels", "explicit", "statements")
+    __slots__ = (
+        "__weakref__",
+        "_texts",
+        "_values",
+        "channels",
+        "explicit",
+        "literals",
+        "path",
+        "statements",
+    )
 
     def __init__(
         self,
@@ -81,6 +113,9 @@ class Settings(Mapping[str, str]):
         self.explicit = explicit
         self.statements = statements
         self.channels = channels
+        folded = {name.lower(): value for name, value in values.items()}
+        self.literals = tuple(sorted((n, folded[n]) for n in folded.keys() & _READ_BY))
+        self.path = folded.get("search_path")
 
     def __getitem__(self, name: str) -> str:
         return self._values[name]

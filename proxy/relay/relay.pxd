@@ -392,6 +392,7 @@ cdef class Server(Link):
     cdef bint replied               # something of the present unit has reached the client, or was run
     cdef tuple keys                 # consistency keys of a client that left before its commit
     cdef bint changed_schema        # something in the transaction may have
+    cdef bint outdates              # ... so that what is prepared may be out of date
     cdef bint changed_code          # ... and functions, or what stands for them, too
     cdef bint names_suspects        # what it is asked has some name of those, so that might be it
     cdef bint alters_within         # among that is a DO block that may create, alter or drop something

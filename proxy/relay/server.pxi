@@ -406,6 +406,10 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
                 server_hides_tables(s)
             else:
                 s.relay.schema_age = object()
+                s.outdates = True
+        elif s.outdates and p[5] == 82:
+            # ROLLBACK, to a savepoint perhaps.
+            s.relay.schema_age = object()
         elif p[5] == 78 and c is not None:
             # NOTIFY
             s.notifier = c.pid
@@ -597,6 +601,10 @@ cdef int server_ready(Server s, Client c, char *p, Py_ssize_t size) except -1:
         s.pool.transactions += 1
     if s.status == 73 and s.pool.horizon is not None and s.pool.takes_writes:
         server_committed(s, c)
+    if s.status == 73 and s.outdates:
+        # For others it is so now, or it never was.
+        s.outdates = False
+        relay.schema_age = object()
     if s.status == 73 and s.changed_schema:
         s.changed_schema = False
         if s.pool.takes_writes:

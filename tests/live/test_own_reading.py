@@ -281,6 +281,26 @@ def test_parameters_have_the_types_of_the_clients_own_schema(
         pg18.execute("DROP SCHEMA left_ CASCADE; DROP SCHEMA right_ CASCADE")
 
 
+@pytest.mark.parametrize("undone", ["ROLLBACK; BEGIN", "ROLLBACK TO SAVEPOINT before"])
+@pytest.mark.parametrize("database", ["one", "two"])
+def test_what_was_prepared_before_a_schema_change_was_undone_is_out_of_date(
+    weir: Pgweir, table: Callable[[str], None], database: str, undone: str
+) -> None:
+    sql = f"SELECT a FROM own WHERE a = $1 -- {database} {undone}"
+    with Wire.connect(address_of(weir, database)) as wire:
+        wire.ask(query("BEGIN"))
+        wire.ask(query("SAVEPOINT before"))
+        wire.ask(query("ALTER TABLE own ALTER a TYPE text"))
+        assert type_told(wire.ask(parse(sql, "then") + describe_statement("then") + SYNC)) == "text"
+        for each in undone.split(";"):
+            wire.ask(query(each))
+        heard = wire.ask(parse(sql, "now") + describe_statement("now") + SYNC)
+        assert not errors_of(heard)
+        assert type_told(heard) == "integer"
+        assert not errors_of(wire.ask(bind("1", name="now") + execute() + SYNC))
+        wire.ask(query("ROLLBACK"))
+
+
 @pytest.mark.parametrize("ending", ["ON COMMIT DROP", ""])
 def test_parameters_have_the_types_of_the_clients_own_temporary_table(
     weir: Pgweir, table: Callable[[str], None], ending: str

@@ -14,6 +14,7 @@ import asyncpg
 import click
 
 from proxy.cli.refusal import telling_what_is_wrong
+from proxy.cluster import DIALLING_FAILURES
 from proxy.config import Config, load
 
 _CONSOLE = "pgweir"
@@ -93,7 +94,7 @@ async def _send(place: Place, command: str, form: str) -> int:
     """Result: the exit code."""
     try:
         connection = await asyncpg.connect(**place, timeout=_CONNECT_S)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failed:
+    except DIALLING_FAILURES as failed:
         click.echo(f"pgweir ctl: cannot reach the console: {failed or 'no answer'}", err=True)
         return 1
     notices: list[str] = []
@@ -106,7 +107,7 @@ async def _send(place: Place, command: str, form: str) -> int:
     except asyncpg.PostgresError as refused:
         click.echo(f"pgweir ctl: {_said(refused)}", err=True)
         return 2 if refused.sqlstate == _SYNTAX_ERROR else 1
-    except (OSError, asyncpg.InterfaceError) as lost:
+    except DIALLING_FAILURES as lost:
         click.echo(f"pgweir ctl: the connection was lost: {lost}", err=True)
         return 1
     finally:

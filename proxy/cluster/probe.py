@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 
 from proxy.cluster.diagnosis import diagnose, is_lost
-from proxy.cluster.dialling import ProbeLogin, dial
+from proxy.cluster.dialling import DIALLING_FAILURES, ProbeLogin, dial
 from proxy.cluster.question import (
     FULL_QUESTION,
     REDUCED_QUESTION,
@@ -153,7 +153,7 @@ class Probe:
         try:
             async with asyncio.timeout(self._timeout_s / 2):
                 fresh = await dial(self.address, self._login)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DIALLING_FAILURES as error:
             failure, reason = diagnose(error)
             _log.debug("redialling %s: %s: %s", self.address.name, failure.value, reason)
             return

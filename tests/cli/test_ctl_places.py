@@ -1,5 +1,7 @@
 """Where `pgweir ctl` finds the console, and what it makes of a shell's words."""
 
+import socket
+import threading
 from typing import Any
 
 import click
@@ -80,6 +82,24 @@ def test_a_port_that_the_kernel_chooses_is_not_known() -> None:
 )
 def test_words_become_a_command(words: list[str], text: str) -> None:
     assert text_of(words) == text
+
+
+def test_whatever_else_answers_there_is_told_in_a_line() -> None:
+    def talk_nonsense() -> None:
+        peer, _ = door.accept()
+        with peer:
+            peer.recv(1)
+            # An authentication request that is too short.
+            peer.sendall(b"R\0\0\0\5\0")
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        thread = threading.Thread(target=talk_nonsense)
+        thread.start()
+        url = f"postgres://ops:x@127.0.0.1:{door.getsockname()[1]}/pgweir?sslmode=disable"
+        done = CliRunner().invoke(main, ["ctl", "show", "pools"], env={"PGWEIR_URL": url})
+        thread.join()
+    assert done.exit_code == 1
+    assert done.stderr.startswith("pgweir ctl: cannot reach the console: ")
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,27 @@ async def test_a_host_that_cannot_be_dialled_again_is_judged_by_the_connection_i
             assert (await probe.sample()).reason == ""
 
 
+async def test_nonsense_where_a_host_is_dialled_again_leaves_the_connection_it_has(
+    pg18: Postgres,
+) -> None:
+    async def talk_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        # An authentication request that is too short.
+        writer.write(b"R\0\0\0\5\0")
+        writer.close()
+
+    now = [0.0]
+    async with through_a_wire(pg18) as wire:
+        probe = Probe(wire.address, login_of(MONITOR), timeout_s=10.0, clock=lambda: now[0])
+        async with aclosing(probe):
+            await probe.sample()
+            wire.server.close()
+            server = await asyncio.start_server(talk_nonsense, "127.0.0.1", wire.address.port)
+            now[0] += 31.0
+            assert (await probe.sample()).reason == ""
+            server.close()
+
+
 async def test_probe_goes_through_a_unix_socket(pg18: Postgres) -> None:
     address = NodeAddress(pg18.name, str(pg18.socket_dir), pg18.port)
     assert (await sample_of(address, login_of(TRUST_USER, mode="prefer"))).reason == ""

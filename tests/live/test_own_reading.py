@@ -38,27 +38,34 @@ WAYS = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(scope="module", params=["pg18", "pg16"])
+def node(request: pytest.FixtureRequest) -> Postgres:
+    """One that reports its search_path, and one that does not."""
+    found: Postgres = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture(scope="module")
-def weir(pg18: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pgweir]:
+def weir(node: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pgweir]:
     each = {"cluster": "main", "dbname": DATABASE}
     databases = {
         "one": {**each, "pool_size": 1},
         "two": {**each, "pool_size": 2},
         "shared": {**each, "pool_size": 2, "share_unnamed": True},
     }
-    config = configuration(pg18, databases=databases)
+    config = configuration(node, databases=databases)
     with running(config, tmp_path_factory.mktemp("reading")) as weir:
         yield weir
 
 
 @pytest.fixture
-def table(pg18: Postgres) -> Iterator[Callable[[str], None]]:
+def table(node: Postgres) -> Iterator[Callable[[str], None]]:
     """Gives the column of the table `own` a type, behind the proxy's back."""
-    pg18.execute(
+    node.execute(
         f"DROP TABLE IF EXISTS own; CREATE TABLE own (a int); ALTER TABLE own OWNER TO {APP.name}"
     )
-    yield lambda kind: pg18.execute(f"ALTER TABLE own ALTER a TYPE {kind} USING a::{kind}")
-    pg18.execute("DROP TABLE own")
+    yield lambda kind: node.execute(f"ALTER TABLE own ALTER a TYPE {kind} USING a::{kind}")
+    node.execute("DROP TABLE own")
 
 
 @contextlib.contextmanager
@@ -251,9 +258,9 @@ def test_a_function_of_that_name_is_called_each_time_and_shared(weir: Pgweir) ->
 @WAYS
 @pytest.mark.parametrize("sql", ["SELECT a FROM kin WHERE a = $1", "INSERT INTO kin VALUES ($1)"])
 def test_parameters_have_the_types_of_the_clients_own_schema(
-    weir: Pgweir, pg18: Postgres, database: str, name: str, sql: str
+    weir: Pgweir, node: Postgres, database: str, name: str, sql: str
 ) -> None:
-    pg18.execute(
+    node.execute(
         "CREATE SCHEMA left_; CREATE SCHEMA right_;"
         "CREATE TABLE left_.kin (a int); CREATE TABLE right_.kin (a text);"
         "INSERT INTO left_.kin VALUES (1); INSERT INTO right_.kin VALUES ('1');"
@@ -278,7 +285,7 @@ def test_parameters_have_the_types_of_the_clients_own_schema(
                 if name:
                     wire.ask(query(f"DEALLOCATE {name}"))
     finally:
-        pg18.execute("DROP SCHEMA left_ CASCADE; DROP SCHEMA right_ CASCADE")
+        node.execute("DROP SCHEMA left_ CASCADE; DROP SCHEMA right_ CASCADE")
 
 
 @pytest.mark.parametrize("undone", ["ROLLBACK; BEGIN", "ROLLBACK TO SAVEPOINT before"])
@@ -343,7 +350,7 @@ def written(value: int, kind: str) -> bytes:
 @pytest.mark.parametrize("kind", [*SHAPES, "through the proxy"])
 def test_a_value_is_what_its_client_sent_by_the_type_it_was_told(
     weir: Pgweir,
-    pg18: Postgres,
+    node: Postgres,
     table: Callable[[str], None],
     database: str,
     name: str,
@@ -372,12 +379,12 @@ def test_a_value_is_what_its_client_sent_by_the_type_it_was_told(
             assert not errors_of(late.ask(run))
             run = bind(written(3, "integer"), name=name, formats=[1]) + execute() + SYNC
             assert not errors_of(early.ask(run))
-        assert pg18.value("SELECT string_agg(a::text, ' ' ORDER BY a::int) FROM own") == "1 1 2 2 3"
+        assert node.value("SELECT string_agg(a::text, ' ' ORDER BY a::int) FROM own") == "1 1 2 2 3"
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_whatever_becomes_of_a_column_values_arrive(
-    weir: Pgweir, pg18: Postgres, table: Callable[[str], None], seed: int
+    weir: Pgweir, node: Postgres, table: Callable[[str], None], seed: int
 ) -> None:
     """Clients prepare, describe, run and forget in any order while the column's type changes."""
     chance = random.Random(seed)
@@ -420,13 +427,13 @@ def test_whatever_becomes_of_a_column_values_arrive(
                     wire.ask(query(f"ALTER TABLE own ALTER a TYPE {kind} USING a::{kind}"))
                     # A simple query leaves no unnamed statement.
                     told.pop("", None)
-    numbers = pg18.value("SELECT string_agg(a::int::text, ' ' ORDER BY a::int) FROM own") or ""
+    numbers = node.value("SELECT string_agg(a::int::text, ' ' ORDER BY a::int) FROM own") or ""
     assert numbers.split() == [str(number + 1) for number in range(expected)]
 
 
 @WAYS
 def test_a_type_that_was_made_anew_is_found_by_whoever_prepares_then(
-    weir: Pgweir, pg18: Postgres, database: str, name: str
+    weir: Pgweir, node: Postgres, database: str, name: str
 ) -> None:
     make = (
         "DROP TABLE IF EXISTS felt; DROP TYPE IF EXISTS mood; CREATE TYPE mood AS ENUM ('ok');"
@@ -435,7 +442,7 @@ def test_a_type_that_was_made_anew_is_found_by_whoever_prepares_then(
     sql = f"INSERT INTO felt VALUES ($1) -- {database}{name}"
     prepare = parse(sql, name) + describe_statement(name) + SYNC
     run = bind("ok", name=name) + execute() + SYNC
-    pg18.execute(make)
+    node.execute(make)
     try:
         with Wire.connect(address_of(weir, database)) as early:
             ways = (contextlib.nullcontext(), first_is_taken(weir, database))
@@ -444,7 +451,7 @@ def test_a_type_that_was_made_anew_is_found_by_whoever_prepares_then(
                     if not name or taken is ways[0]:
                         early.ask(prepare)
                     early.ask(run)
-            pg18.execute(make)
+            node.execute(make)
             # As on a direct connection, and then everybody knows.
             assert errors_of(early.ask(run)) == ["XX000"]
             for _ in range(2):
@@ -454,11 +461,11 @@ def test_a_type_that_was_made_anew_is_found_by_whoever_prepares_then(
                     with first_is_taken(weir, database):
                         assert not errors_of(late.ask(run))
     finally:
-        pg18.execute("DROP TABLE felt; DROP TYPE mood")
+        node.execute("DROP TABLE felt; DROP TYPE mood")
 
 
 def test_who_flushes_before_it_binds_sends_by_what_it_heard(
-    weir: Pgweir, pg18: Postgres, table: Callable[[str], None]
+    weir: Pgweir, node: Postgres, table: Callable[[str], None]
 ) -> None:
     sql = f"{INSERT} -- flushed"
     with (
@@ -472,7 +479,7 @@ def test_who_flushes_before_it_binds_sends_by_what_it_heard(
             told = type_told(late.until_kind(b"n"))
             run = bind(written(5, told), name="s", formats=[1]) + execute() + SYNC
             assert not errors_of(late.ask(run))
-    assert pg18.value("SELECT string_agg(a::text, ' ') FROM own") == "5"
+    assert node.value("SELECT string_agg(a::text, ' ') FROM own") == "5"
 
 
 def test_psycopg_gets_its_own_midnight_from_a_statement_that_others_prepared(weir: Pgweir) -> None:

@@ -390,11 +390,10 @@ def test_whatever_becomes_of_a_column_values_arrive(
     chance = random.Random(seed)
     expected = 0
     with contextlib.ExitStack() as stack:
-        wires = [
+        wires: list[tuple[Wire, dict[str, str], str]] = [
             (stack.enter_context(Wire.connect(address_of(weir, database))), {}, database)
             for database in ("two", "two", "shared", "shared")
         ]
-        told: dict[str, str]
         for _ in range(150):
             wire, told, database = chance.choice(wires)
             name = chance.choice(["", "a", "b"])
@@ -484,7 +483,7 @@ def test_who_flushes_before_it_binds_sends_by_what_it_heard(
 
 def test_psycopg_gets_its_own_midnight_from_a_statement_that_others_prepared(weir: Pgweir) -> None:
     sql = "SELECT extract(epoch FROM timestamptz '2021-06-01')::int"
-    seen = {}
+    seen: dict[str, set[int]] = {}
     with contextlib.ExitStack() as stack:
         clients = {
             zone: stack.enter_context(

@@ -397,6 +397,9 @@ cdef int client_gets_server(Client c) except -1:
     s.notifier = 0
     if s.settings is not c.settings:
         client_bring_settings(c, s, True)
+    if s.misread:
+        s.misread = False
+        server_inject(s, b'DISCARD PLANS', 0)
     if s.keeper is not c and (s.keeper is not None or c.line.tells_sequences):
         server_forgets_sequences(s)
     if s.pool.reset == RESETS_ALWAYS:

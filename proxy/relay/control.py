@@ -67,8 +67,9 @@ class Control(Protocol):
         """These settings, when DEALLOCATE ALL has been run in them."""
 
     def settings_touched(self, text: bytes | None, values: bytes | None) -> tuple[Any, bool]:
-        """What a statement says of settings, before it is sent; equal ones compare equal, and
-        `may_shift` says whether texts may mean something else after it.
+        """What a statement says of settings, before it is sent; equal ones compare equal.
+
+        Its `may_shift` says whether texts may mean something else after it.
 
         text: the statement, with what follows its NUL ignored; None when it is not all known.
         values: the body of its Bind, None in the simple protocol. Result besides: whether it may

@@ -11,6 +11,9 @@
 # types of parameters stay those found first, so who prepares a statement has it parsed by its own.
 #
 # Within a transaction that may have changed any of these settings, what is parsed is nobody else's.
+#
+# Functions keep plans of their statements as well, and the constants in them. Those are given up
+# (DISCARD PLANS) before a client reads otherwise than whoever had the connection before.
 
 # Parameters of a statement that has none.
 cdef bytes NO_PARAMETER_TYPES = b'\0\0'
@@ -85,7 +88,7 @@ cdef bint may_be_timely(const char *text, Py_ssize_t length) noexcept nogil:
 
 
 cdef bint may_shift_reading(const char *text, Py_ssize_t length) noexcept nogil:
-    """May a text that sets something for its transaction set what texts are read by?
+    """May a text that sets something set what texts are read by, perhaps for its transaction only?
 
     Said by names in the text; set_config() with a name that is no constant may.
     """
@@ -110,7 +113,16 @@ cdef bint may_shift_reading(const char *text, Py_ssize_t length) noexcept nogil:
 cdef inline int server_meets_setting(Server s, uint16_t effect, const char *text,
                                      Py_ssize_t length) except -1:
     """A text of this effect is about to be sent."""
-    if s.shift is None and (effect & CALLS_SESSION_FUNCTION or effect & ENDS_WITH_TRANSACTION
-                            and may_shift_reading(text, length)):
+    cdef bint shifts = effect & (ENDS_WITH_TRANSACTION | NAMES_SETTINGS) and may_shift_reading(
+        text, length)
+    s.misread = s.misread or shifts
+    if s.shift is None and (shifts or effect & CALLS_SESSION_FUNCTION):
         s.shift = object()
+    return 0
+
+
+cdef int server_takes_settings(Server s, object settings) except -1:
+    """It is in these settings, by what its client did."""
+    s.misread = s.misread or s.settings.literals != settings.literals
+    s.settings = settings
     return 0

@@ -411,6 +411,7 @@ cdef class Server(Link):
     cdef object pending_settings    # ... and those that an injected SET will bring
     cdef list touched               # what its client's statements said of settings, until read back
     cdef object shift               # since a statement may have changed by what texts are read; or None
+    cdef bint misread               # functions may have read constants so, and keep them
     cdef bint pinned                # what its client left in the session cannot go elsewhere
     cdef readonly int notifier      # cancel key's process id of the client that said NOTIFY here
     cdef tuple sticky               # reasons for that which the session cannot be asked about

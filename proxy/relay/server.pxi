@@ -554,7 +554,7 @@ cdef int server_reports(Server s, Client c, char *p, Py_ssize_t have) except -1:
         name, value = messages.read_parameter_status(p[5:have])
     except PeerError:
         return server_violates(s, 'a malformed ParameterStatus')
-    s.settings = s.relay.control.settings_reported(s.settings, name, value)
+    server_takes_settings(s, s.relay.control.settings_reported(s.settings, name, value))
     if c is None:
         # The server's configuration was reloaded.
         s.defaults = s.relay.control.settings_reported(s.defaults, name, value)
@@ -665,7 +665,7 @@ cdef int server_injected_done(Server s, uint16_t why) except -1:
     elif why == TO_READ:
         server_told_session(s, s.client)
     elif why == TO_RESET:
-        s.settings = s.defaults
+        server_takes_settings(s, s.defaults)
         s.dirt = 0
         s.resetting = s.carried = s.exposed = False
         s.sticky = s.lacking = None

@@ -271,7 +271,7 @@ cdef int server_told_session(Server s, Client c) except -1:
     except PeerError:
         return server_violates(s, 'malformed settings')
     if of_server is not None:
-        s.settings = of_server
+        server_takes_settings(s, of_server)
         c.settings = of_client
         if reports:
             sink_write(&s.relay.to_client, reports, len(reports))

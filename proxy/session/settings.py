@@ -210,6 +210,9 @@ def switch(have: Settings, want: Settings) -> str:
     ]
     # Going back to the login's role has undone these, even where they agree.
     statements += [want.text_of(name) for name in ROLES if name in wanted]
+    if have.literals != want.literals:
+        # Functions keep the constants in their statements, as they were read before.
+        statements.append("DISCARD PLANS")
     return "; ".join(statements)
 
 
@@ -219,10 +222,13 @@ def switch_values(have: Settings, want: Settings) -> Values:
     () where nothing but the SQL of `switch` will do. What a server reports is told with the next
     ReadyForQuery, if it is another value by then: after a switch without one of its own a client's
     SET to what was there before would not be heard of. A transaction with isolation of its own may
-    have to wait. And what a client was allowed to set it may not be as the role that it took then.
+    have to wait. What a client was allowed to set it may not be as the role that it took then. And
+    where constants are read otherwise, plans go, too.
     """
     had, wanted = have._values, want._values
     if want.explicit - have.explicit or any(name in had or name in wanted for name in ROLES):
+        return ()
+    if have.literals != want.literals:
         return ()
     differ = tuple(
         [(name, None) for name in had if name not in wanted]

@@ -206,6 +206,66 @@ def test_what_is_parsed_under_a_setting_of_a_transaction_is_nobody_elses(
             assert only_value(mover.ask(bind(name="s") + execute() + SYNC)) == here
 
 
+@pytest.fixture(scope="module")
+def functions(node: Postgres) -> Iterator[None]:
+    """With constants that depend on settings."""
+    node.execute(
+        "CREATE FUNCTION midnight() RETURNS int LANGUAGE plpgsql AS"
+        " $$ BEGIN RETURN extract(epoch FROM '2020-01-01 00:00'::timestamptz)::int; END $$;"
+        "CREATE FUNCTION nulls() RETURNS bool LANGUAGE plpgsql AS"
+        " $$ BEGIN RETURN '{NULL}'::text[] = ARRAY[NULL::text]; END $$"
+    )
+    yield
+    node.execute("DROP FUNCTION midnight(); DROP FUNCTION nulls()")
+
+
+@pytest.mark.parametrize("how", ["SET", "at login", "SET LOCAL", "together", "left"])
+@pytest.mark.usefixtures("functions")
+def test_constants_in_functions_are_read_by_the_settings_of_their_client(
+    weir: Pgweir, how: str
+) -> None:
+    address = address_of(weir, "one")
+    there, here = "1577804400", "1577836800"
+    with Wire.connect(address) as other:
+        other.ask(query("SET TimeZone = 'UTC'"))
+        for _ in range(2):
+            options = {"options": "-c TimeZone=Asia/Tokyo"} if how == "at login" else {}
+            with Wire.connect(address, **options) as mover:
+                if how == "SET":
+                    mover.ask(query("SET TimeZone = 'Asia/Tokyo'"))
+                elif how != "at login":
+                    mover.ask(query("SET TimeZone = 'UTC'"))
+                if how == "SET LOCAL":
+                    mover.ask(query("BEGIN"))
+                    mover.ask(query("SET LOCAL TimeZone = 'Asia/Tokyo'"))
+                    # As if nobody had called it there.
+                    mover.ask(query("DISCARD PLANS"))
+                if how in ("together", "left"):
+                    # It may be what it was again before anything of it is reported.
+                    said = (
+                        "BEGIN; SET LOCAL TimeZone = 'Asia/Tokyo'; DISCARD PLANS; SELECT midnight()"
+                    )
+                    said += "; COMMIT" if how == "together" else ""
+                    assert rows_of(mover.ask(query(said))) == [[there.encode()]]
+                else:
+                    assert mover.value("SELECT midnight()") == there
+                if how == "SET LOCAL":
+                    mover.ask(query("COMMIT"))
+            assert other.value("SELECT midnight()") == here
+
+
+@pytest.mark.usefixtures("functions")
+def test_constants_in_functions_are_read_by_settings_that_are_not_reported(weir: Pgweir) -> None:
+    with (
+        Wire.connect(address_of(weir, "one")) as mover,
+        Wire.connect(address_of(weir, "one")) as other,
+    ):
+        mover.ask(query("SET array_nulls = off"))
+        for _ in range(2):
+            assert mover.value("SELECT nulls()") == "f"
+            assert other.value("SELECT nulls()") == "t"
+
+
 @pytest.mark.parametrize("setting", ["app.tenant", "statement_timeout", "work_mem"])
 def test_other_settings_leave_what_is_prepared_as_it_is(weir: Pgweir, setting: str) -> None:
     """Or row-level security by SET LOCAL would have all parsed in each transaction."""

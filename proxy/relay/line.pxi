@@ -4,11 +4,13 @@ cdef double FOR_EVER = float('inf')
 
 cdef enum:
     # How many at the head of a line are looked at for one whose settings a free server is in.
-    MOST_LOOKED_AT = 16
+    MOST_LOOKED_AT = 64
     # ... and how often whoever is first may be overtaken by such a one.
     MOST_OVERTAKINGS = 8
     # How many free servers are looked at for one that is in a client's settings.
-    MOST_COMPARED = 8
+    MOST_COMPARED = 16
+    # How often in a row a server may go to who comes for its settings, past those in line.
+    MOST_RETURNS = 3
 
 cdef enum Mode:
     SESSION_MODE = 1
@@ -281,19 +283,23 @@ cdef Server line_take(Line line, Client c):
     One that was unused for long is not given away but asked first; who waits gets it then.
     """
     cdef Pool best = None if line.held else line_pick(line, c)
-    cdef Server s, other
+    cdef Server s
+    cdef bint passes_others
     cdef int i
     if best is None:
         return None
-    # The one used last, as its caches are warm; better, one of the last whose settings agree.
-    s = other = best.newest
+    # Who comes while others wait may have what is kept for such as it, and nothing else.
+    passes_others = best.keeps and line.first is not None and not c.waits_since_s
+    # The one used last, as its caches are warm, if its settings agree, or another of the last. Where
+    # none do, the one that somebody is least likely to come back for.
+    s = best.newest
     for i in range(MOST_COMPARED):
-        if other is None:
+        if s.settings is c.settings or s.older is None:
             break
-        if other.settings is c.settings:
-            s = other
-            break
-        other = other.older
+        s = s.older
+    if passes_others and s.settings is not c.settings:
+        return None
+    s.returns = s.returns + 1 if passes_others else 0
     pool_takes_idle(best, s)
     if c.relay.now_s - s.idle_since_s > best.fresh_s:
         server_check(s)
@@ -397,10 +403,10 @@ cdef int line_serve(Line line) except -1:
     return 0
 
 
-cdef Client line_next(Line line, Server s):
-    """Who of a line gets this server: the first, or one close behind who is in its settings already.
+cdef Client line_match(Line line, Server s):
+    """Who of a line is in this server's settings already: the first, or one close behind; or None.
 
-    That saves PostgreSQL a SET. Whoever is first is overtaken a few times at most, so everybody's
+    That saves PostgreSQL a switch. Whoever is first is overtaken a few times at most, so everybody's
     turn comes.
     """
     cdef Client c = line.first
@@ -408,36 +414,77 @@ cdef Client line_next(Line line, Server s):
     if line.overtakings < MOST_OVERTAKINGS:
         for i in range(MOST_LOOKED_AT):
             if c.settings is s.settings and c.least_lsn <= s.pool.replayed:
-                if c is not line.first:
-                    line.overtakings += 1
-                    return c
-                break
+                return c
             c = c.behind
             if c is None:
                 break
-    line.overtakings = 0
-    return line.first
+    return None
 
 
 cdef int pool_give(Pool pool, Server s) except -1:
-    """A server connection is free: the line whose first has waited longest gets it."""
-    cdef Line line, longest
-    cdef Client c
+    """A server connection is free."""
     s.idle_since_s = s.relay.now_s
     pool_adds_idle(pool, s)
+    return pool_serve(pool, 0.0)
+
+
+cdef int pool_serve(Pool pool, double kept_before_s) except -1:
+    """Give what is free to who waits: the line whose first has waited longest gets it.
+
+    A connection may be kept a little, but not one that has been free since before `kept_before_s`.
+    """
+    cdef Line line, longest
+    cdef Client c
+    cdef Server s
     while pool.idle_count:
         longest = None
         for line in pool.lines:
             if line.first is not None and not line.held and (
                     longest is None or line.first.waits_since_s < longest.first.waits_since_s):
                 longest = line
+        s = pool.oldest if pool.oldest.idle_since_s < kept_before_s else pool.newest
         if longest is None:
             # It was opened for nobody who waits.
             s.opens_from_s = 0.0
             return 0
-        c = line_next(longest, pool.newest)
+        c = line_match(longest, s)
+        if c is None:
+            if s.idle_since_s >= kept_before_s and pool_keeps(pool, longest, s):
+                return 0
+            c = longest.first
+        longest.overtakings = 0 if c is longest.first else longest.overtakings + 1
         line_leave(c)
-        client_read(c)
+        if kept_before_s:
+            # No event brought it here whose link would be dropped for a bug.
+            c.relay._dispatch(c, 0)
+        else:
+            client_read(c)
+    return 0
+
+
+cdef bint pool_keeps(Pool pool, Line line, Server s) except -1:
+    """Whether a server connection is kept from those who wait, as it would have to be switched.
+
+    Its last client has just got its answer. Where the relay is behind with its work, most ask again
+    within its next two passes, and need no switch. The connection stands idle until then, which
+    costs nothing as long as there is something else to do: without that, it is given away at once.
+    """
+    if not s.relay.in_pass or s.returns >= MOST_RETURNS or line.overtakings >= MOST_OVERTAKINGS \
+            or PyList_GET_SIZE(pool.lines) != 1:
+        return False
+    if not pool.keeps:
+        pool.keeps = True
+        s.relay.keeping.append(pool)
+    return True
+
+
+cdef int relay_serves(Relay relay, double kept_before_s) except -1:
+    """Give away the connections that have been kept since before that."""
+    cdef list pools = relay.keeping
+    relay.keeping = []
+    for pool in pools:
+        (<Pool>pool).keeps = False
+        pool_serve(<Pool>pool, kept_before_s)
     return 0
 
 

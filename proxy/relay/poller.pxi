@@ -28,6 +28,7 @@ cdef class Relay:
         if self.scratch == NULL:
             raise MemoryError()
         self.again = []
+        self.keeping = []
         self.departed = []
         self.clients = {}
         self.statements = {}
@@ -93,11 +94,16 @@ cdef class Relay:
         cdef epoll_event events[EVENTS_A_PASS]
         cdef int n, i, turn
         cdef list again
+        cdef double kept_before_s
         self.scheduled = False
         for turn in range(PASSES_A_CALL):
             n = poll_now(self.epoll, events, EVENTS_A_PASS)
+            # Connections are kept for the pass that follows and the next; if there is none, no more.
+            kept_before_s = self.now_s
             if n <= 0 and not self.again:
-                return
+                if not self.keeping:
+                    return
+                kept_before_s = FOR_EVER
             self.now_s = monotonic_s()
             self.in_pass = True
             i = 0
@@ -109,10 +115,14 @@ cdef class Relay:
                 for link in again:
                     (<Link>link).again = False
                     self._dispatch(<Link>link, 0)
+            if self.keeping:
+                relay_serves(self, kept_before_s)
             relay_sends(self)
             self.in_pass = False
             if self.departed:
                 self.departed.clear()
+        if self.keeping:
+            relay_serves(self, FOR_EVER)
         if self.again and not self.scheduled:
             self.scheduled = True
             self.loop.call_soon(self.poll)

@@ -417,6 +417,7 @@ cdef class Server(Link):
     cdef tuple sticky               # reasons for that which the session cannot be asked about
     cdef bytes cause                # the last text that may have pinned
     cdef Client keeper              # whose currval() and lastval() it has
+    cdef int returns                # times in a row it went to who came for its settings, past others
     cdef bint carried               # some of its settings are no settings: see session.pxi
     cdef bint exposed               # its prepared statements are its client's, by their own names
     cdef set lacking                # ... and of those it has not, as they could not be parsed again
@@ -452,6 +453,7 @@ cdef class Pool:
     cdef public int yields          # connections to close as they become free
     cdef Server oldest, newest      # of the idle ones
     cdef Py_ssize_t idle_count
+    cdef bint keeps                 # its idle ones, from those who wait: see pool_keeps
     cdef readonly set servers
     cdef list lines
     cdef public object owner
@@ -517,6 +519,7 @@ cdef class Relay:
     cdef Sink to_server, to_client
     cdef Outbox for_servers, for_clients
     cdef list again                 # links to read once more
+    cdef list keeping               # pools that keep connections from those who wait
     cdef list departed              # links closed in this pass: events may still name them
     cdef readonly dict clients      # cancel key's process id -> Client
     cdef dict parked                # Client -> True

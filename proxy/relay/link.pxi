@@ -141,6 +141,8 @@ cdef class Link:
         if self.held.end > self.held.start:
             incoming.write(self.held.data[self.held.start:self.held.end])
             octets_free(&self.held)
+        # Records that the handshake took along are to be read, with no edge to come for them.
+        self.tls.dry = not self.readable
         self.readable = True
 
     @property
@@ -254,34 +256,38 @@ cdef Py_ssize_t link_recv_tls(Link k, char *into, Py_ssize_t room) except? -1:
     cdef bytes plain
     cdef char raw[READ_BYTES + 512]
     while True:
-        try:
-            plain = k.tls.connection.read(room)
-        except SSLWantReadError:
-            pass
-        except SSLError:
-            # Also an end without close_notify: what came before was authenticated all the same.
-            k.readable = False
-            k.ended = True
-            return 0
-        else:
-            n = len(plain)
-            if n == 0:
+        # A read in vain costs an exception, which is dearer than the decryption of a statement.
+        if not k.tls.drained:
+            try:
+                plain = k.tls.connection.read(room)
+            except SSLWantReadError:
+                pass
+            except SSLError:
+                # Also an end without close_notify: what came before was authenticated all the same.
                 k.readable = False
                 k.ended = True
                 return 0
-            memcpy(into, <char *>plain, n)
-            if (k.tls.dry and not k.ended and not k.tls.connection.pending()
-                    and not k.tls.incoming.pending):
-                k.readable = False
-            return n
-        finally:
-            if k.tls.outgoing.pending:
-                link_send_raw_bytes(k, k.tls.outgoing.read())
+            else:
+                n = len(plain)
+                if n == 0:
+                    k.readable = False
+                    k.ended = True
+                    return 0
+                memcpy(into, <char *>plain, n)
+                k.tls.drained = not k.tls.connection.pending() and not k.tls.incoming.pending
+                if k.tls.dry and k.tls.drained and not k.ended:
+                    k.readable = False
+                return n
+            finally:
+                if k.tls.outgoing.pending:
+                    link_send_raw_bytes(k, k.tls.outgoing.read())
         n = receive(k.fd, raw, sizeof(raw))
         if n > 0:
             k.tls.dry = n < <Py_ssize_t>sizeof(raw)
+            k.tls.drained = False
             k.tls.incoming.write(raw[:n])
         elif n == 0:
+            k.tls.drained = False
             k.tls.incoming.write_eof()
         elif errno == EINTR:
             continue

@@ -253,6 +253,7 @@ cdef class Tls:
     cdef object incoming            # ssl.MemoryBIO
     cdef object outgoing
     cdef bint dry                   # the socket was empty when last read
+    cdef bint drained               # nothing more to be had of the session until records come
 
 
 cdef class Link:

@@ -33,6 +33,9 @@ async def shake_hands(
     host: the name to expect in the server's certificate. first: bytes of it taken already.
     Raises HandshakeFailed.
     """
+    if server_side and not first:
+        # The client speaks first: until it does, there is no session to be kept for it.
+        first = await _next_record(link)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     incoming.write(first)
     session = context.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=host)

@@ -147,6 +147,17 @@ def test_a_replica_of_a_replica_is_no_witness() -> None:
     assert decided(story).node == "db2"
 
 
+def test_a_replica_that_still_follows_another_is_not_promoted_though_it_has_more() -> None:
+    story = Story("db1", "db2", "db3")
+    story.then(1.0, db1=primary(1.0, standbys={"db2": "async"}))
+    cascaded = replica(
+        2.6, received=1001, replayed=1001, standby_name="db3", receiver_timeout_s=4.0
+    )
+    story.then(1.0, db2=replica(1.0, standby_name="db2"), db3=cascaded)
+    story.then(2.6, db1=DEAD, db2=cut_off(), db3=cascaded)
+    assert decided(story).node == "db2"
+
+
 def test_two_primaries_are_left_to_a_human() -> None:
     story = healthy("db2", "db3")
     story.then(2.6, db1=DEAD, db2=cut_off(), db3=primary(2.6, timeline=None))

@@ -264,6 +264,8 @@ cdef int client_ensures(Server s, Statement statement, bytes types, bint describ
     message = parse_message(statement.name, statement.key, types)
     sink_write(&s.relay.to_server, message, len(message))
     ledger_push(&s.ledger, kinds.PARSE, SWALLOW, 0, statement)
+    # Should the unit fail before, the server has not read it, and the next unit is not to rely on it.
+    s.client.unsettled = True
     if describes:
         server_describes(s, statement, None)
     s.relay.parses_injected += 1

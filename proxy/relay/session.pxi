@@ -167,6 +167,8 @@ cdef int client_gives_name(Client c, Server s, bytes name, bint within) except -
     message += name + b'\0' + statement.key
     sink_write(&s.relay.to_server, message, len(message))
     ledger_push(&s.ledger, kinds.PARSE, SWALLOW, 0 if within else TO_CARRY, None, name)
+    # Should the unit fail before, the server has not read it, and the next unit is to give it again.
+    c.unsettled = c.unsettled or within
     if not within and s.status == 73:
         # One that fails, as its table is gone, takes no other with it.
         server_syncs(s)

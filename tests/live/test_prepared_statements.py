@@ -251,6 +251,23 @@ def test_an_eviction_in_a_unit_that_fails_loses_nothing(small: Pgweir) -> None:
         assert rows_of(wire.ask(HELD)) == [[b"3"]]
 
 
+@pytest.mark.parametrize("again", [parse("SELECT 2", "s"), bind(name="s")], ids=["parse", "bind"])
+def test_a_unit_that_fails_before_a_statement_is_brought_along_does_not_spoil_the_next(
+    small: Pgweir, again: bytes
+) -> None:
+    mine = f"mine again by {again[:1].decode()}"
+    with Wire.connect(address_of(small, "two")) as wire, contextlib.ExitStack() as others:
+        with held(small, "two"):
+            wire.ask(parse(f"SELECT '{mine}'", "s") + SYNC)
+            others.enter_context(held(small, "two"))
+        # Only the server connection that does not have it is free. All is sent at once: the failure
+        # is known when the second unit has long been here.
+        failing = execute("no_such_portal") + again + SYNC
+        heard = wire.ask(failing + bind(name="s") + execute() + SYNC, ready=2)
+    assert errors_of(heard) == ["34000"]
+    assert rows_of(heard) == [[mine.encode()]]
+
+
 def test_a_server_forgets_what_no_client_needs_only_by_its_limit(small: Pgweir) -> None:
     sql = "SELECT 'kept after close'"
     with Wire.connect(address_of(small, "one")) as wire:

@@ -92,6 +92,11 @@ class Serving:
                 basin.pools[node.name] = self._new_pool(basin.policy, node)
             basin.pools[node.name].weight = max(node.weight, 1)
             basin.pools[node.name].is_near = node.is_near
+        basin.line.lacks_primary = (
+            not at_home
+            and (bool(basin.reads) or policy.target == "primary")
+            and any(node.is_up for node in known)
+        )
         basin.line.serve_from([basin.pools[node.name] for node in at_home])
         for target, picked in serving.items():
             line = basin.reads[target]

@@ -242,6 +242,7 @@ cdef class Line:
     def expire(self, double now_s):
         """Refuse those who have waited longer than `wait_timeout_s`; 0 is for ever."""
         cdef Client c
+        cdef str sqlstate = '25006' if self.lacks_primary else '08001'
         if self.keeps_sequences and self.waiting:
             line_recalls(self, now_s)
         if self.wait_timeout_s <= 0:
@@ -249,10 +250,15 @@ cdef class Line:
         while self.first is not None and now_s - self.first.waits_since_s > self.wait_timeout_s:
             c = self.first
             line_leave(c)
-            c.refusal = messages.error_response(
-                '08001', 'no server connection became available within query_wait_timeout',
-                hint='All connections that the limits allow are in use, or no server can be reached.')
-            count_error(c.relay, self.database, '08001')
+            if self.lacks_primary:
+                c.refusal = messages.error_response(
+                    sqlstate, 'no primary became known within query_wait_timeout',
+                    hint='Nothing can be written until a node is the primary; reads may be sent to replicas.')
+            else:
+                c.refusal = messages.error_response(
+                    sqlstate, 'no server connection became available within query_wait_timeout',
+                    hint='All connections that the limits allow are in use, or no server can be reached.')
+            count_error(c.relay, self.database, sqlstate)
             c.relay._dispatch(c, 0)
 
     def notify(self, double now_s, double after_s, bytes notice not None):

@@ -498,6 +498,7 @@ cdef class Line:
     cdef Client first, last
     cdef int overtakings            # of its first, by those in a free server's settings
     cdef readonly bint held         # nobody is given a server connection
+    cdef public bint lacks_primary  # it is the primary's, nodes are there, and none is the primary
     cdef readonly int waiting
     cdef readonly int clients
     cdef uint64_t queries, transactions

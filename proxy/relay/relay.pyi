@@ -191,6 +191,7 @@ class Line:
     tells_all: bool
     tells_traced: bool
     held: bool
+    lacks_primary: bool
     waiting: int
     clients: int
     received: int

@@ -627,6 +627,27 @@ def test_without_a_primary_a_login_fails_after_query_wait_timeout(
         assert last.fields["C"] == "08001"
 
 
+def test_a_write_without_a_primary_beside_replicas_is_refused_as_one(
+    start_cluster: Callable[..., PostgresCluster], start_pgweir: StartPgweir
+) -> None:
+    cluster = start_cluster(replicas=1)
+    weir = start_pgweir(*cluster.nodes, limits={"query_wait_timeout": "500ms"})
+    with psycopg.connect(weir.dsn(), autocommit=True) as client:
+        client.execute("CREATE TABLE noted (id int)")
+        cluster.primary.stop()
+
+        def refusal() -> str | None:
+            with pytest.raises(psycopg.Error) as refused:
+                client.execute("INSERT INTO noted VALUES (1)")
+            return refused.value.sqlstate
+
+        # Until the loss of the primary is certain it only does not answer.
+        weir.wait_until(lambda: refusal() == "25006", 30)
+        cluster.primary.start()
+        weir.wait_until(lambda: weir.http("/readyz")[0] == 200, 30)
+        assert client.execute("SELECT count(*) FROM noted").fetchone() == (0,)
+
+
 def test_a_database_that_is_not_configured_does_not_exist(start: StartPgweir) -> None:
     weir = start()
     with RawClient(weir.port) as client:

@@ -3,6 +3,7 @@
 import pytest
 
 from proxy.cluster import Failure, Sample
+from proxy.cluster.primacy import choose_primary
 from tests.cluster.samples import (
     STRANGER,
     Story,
@@ -188,3 +189,13 @@ def test_a_cluster_that_was_made_anew_on_every_node_is_accepted() -> None:
         db2=replica(system_identifier=STRANGER),
     )
     assert view.primary == "db1"
+
+
+def test_a_leader_that_was_left_behind_is_not_the_primary() -> None:
+    story = Story("db1", "db2", "db3")
+    seen = {"db1": primary(timeline=2), "db2": primary(timeline=2), "db3": primary(timeline=1)}
+    view = story.then(0.0, **seen)
+    claims = [node for node in view.nodes if node.in_recovery is False]
+    assert len(claims) == 3
+    assert choose_primary(claims, last_primary=None, alone=False, leader="db3").primary is None
+    assert choose_primary(claims, last_primary=None, alone=False, leader="db2").primary == "db2"

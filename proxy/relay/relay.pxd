@@ -7,11 +7,14 @@
 #   link.pxi       one non-blocking socket end: read, write, back-pressure, TLS
 #   statements.pxi prepared statements, one identity per text and parameter types
 #   columns.pxi    ... what they return, and what their clients have been told of that
+#   parameters.pxi ... of what types their parameters are, and what their clients were told
+#   reading.pxi    ... by which settings their texts are read
 #   freshness.pxi  what a session has written, and how far the nodes of its cluster are
 #   idle.pxi       the free connections of a pool
 #   line.pxi       the line in which clients wait, and the pools that serve it
 #   balance.pxi    which of several nodes gets the next statement
 #   server.pxi     what PostgreSQL says, checked against the ledger and passed on
+#   settling.pxi   ... what we ask of it ourselves, and who gets it next
 #   replan.pxi     a unit whose plan is out of date, run once more
 #   telling.pxi    which statements the control plane hears of, once they have ended
 #   suspects.pxi   names in a text that stand for what leaves something in the session

@@ -520,7 +520,7 @@ def test_parameters_that_a_server_makes_up_are_not_run_as_sql_on_the_next(
         client.ask("SELECT 1")
         stage.weir.wait_until(lambda: servers_of(stage, database) == 0)
         client.value("SELECT 2")
-    assert "SET \"TimeZone\" TO E'x''; DROP TABLE users; --\\\\'" in statements
+    assert "SET \"TimeZone\" TO E'x''; DROP TABLE users; --\\\\'; DISCARD PLANS" in statements
 
 
 def test_a_flood_of_notices_reaches_the_client_in_bounded_memory(stage: Stage) -> None:

@@ -15,8 +15,8 @@ import asyncpg
 import psycopg
 import pytest
 
-from tests.fixtures.pgweir import Pgweir, configuration, running
-from tests.fixtures.postgres import APP, DATABASE, Postgres
+from tests.fixtures.pgweir import Pgweir
+from tests.fixtures.postgres import APP, Postgres
 from tests.live.conversation import (
     CANCEL_REQUEST,
     FLUSH,
@@ -37,6 +37,7 @@ from tests.live.conversation import (
     request,
     rows_of,
 )
+from tests.live.few_connections import elsewhere, few_connections
 
 SQL = "SELECT * FROM known"
 CHANGES = {
@@ -51,14 +52,7 @@ BACK = {"the type it had": "ALTER TABLE known ALTER a TYPE int USING a::int"}
 
 @pytest.fixture(scope="module")
 def weir(pg18: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pgweir]:
-    each = {"cluster": "main", "dbname": DATABASE}
-    databases = {
-        "one": {**each, "pool_size": 1},
-        "two": {**each, "pool_size": 2},
-        "shared": {**each, "pool_size": 2, "share_unnamed": True},
-    }
-    config = configuration(pg18, databases=databases)
-    with running(config, tmp_path_factory.mktemp("columns")) as weir:
+    with few_connections(pg18, tmp_path_factory.mktemp("columns")) as weir:
         yield weir
 
 
@@ -72,19 +66,6 @@ def change(pg18: Postgres) -> Iterator[Callable[[str], None]]:
     )
     yield pg18.execute
     pg18.execute("DROP TABLE known")
-
-
-@contextlib.contextmanager
-def elsewhere(weir: Pgweir, database: str) -> Iterator[None]:
-    """What is said meanwhile goes to the other server connection, if there are two."""
-    if database == "one":
-        yield
-        return
-    with Wire.connect(address_of(weir, database)) as holder:
-        holder.ask(query("BEGIN"))
-        holder.ask(query("SELECT 1"))
-        yield
-        holder.ask(query("ROLLBACK"))
 
 
 def is_stale(heard: Sequence[Message]) -> bool:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import psycopg
 import pytest
 
-from tests.fixtures.pgweir import Pgweir, configuration, running
-from tests.fixtures.postgres import APP, DATABASE, Postgres
+from tests.fixtures.pgweir import Pgweir
+from tests.fixtures.postgres import APP, Postgres
 from tests.live.conversation import (
     FLUSH,
     SYNC,
@@ -29,6 +29,7 @@ from tests.live.conversation import (
     query,
     rows_of,
 )
+from tests.live.few_connections import elsewhere, few_connections
 
 INSERT = "INSERT INTO own VALUES ($1)"
 SHAPES = {"integer": "!i", "bigint": "!q", "real": "!f", "double precision": "!d", "text": ""}
@@ -47,14 +48,7 @@ def node(request: pytest.FixtureRequest) -> Postgres:
 
 @pytest.fixture(scope="module")
 def weir(node: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pgweir]:
-    each = {"cluster": "main", "dbname": DATABASE}
-    databases = {
-        "one": {**each, "pool_size": 1},
-        "two": {**each, "pool_size": 2},
-        "shared": {**each, "pool_size": 2, "share_unnamed": True},
-    }
-    config = configuration(node, databases=databases)
-    with running(config, tmp_path_factory.mktemp("reading")) as weir:
+    with few_connections(node, tmp_path_factory.mktemp("reading")) as weir:
         yield weir
 
 
@@ -66,19 +60,6 @@ def table(node: Postgres) -> Iterator[Callable[[str], None]]:
     )
     yield lambda kind: node.execute(f"ALTER TABLE own ALTER a TYPE {kind} USING a::{kind}")
     node.execute("DROP TABLE own")
-
-
-@contextlib.contextmanager
-def first_is_taken(weir: Pgweir, database: str) -> Iterator[None]:
-    """Where there are two server connections, what is said meanwhile goes to the other."""
-    if database == "one":
-        yield
-        return
-    with Wire.connect(address_of(weir, database)) as holder:
-        holder.ask(query("BEGIN"))
-        holder.ask(query("SELECT 1"))
-        yield
-        holder.ask(query("ROLLBACK"))
 
 
 def only_value(heard: Sequence[Message]) -> str:
@@ -160,7 +141,7 @@ def test_constants_are_read_by_the_settings_of_their_client(
                     wire.ask(parse_octets(sql, name) + describe_statement(name) + SYNC)
             for wire, value in zip(wires, values, strict=True):
                 assert only_value(wire.ask(bind(name=name) + execute() + SYNC)) == value
-            with first_is_taken(weir, database):
+            with elsewhere(weir, database):
                 for wire, value in zip(wires, values, strict=True):
                     assert only_value(wire.ask(bind(name=name) + execute() + SYNC)) == value
 
@@ -338,7 +319,7 @@ def test_parameters_have_the_types_of_the_clients_own_schema(
                 heard = wire.ask(parse(sql, name) + describe_statement(name) + SYNC)
                 assert not errors_of(heard)
                 assert heard[1].body == struct.pack("!Hi", 1, kind)
-                for taken in (contextlib.nullcontext(), first_is_taken(weir, database)):
+                for taken in (contextlib.nullcontext(), elsewhere(weir, database)):
                     with taken:
                         heard = wire.ask(bind("1", name=name) + execute() + SYNC)
                         assert not errors_of(heard)
@@ -428,14 +409,14 @@ def test_a_value_is_what_its_client_sent_by_the_type_it_was_told(
         else:
             table(kind)
         # Where nobody has prepared it, and where it was.
-        with first_is_taken(weir, database):
+        with elsewhere(weir, database):
             run = bind(written(1, told), name=name, formats=[1]) + execute() + SYNC
             assert not errors_of(early.ask(run))
         assert not errors_of(early.ask(run))
         told = type_told(late.ask(parse(sql, name) + describe_statement(name) + SYNC))
         run = bind(written(2, told), name=name, formats=[1]) + execute() + SYNC
         assert not errors_of(late.ask(run))
-        with first_is_taken(weir, database):
+        with elsewhere(weir, database):
             assert not errors_of(late.ask(run))
             run = bind(written(3, "integer"), name=name, formats=[1]) + execute() + SYNC
             assert not errors_of(early.ask(run))
@@ -459,7 +440,7 @@ def test_whatever_becomes_of_a_column_values_arrive(
             name = chance.choice(["", "a", "b"])
             busy = chance.choice(["one", database])
             step = chance.choice(["prepare", "run", "run", "run", "fail", "alter"])
-            with first_is_taken(weir, busy):
+            with elsewhere(weir, busy):
                 if step == "prepare":
                     if name and name in told:
                         wire.ask(query(f"DEALLOCATE {name}"))
@@ -504,7 +485,7 @@ def test_a_type_that_was_made_anew_is_found_by_whoever_prepares_then(
     node.execute(make)
     try:
         with Wire.connect(address_of(weir, database)) as early:
-            ways = (contextlib.nullcontext(), first_is_taken(weir, database))
+            ways = (contextlib.nullcontext(), elsewhere(weir, database))
             for taken in ways:
                 with taken:
                     if not name or taken is ways[0]:
@@ -517,7 +498,7 @@ def test_a_type_that_was_made_anew_is_found_by_whoever_prepares_then(
                 with Wire.connect(address_of(weir, database)) as late:
                     assert not errors_of(late.ask(prepare))
                     assert not errors_of(late.ask(run))
-                    with first_is_taken(weir, database):
+                    with elsewhere(weir, database):
                         assert not errors_of(late.ask(run))
     finally:
         node.execute("DROP TABLE felt; DROP TYPE mood")
@@ -533,7 +514,7 @@ def test_who_flushes_before_it_binds_sends_by_what_it_heard(
     ):
         early.ask(parse(sql, "s") + describe_statement("s") + SYNC)
         table("real")
-        with first_is_taken(weir, "two"):
+        with elsewhere(weir, "two"):
             late.send(parse(sql, "s") + describe_statement("s") + FLUSH)
             told = type_told(late.until_kind(b"n"))
             run = bind(written(5, told), name="s", formats=[1]) + execute() + SYNC

@@ -157,6 +157,7 @@ cdef int client_parses_by_its_name(Client c, Server s, bytes name, bytes key, ch
             return client_refuses_unit(
                 c, '54000', 'too many prepared statements (max_client_statements)', have, size)
         client_names(c, name, key)
+        client_was_told_no_types(c, name)
         c.unsettled = True
     else:
         # The server says that it exists already.
@@ -172,6 +173,8 @@ cdef int client_tries_name(Client c, Server s, bytes name, bytes key, char *p, P
     the statement has our name for whatever comes next."""
     cdef bytes message = close_message(name)
     client_names(c, name, key)
+    client_was_told_no_types(c, name)
+    server_has_as_of_now(s, <Statement>c.statements[name])
     c.unsettled = True
     s.retain = RETAIN_OVER
     ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, name)
@@ -213,13 +216,7 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name,
     if goes_on:
         client_learns(c, b'', statement, before.shape or statement.shape)
         client_learns_types(c, b'', statement, before.types)
-    prepared = <Prepared>s.prepared.get(statement)
-    if prepared is not None and (prepared.schema_age is not s.relay.schema_age
-                                 or not server_would_read_alike(s, statement, prepared)):
-        # The types of its parameters may be others by now, or its constants: those are found once,
-        # by Parse.
-        server_drops(s, statement)
-        prepared = None
+    prepared = server_has_as_of_now(s, statement)
     if prepared is not None:
         server_uses(s, statement)
         ledger_push(&s.ledger, kinds.PARSE, FORGE, statement.effect, None, given)
@@ -238,6 +235,17 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name,
     c.relay.parses_sent += 1
     c.line.server_parses += 1
     return TAKEN
+
+
+cdef Prepared server_has_as_of_now(Server s, Statement statement):
+    """The statement as the server has it, if a Parse would find the same now; else it is to have it no
+    longer, as types of parameters, and constants, are found once."""
+    cdef Prepared prepared = <Prepared>s.prepared.get(statement)
+    if prepared is None or prepared.schema_age is s.relay.schema_age \
+            and server_would_read_alike(s, statement, prepared):
+        return prepared
+    server_drops(s, statement)
+    return None
 
 
 cdef int client_send_parse(Client c, Server s, Statement statement) except -1:

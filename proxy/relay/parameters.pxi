@@ -14,7 +14,7 @@ cdef frozenset TYPE_LOOKUPS = frozenset({'getTypeInputInfo', 'getTypeBinaryInput
 
 cdef inline bytes client_types_of(Client c, Statement statement, bytes name):
     """What the parameters are to a client, which calls the statement so: ParameterDescription's body.
-    None: it is not known, so nobody was told."""
+    None: it was told of none."""
     return statement.types if c.types is None else c.types.get(name, statement.types)
 
 
@@ -47,6 +47,14 @@ cdef int client_learns_types(Client c, bytes name, Statement statement, bytes ty
     if c.types is None:
         c.types = {}
     c.types[name] = types
+    return 0
+
+
+cdef int client_was_told_no_types(Client c, bytes name) except -1:
+    """What it calls so was parsed by its own name, and is found anew for it on the next server."""
+    if c.types is None:
+        c.types = {}
+    c.types[name] = None
     return 0
 
 

@@ -404,7 +404,8 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
             if head.effect & MAY_PIN:
                 # A temporary table, as the text says.
                 server_hides_tables(s)
-            else:
+            if not head.effect & MAY_PIN or head.effect & SETTINGS_TOUCHED:
+                # Or it is only suspected of everything, while functions are read anew.
                 s.relay.schema_age = object()
                 s.outdates = True
         elif s.outdates and p[5] == 82:

@@ -349,6 +349,24 @@ def test_what_was_prepared_before_a_schema_change_was_undone_is_out_of_date(
         wire.ask(query("ROLLBACK"))
 
 
+def test_a_table_that_is_changed_while_functions_are_read_anew_is_no_temporary_one(
+    weir: Pgweir, table: Callable[[str], None]
+) -> None:
+    sql = "SELECT a FROM own -- twice"
+    with Wire.connect(address_of(weir, "one")) as wire:
+        for number, kind in enumerate(["text", "int", "text", "int"]):
+            assert not errors_of(wire.ask(parse(sql, f"s{number}"), SYNC))
+            # Until the catalogue has been read again, any text may do anything.
+            wire.ask(query(f"CREATE FUNCTION own_{number}() RETURNS int LANGUAGE sql RETURN 1"))
+            wire.ask(query(f"ALTER TABLE own ALTER a TYPE {kind} USING a::{kind}"))
+            wire.ask(query("BEGIN"))
+            heard = wire.ask(parse(sql, "now") + describe_statement("now") + SYNC)
+            assert not errors_of(heard), number
+            wire.ask(query("ROLLBACK"))
+            wire.ask(query("DEALLOCATE now"))
+            wire.ask(query(f"DROP FUNCTION own_{number}()"))
+
+
 @pytest.mark.parametrize("ending", ["ON COMMIT DROP", ""])
 def test_parameters_have_the_types_of_the_clients_own_temporary_table(
     weir: Pgweir, table: Callable[[str], None], ending: str

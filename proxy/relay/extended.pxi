@@ -46,7 +46,7 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     cdef uint16_t effect = 0
     cdef int done
     cdef bint seen = client_has_seen(c, p, have)
-    cdef bytes refusal
+    cdef bytes refusal, types
     if nul == NULL:
         if have < size and have < MOST_NAME_BYTES:
             return STARVED
@@ -130,7 +130,9 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     if c.statements is not None and name in c.statements:
         # The server says that it exists already, and does whatever else an error entails.
         statement = <Statement>c.statements[name]
-        client_ensures(s, statement, client_types_of(c, statement, name))
+        types = client_types_of(c, statement, name)
+        server_fits(s, statement, types)
+        client_ensures(s, statement, types)
         client_send_parse(c, s, statement)
         ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, b'')
         return TAKEN
@@ -256,12 +258,10 @@ cdef int client_send_parse(Client c, Server s, Statement statement) except -1:
 cdef int client_ensures(Server s, Statement statement, bytes types, bint describes=True) except -1:
     """The statement is on the server, or its Parse goes ahead of what needs it.
 
-    types: of its parameters, as they are to whoever needs it. describes: what comes next does not ask
-    for its columns.
+    What is there already was asked whether it fits (`server_fits`). types: of its parameters, as they
+    are to whoever needs it. describes: what comes next does not ask for its columns.
     """
     cdef bytes message
-    if statement.varied or statement.quotes:
-        server_fits(s, statement, types)
     if statement is s.latest:
         return 0
     if statement in s.prepared:
@@ -479,8 +479,7 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
         if not name[0] and (s.unnamed_shape or not server_has_unnamed(s, c.unnamed)):
             done = client_meets_unnamed(c, s, have, size)
     elif not (s.exposed and name[0]):
-        if statement.varied or statement.quotes:
-            server_fits(s, statement, types)
+        server_fits(s, statement, types)
         if statement is not s.latest or statement.varied or c.shapes is not None:
             done = client_meets_columns(c, s, statement, name[:rest - name - 1], types, have, size)
     if done:
@@ -635,7 +634,7 @@ cdef int client_says_describe(Client c, char *p, Py_ssize_t have, Py_ssize_t siz
     cdef Server s
     cdef int done
     cdef Statement statement = None
-    cdef bytes name
+    cdef bytes name, types
     if have < size:
         return STARVED
     if size < 7 or p[size - 1] != 0:
@@ -683,7 +682,9 @@ cdef int client_says_describe(Client c, char *p, Py_ssize_t have, Py_ssize_t siz
             p[6] = 45
         ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD, 0, None, None if name else c.unnamed)
         return client_pass(c, p, have, size)
-    client_ensures(s, statement, client_types_of(c, statement, name), False)
+    types = client_types_of(c, statement, name)
+    server_fits(s, statement, types)
+    client_ensures(s, statement, types, False)
     ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD, 0, statement, name)
     client_send_named(c, kinds.DESCRIBE, statement.name)
     return TAKEN

@@ -71,16 +71,14 @@ cdef int server_fixes_types(Server s, Statement statement, bytes types) except -
 cdef int server_fits(Server s, Statement statement, bytes types) except -1:
     """It is not to have the statement with parameters of other types than these, nor read otherwise
     than its client would."""
-    cdef Prepared prepared = <Prepared>s.prepared.get(statement)
-    cdef object by
-    if prepared is None:
+    cdef Prepared prepared
+    if not (statement.varied or statement.quotes):
         return 0
-    if prepared.types is not None and types is not None and prepared.types != types:
+    prepared = <Prepared>s.prepared.get(statement)
+    if prepared is not None and (
+            prepared.types is not None and types is not None and prepared.types != types
+            or not server_reads_literals_alike(s, statement, prepared)):
         return server_drops(s, statement)
-    if statement.quotes:
-        by = server_reads_literals_by(s)
-        if prepared.literals is not by and prepared.literals != by:
-            return server_drops(s, statement)
     return 0
 
 

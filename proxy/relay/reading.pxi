@@ -29,15 +29,20 @@ cdef inline object server_looks_along(Server s):
     return s.client.settings.path if s.shift is None else s.shift
 
 
+cdef bint server_reads_literals_alike(Server s, Statement statement, Prepared prepared) except -1:
+    """Are the constants in the statement what they would be now?"""
+    cdef object by
+    if not statement.quotes:
+        return True
+    by = server_reads_literals_by(s)
+    return prepared.literals is by or prepared.literals == by
+
+
 cdef bint server_would_read_alike(Server s, Statement statement, Prepared prepared) except -1:
     """Would a Parse of this statement now be what the server has?"""
     cdef object by
-    if statement.timely:
+    if statement.timely or not server_reads_literals_alike(s, statement, prepared):
         return False
-    if statement.quotes:
-        by = server_reads_literals_by(s)
-        if prepared.literals is not by and prepared.literals != by:
-            return False
     if statement.types == NO_PARAMETER_TYPES:
         return True
     by = server_looks_along(s)

@@ -54,10 +54,15 @@ def stage() -> Iterator[Stage]:
     stage.close()
 
 
+def ann_runs_and_bob_waits(stage: Stage) -> list[tuple[Client, socket.socket]]:
+    clients = [stage.client(name) for name in ("ann", "bob")]
+    for (_, near), name in zip(clients, ("ann", "bob"), strict=True):
+        stage.says(near, query(f"SELECT '{name}'"))
+    return clients
+
+
 def test_who_asks_again_at_once_is_served_without_a_switch(stage: Stage) -> None:
-    ann, bob = stage.client("ann"), stage.client("bob")
-    stage.says(ann[1], query("SELECT 'ann'"))
-    stage.says(bob[1], query("SELECT 'bob'"))
+    ann, _ = ann_runs_and_bob_waits(stage)
     assert stage.runs("SELECT 'ann'")
     # What ends one transaction and begins the next is there together.
     ann[1].sendall(query("SELECT 'again'"))
@@ -68,18 +73,14 @@ def test_who_asks_again_at_once_is_served_without_a_switch(stage: Stage) -> None
 
 
 def test_who_waits_is_served_when_there_is_nothing_else_to_do(stage: Stage) -> None:
-    ann, bob = stage.client("ann"), stage.client("bob")
-    stage.says(ann[1], query("SELECT 'ann'"))
-    stage.says(bob[1], query("SELECT 'bob'"))
+    ann_runs_and_bob_waits(stage)
     stage.runs("SELECT 'ann'")
     stage.relay.poll()
     assert stage.runs("SELECT 'bob'")
 
 
 def test_nobody_who_waits_is_passed_by_for_ever(stage: Stage) -> None:
-    ann, bob = stage.client("ann"), stage.client("bob")
-    stage.says(ann[1], query("SELECT 'ann'"))
-    stage.says(bob[1], query("SELECT 'bob'"))
+    ann, _ = ann_runs_and_bob_waits(stage)
     for _ in range(MOST_RETURNS + 1):
         stage.runs("SELECT 'ann'")
         ann[1].sendall(query("SELECT 'ann'"))
@@ -106,9 +107,7 @@ def test_who_has_other_settings_gets_nothing_of_what_is_kept(stage: Stage) -> No
 
 
 def test_one_that_leaves_the_line_leaves_what_is_kept_free(stage: Stage) -> None:
-    ann, bob = stage.client("ann"), stage.client("bob")
-    stage.says(ann[1], query("SELECT 'ann'"))
-    stage.says(bob[1], query("SELECT 'bob'"))
+    ann, bob = ann_runs_and_bob_waits(stage)
     stage.runs("SELECT 'ann'")
     bob[1].close()
     stage.relay.poll()

@@ -39,7 +39,7 @@ def weir(pg18: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         "one": {**each, "pool_size": 1},
         "many": {**each, "pool_size": 4},
         "session": {**each, "pool_mode": "session"},
-        "untracked": {**each, "pool_size": 2, "max_prepared_statements": 0},
+        "untracked": {**each, "pool_size": 1, "max_prepared_statements": 0},
     }
     config = configuration(pg18, databases=databases)
     with running(config, tmp_path_factory.mktemp("listen")) as weir:

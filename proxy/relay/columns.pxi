@@ -69,8 +69,7 @@ cdef int server_describes(Server s, Statement statement, bytes name) except -1:
 
     name: of the client who has prepared it, which knows it by that; None when nobody has.
     """
-    cdef bytes message = message_head(kinds.DESCRIBE, len(statement.name) + 2)
-    message += b'S' + statement.name + b'\0'
+    cdef bytes message = describe_message(statement.name)
     sink_write(&s.relay.to_server, message, len(message))
     return ledger_push(&s.ledger, kinds.DESCRIBE, SWALLOW, 0, statement, name)
 
@@ -101,6 +100,28 @@ cdef int server_sees_unnamed(Server s, Reply *head, char kind, const char *p,
         unnamed.shape = shape
     elif s.unnamed is unnamed:
         s.unnamed_shape = shape
+    return 0
+
+
+cdef int server_sees_named(Server s, Client c, Reply *head, char kind, const char *p,
+                           Py_ssize_t have) except -1:
+    """As server_sees_columns, of what it has by its client's own name."""
+    cdef bytes name = <bytes>head.name
+    cdef uint64_t shape = NO_COLUMNS if kind == kinds.NO_DATA else shape_of(p + 5, have - 5)
+    cdef Statement statement
+    if c is None or c.statements is None or name not in c.statements:
+        return 0
+    statement = <Statement>c.statements[name]
+    if statement.shape != shape:
+        statement.varied = True
+    if head.action != SWALLOW:
+        client_learns(c, name, statement, shape)
+    elif shape != (statement.shape if c.shapes is None else c.shapes.get(name, statement.shape)):
+        s.changed = s.changed or set()
+        s.changed.add(name)
+        return 0
+    if s.changed is not None:
+        s.changed.discard(name)
     return 0
 
 
@@ -148,8 +169,7 @@ cdef int client_meets_columns(Client c, Server s, Statement statement, bytes nam
     cdef Prepared prepared = <Prepared>s.prepared.get(statement)
     cdef uint64_t known = statement.shape
     cdef char described
-    if not known or known == NO_COLUMNS and not statement.varied and decides_rows(statement.key):
-        # Nobody has been told anything; or it does not return rows, which its text decides.
+    if not is_told(statement):
         return 0
     if c.shapes is not None:
         known = c.shapes.get(name, known)
@@ -179,6 +199,35 @@ cdef int client_meets_columns(Client c, Server s, Statement statement, bytes nam
     s.compared = True
     c.awaits_replies = True
     return STOPPED
+
+
+cdef bint client_knows_columns(Client c, Statement statement, bytes name) except -1:
+    """Was it told of columns by which it may read what a statement returns, that it calls so?"""
+    return is_told(statement) and (c.shapes is None or c.shapes.get(name, statement.shape) != 0)
+
+
+cdef inline bint is_told(Statement statement) noexcept:
+    """Has anybody been told what it returns, unless that is no rows, which its text decides?"""
+    return statement.shape != 0 and not (
+        statement.shape == NO_COLUMNS and not statement.varied and decides_rows(statement.key))
+
+
+cdef int client_meets_named(Client c, Server s, bytes name, Py_ssize_t have, Py_ssize_t size) except -1:
+    """As client_meets_columns, of a server that has its client's statements by their own names."""
+    if s.lacking is not None and name in s.lacking:
+        if not s.open_unit:
+            client_opens_unit(c, s, False)
+        client_needs_name(c, s, name)
+    if ledger_compares(&s.ledger, name) != NULL:
+        if s.open_unit:
+            sink_write(&s.relay.to_server, FLUSH_MESSAGE, 5)
+        c.awaits_replies = True
+        return STOPPED
+    if s.changed is None or name not in s.changed \
+            or result_formats_of(c.relay.at, have) < 2 and client_is_described(c, size) == 80:
+        return 0
+    count_error(c.relay, c.line.database, '0A000')
+    return client_refuses_unit_with(c, OTHER_COLUMNS, have, size)
 
 
 cdef int client_may_learn(Client c, Statement statement, bytes name) except -1:
@@ -298,6 +347,29 @@ cdef bint ledger_tells(Ledger *l, Statement statement) noexcept:
                 or r.kind == kinds.DESCRIBE):
             return True
     return False
+
+
+cdef Reply *ledger_compares(Ledger *l, bytes name) noexcept:
+    """What is still owed of how the statement compares that its client calls so; NULL: nothing."""
+    cdef Reply *r
+    cdef int i
+    for i in range(l.count):
+        r = &l.replies[(l.head + i) & (l.size - 1)]
+        if r.kind == kinds.DESCRIBE and r.action == SWALLOW and r.name != NULL \
+                and r.statement == NULL and type(<object>r.name) is bytes and <bytes>r.name == name:
+            return r
+    return NULL
+
+
+cdef int server_compares_no_more(Server s, bytes name) except -1:
+    """Its client calls another statement so."""
+    cdef Reply *r = ledger_compares(&s.ledger, name)
+    if r != NULL:
+        Py_XDECREF(r.name)
+        r.name = NULL
+    if s.changed is not None:
+        s.changed.discard(name)
+    return 0
 
 
 cdef inline bint is_split(name):

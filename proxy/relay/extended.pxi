@@ -161,6 +161,7 @@ cdef int client_parses_by_its_name(Client c, Server s, bytes name, bytes key, ch
         client_names(c, name, key)
         client_was_told_no_types(c, name)
         c.unsettled = True
+        server_compares_no_more(s, name)
     else:
         # The server says that it exists already.
         name = b''
@@ -478,7 +479,9 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     if statement is None:
         if not name[0] and (s.unnamed_shape or not server_has_unnamed(s, c.unnamed)):
             done = client_meets_unnamed(c, s, have, size)
-    elif not (s.exposed and name[0]):
+    elif s.exposed and name[0]:
+        done = client_meets_named(c, s, name[:rest - name - 1], have, size)
+    else:
         server_fits(s, statement, types)
         if statement is not s.latest or statement.varied or c.shapes is not None:
             done = client_meets_columns(c, s, statement, name[:rest - name - 1], types, have, size)
@@ -505,7 +508,6 @@ cdef int client_says_bind(Client c, char *p, Py_ssize_t have, Py_ssize_t size) e
     elif c.prepared_effect and statement is None and name[0]:
         c.bound_effect = client_speaks_of_statements(c, s, NAMES_STATEMENTS, NULL, 0, True)
     if s.exposed and statement is not None and name[0]:
-        client_needs_name(c, s, name[:rest - name - 1])
         ledger_push(&s.ledger, kinds.BIND, FORWARD)
         return client_pass(c, p, have, size)
     if statement is None:
@@ -673,7 +675,7 @@ cdef int client_says_describe(Client c, char *p, Py_ssize_t have, Py_ssize_t siz
         client_runs_named(c, s, None, c.unnamed.effect)
     if s.exposed and statement is not None and name:
         client_needs_name(c, s, name)
-        ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD)
+        ledger_push(&s.ledger, kinds.DESCRIBE, FORWARD, 0, None, name)
         return client_pass(c, p, have, size)
     if statement is None:
         if not name:

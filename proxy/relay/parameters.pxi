@@ -37,6 +37,18 @@ cdef int server_sees_types(Server s, Client c, Reply *head, bytes types) except 
     return 0
 
 
+cdef int server_sees_own_types(Client c, Reply *head, bytes types) except -1:
+    """As server_sees_types, of its client's unnamed statement, or what it has by the client's name."""
+    cdef bytes name
+    if type(<object>head.name) is Unnamed:
+        (<Unnamed>head.name).types = types
+        return 0
+    name = <bytes>head.name
+    if c is None or c.statements is None or name not in c.statements:
+        return 0
+    return client_learns_types(c, name, <Statement>c.statements[name], types)
+
+
 cdef int client_learns_types(Client c, bytes name, Statement statement, bytes types) except -1:
     """What it calls so has parameters of these types from now on."""
     if not client_calls(c, name, statement):

@@ -425,6 +425,7 @@ cdef class Server(Link):
     cdef bint carried               # some of its settings are no settings: see session.pxi
     cdef bint exposed               # its prepared statements are its client's, by their own names
     cdef set lacking                # ... and of those it has not, as they could not be parsed again
+    cdef set changed                # ... and of those that return other columns than the client knows
     cdef bint went_back             # a RESET went to the server's defaults, within a transaction
     cdef object asked               # the question about them that is under way
     cdef list answer                # ... and the rows that have come

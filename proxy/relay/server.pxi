@@ -428,13 +428,15 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
         if head.statement != NULL:
             server_sees_types(s, c, head, p[5:have])
         elif head.name != NULL and head.action == FORWARD:
-            (<Unnamed>head.name).types = p[5:have]
+            server_sees_own_types(c, head, p[5:have])
     if is_last_of(head.kind, kind):
         if head.kind == kinds.DESCRIBE:
             if head.statement != NULL:
                 server_sees_columns(s, c, head, kind, p, have)
-            elif head.name != NULL:
+            elif head.name != NULL and type(<object>head.name) is Unnamed:
                 server_sees_unnamed(s, head, kind, p, have)
+            elif head.name != NULL:
+                server_sees_named(s, c, head, kind, p, have)
         ledger_pop(l)
         if forward:
             server_pass(s, True, p, have, size)
@@ -669,12 +671,12 @@ cdef int server_injected_done(Server s, uint16_t why) except -1:
         server_takes_settings(s, s.defaults)
         s.dirt = 0
         s.resetting = s.carried = s.exposed = False
-        s.sticky = s.lacking = None
+        s.sticky = s.lacking = s.changed = None
     elif why == TO_FORGET:
         s.settings = s.relay.control.settings_without_statements(s.settings)
         s.dirt = 0
         s.resetting = s.exposed = False
-        s.lacking = None
+        s.lacking = s.changed = None
     elif why == TO_CHECK:
         s.asked_s = 0.0
         s.pool.checking -= 1

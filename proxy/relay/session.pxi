@@ -163,10 +163,13 @@ cdef int client_exposes(Client c, Server s, uint16_t effect, const char *text, P
 cdef int client_gives_name(Client c, Server s, bytes name, bint within) except -1:
     """Let the server have this statement of its client's under the client's own name."""
     cdef Statement statement = <Statement>c.statements[name]
-    cdef bytes message = message_head(kinds.PARSE, len(name) + 1 + len(statement.key))
-    message += name + b'\0' + statement.key
+    cdef bytes message = parse_message(name, statement.key, client_types_of(c, statement, name))
     sink_write(&s.relay.to_server, message, len(message))
     ledger_push(&s.ledger, kinds.PARSE, SWALLOW, 0 if within else TO_CARRY, None, name)
+    if client_knows_columns(c, statement, name):
+        message = describe_message(name)
+        sink_write(&s.relay.to_server, message, len(message))
+        ledger_push(&s.ledger, kinds.DESCRIBE, SWALLOW, 0 if within else TO_CARRY, None, name)
     # Should the unit fail before, the server has not read it, and the next unit is to give it again.
     c.unsettled = c.unsettled or within
     if not within and s.status == 73:

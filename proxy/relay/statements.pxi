@@ -66,6 +66,11 @@ cdef bytes parse_message(bytes name, bytes key, bytes types=None):
     return message_head(kinds.PARSE, len(body)) + body
 
 
+cdef bytes describe_message(bytes name):
+    """A Describe of a prepared statement."""
+    return message_head(kinds.DESCRIBE, len(name) + 2) + b'S' + name + b'\0'
+
+
 cdef bytes close_message(bytes name):
     """A Close of a prepared statement."""
     cdef char head[5]

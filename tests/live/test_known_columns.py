@@ -136,6 +136,9 @@ def run_described(name: str = "s") -> bytes:
     return bind(name=name, results=[1]) + describe_portal() + execute() + SYNC
 
 
+# Where its text speaks of prepared statements, a server has this client's by their own names.
+LOOK = "SELECT count(*) > 0 FROM pg_prepared_statements"
+LOOK_EXTENDED = parse(LOOK) + bind() + execute()
 DESCRIBE = describe_statement("s") + SYNC
 LEARN = here(parse(SQL, "s") + DESCRIBE, "1tTZ")
 NUMBER, TEXT = b"\1\2\3\4", b"16909060"
@@ -222,6 +225,46 @@ STORIES: dict[str, Story] = {
         "another type",
         away(run("n"), STALE, client="new"),
         here(run("n"), STALE, client="new"),
+    ],
+    "who looks at its statements has the columns compared all the same": [
+        LEARN,
+        "another type",
+        here(query("BEGIN"), "CZ"),
+        away(query(LOOK), "TDCZ", b"t"),
+        here(run(), STALE),
+        here(query("ROLLBACK"), "CZ"),
+        # The one and the other in a unit: what is run is so before it is known.
+        here(LOOK_EXTENDED + run(), "12DCEZ"),
+        away(LOOK_EXTENDED + run_described(), "12DC2TDCZ"),
+        here(LOOK_EXTENDED + DESCRIBE, "12DCtTZ"),
+        # And so knows them.
+        here(LOOK_EXTENDED + run(), "12DC2DCZ"),
+        away(run(), "2DCZ"),
+        here(query("EXECUTE s"), "TDCZ", TEXT),
+        "another column",
+        # Nor is one compared that takes the place of another.
+        here(LOOK_EXTENDED + close_statement("s") + parse(SQL, "s") + run(), "12DC312DCZ"),
+    ],
+    "who looks at its statements goes on with what is as it was": [
+        LEARN,
+        *[here(LOOK_EXTENDED + run(), "12DC2DCZ"), away(LOOK_EXTENDED + run(), "12DC2DCZ")] * 2,
+        here(query("BEGIN"), "CZ"),
+        away(query(LOOK), "TDCZ", b"t"),
+        here(run(), "2DCZ", NUMBER),
+        here(query("COMMIT"), "CZ"),
+    ],
+    "a name that could not be given is compared when it can be": [
+        LEARN,
+        here(query("BEGIN"), "CZ"),
+        here(query("ALTER TABLE known RENAME TO hidden"), "CZ"),
+        here(query("SAVEPOINT away"), "CZ"),
+        here(query(LOOK), "EZ"),
+        here(query("ROLLBACK TO away"), "CZ"),
+        here(query("ALTER TABLE hidden ALTER a TYPE text"), "CZ"),
+        here(query("ALTER TABLE hidden RENAME TO known"), "CZ"),
+        here(run(), STALE),
+        here(query("ROLLBACK"), "CZ"),
+        here(run(), "2DCZ", NUMBER),
     ],
     "columns that were others for a while are known": [
         LEARN,

@@ -441,6 +441,25 @@ def test_a_value_is_what_its_client_sent_by_the_type_it_was_told(
         assert node.value("SELECT string_agg(a::text, ' ' ORDER BY a::int) FROM own") == "1 1 2 2 3"
 
 
+@pytest.mark.parametrize("database", ["one", "two"])
+def test_a_value_is_that_where_the_server_has_its_clients_own_names(
+    weir: Pgweir, node: Postgres, table: Callable[[str], None], database: str
+) -> None:
+    """As whoever looks at pg_prepared_statements has it."""
+    look = parse("SELECT FROM pg_prepared_statements") + bind() + execute()
+    with Wire.connect(address_of(weir, database)) as early:
+        early.ask(parse(f"{INSERT} -- named", "s") + describe_statement("s") + SYNC)
+        table("real")
+        run = bind(written(1, "integer"), name="s", formats=[1]) + execute() + SYNC
+        assert not errors_of(early.ask(look + run))
+        with elsewhere(weir, database):
+            told = type_told(early.ask(look + describe_statement("s") + SYNC))
+            run = bind(written(2, told), name="s", formats=[1]) + execute() + SYNC
+            assert not errors_of(early.ask(look + run))
+            assert not errors_of(early.ask(run))
+    assert node.value("SELECT string_agg(a::text, ' ' ORDER BY a) FROM own") == "1 2 2"
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_whatever_becomes_of_a_column_values_arrive(
     weir: Pgweir, node: Postgres, table: Callable[[str], None], seed: int

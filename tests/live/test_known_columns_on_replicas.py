@@ -156,7 +156,8 @@ def test_who_flushes_and_may_not_go_on_there_is_told_that_the_columns_are_others
     weir: Pgweir, halfway: PostgresCluster, database: str, again: tuple[bytes, ...]
 ) -> None:
     """What somebody wrote meanwhile under its key is on the primary alone."""
-    key = f"SET pgweir.consistency_key = 'replayed {len(again)}'"
+    # Not the one before: until the monitor has asked, no replica is known to have what that wrote.
+    key = f"SET pgweir.consistency_key = 'replayed {database} {len(again)}'"
     with (
         Wire.connect(address_of(weir, database)) as wire,
         Wire.connect(address_of(weir, database)) as other,

@@ -145,7 +145,18 @@ def _default(field: FieldInfo) -> str:
         return f"`{format_duration(field.default)}`"
     if kind == "size":
         return f"`{format_size(field.default)}`"
-    return f"`{str(field.default).lower()}`"
+    return f"`{_as_written(field.default)}`"
+
+
+def _as_written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_as_written, value))}]"
+    if isinstance(value, BaseModel):
+        given = value.model_dump(exclude_defaults=True).items()
+        return f"{{{', '.join(f'{key}: {_as_written(each)}' for key, each in given)}}}"
+    return str(value)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Defaults, warnings, secrets, and the pages written from the models."""
 
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -201,6 +202,33 @@ def test_reference_page_is_up_to_date() -> None:
     page = ROOT / "docs" / "configuration.md"
     assert page.read_text() == write_reference(), (
         "run: python -m proxy.config.reference > docs/configuration.md"
+    )
+
+
+WITH_DEFAULTS = {
+    "audit": "audit: {file: audit.jsonl, rules: DEFAULT}",
+    "auth.oauth": (
+        "auth: {method: oauth, oauth: {issuer: 'https://i', audience: a, algorithms: DEFAULT}}"
+    ),
+    "listen.tls": "listen: {tls: {min_version: DEFAULT}}",
+    "limits": "limits: {query_wait_timeout: DEFAULT}",
+    "redis": "redis: {url: 'redis://h', ttl: DEFAULT}",
+}
+
+
+@pytest.mark.parametrize("section", WITH_DEFAULTS)
+def test_a_default_on_the_reference_page_is_what_a_file_would_say(
+    section: str, sound: str, read: Callable[..., Config]
+) -> None:
+    line = WITH_DEFAULTS[section]
+    (key,) = re.findall(r"(\w+): DEFAULT", line)
+    page = write_reference().split(f"\n## `{section}`\n")[1].split("\n## ")[0]
+    (row,) = (each for each in page.splitlines() if each.startswith(f"| `{key}` |"))
+    default = row.split(" | ")[2].strip("`")
+    rest = sound.split("\n", 1)[1] if line.startswith("auth") else sound
+    assert default
+    assert read(line.replace("DEFAULT", default) + "\n" + rest) == read(
+        line.replace("DEFAULT", "") + "\n" + rest
     )
 
 

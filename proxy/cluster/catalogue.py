@@ -7,7 +7,10 @@ Asked by whoever routes statements, and by whoever looks for what they leave in 
 import asyncio
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
+
+import asyncpg
+from pydantic import TypeAdapter, ValidationError
 
 from proxy.cluster.dialling import ProbeLogin, dial
 from proxy.cluster.view import NodeAddress
@@ -28,6 +31,17 @@ from proxy.sql import (
     read_catalogue,
 )
 
+_R = TypeVar("_R")
+
+
+class OddAnswerError(asyncpg.InterfaceError):  # type: ignore[misc]  # asyncpg has no types
+    """What a node answered is no answer to what it was asked."""
+
+
+# What asyncpg raises for a value that is not what its column says it is; the last where it asks for
+# a column's type, and for the types of that answer, without end.
+_ODD_VALUES = (ValueError, TypeError, LookupError, BufferError, AssertionError, RecursionError)
+
 
 @dataclass(frozen=True, slots=True)
 class CatalogueRows:
@@ -40,10 +54,10 @@ class CatalogueRows:
 
     @classmethod
     def read(cls, functions: Iterable[Any], relations: Iterable[Any]) -> Self:
-        """Take the answers to the questions."""
+        """Take the answers to the questions. Raises OddAnswerError."""
         return cls(
-            frozenset(FunctionRow(*row) for row in functions),
-            frozenset(RelationRow(*row) for row in relations),
+            _read_rows(FunctionRow, functions),
+            _read_rows(RelationRow, relations),
         )
 
     def catalogue(
@@ -70,15 +84,32 @@ class SuspectRows:
 
     @classmethod
     def read(cls, code: Iterable[Any], uses: Iterable[Any], expressions: Iterable[Any]) -> Self:
-        """Take the answers to the questions."""
+        """Take the answers to the questions. Raises OddAnswerError."""
         return cls(
-            frozenset(CodeRow(*row) for row in code),
-            frozenset(UseRow(*row) for row in uses),
-            frozenset(ExpressionRow(*row) for row in expressions),
+            _read_rows(CodeRow, code),
+            _read_rows(UseRow, uses),
+            _read_rows(ExpressionRow, expressions),
         )
 
 
 Rows = CatalogueRows | SuspectRows
+
+
+def _read_rows(kind: type[_R], rows: Iterable[Any]) -> frozenset[_R]:
+    """Take the rows of one answer. Raises OddAnswerError when they are not of this kind.
+
+    A server is a stranger, and one that drops a function meanwhile has no text for it.
+    """
+    try:
+        return frozenset(
+            TypeAdapter(list[kind]).validate_python([tuple(row) for row in rows], strict=True)  # type: ignore[valid-type]
+        )
+    except ValidationError as odd:
+        first = odd.errors(include_input=False)[0]
+        place = ", column ".join(map(str, first["loc"]))
+        raise OddAnswerError(
+            f"the node answered what was not asked: row {place}: {first['msg']}"
+        ) from None
 
 
 async def ask(
@@ -89,7 +120,8 @@ async def ask(
 ) -> list[Rows]:
     """Ask the login's database on this node, over one connection.
 
-    Result: rows of each kind, in their order. Raises what asyncpg and the socket raise.
+    Result: rows of each kind, in their order. Raises what asyncpg and the socket raise, and
+    OddAnswerError, which is one of asyncpg's.
     """
     async with asyncio.timeout(timeout_s):
         connection = await dial(address, login, {"application_name": "pgweir catalogue"})
@@ -98,5 +130,7 @@ async def ask(
                 kind.read(*[await connection.fetch(question) for question in kind.QUESTIONS])
                 for kind in kinds
             ]
+        except _ODD_VALUES as odd:
+            raise OddAnswerError(f"the node's answer cannot be read: {odd}") from odd
         finally:
             connection.terminate()

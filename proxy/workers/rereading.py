@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
+from proxy.cluster.catalogue import OddAnswerError
 from proxy.telemetry import LimitedLog
 
 EVERY_S = 60.0
@@ -45,5 +46,8 @@ async def keep_reading(
 
 
 def pause_after(failed: Exception) -> float:
-    """When to ask again, seconds: who may not log in is not let in a second later either."""
-    return _REFUSED_S if isinstance(failed, asyncpg.PostgresError) else AGAIN_S
+    """When to ask again, seconds: who may not log in is not let in a second later either.
+
+    Nor does a node that answers what was not asked do better then.
+    """
+    return _REFUSED_S if isinstance(failed, asyncpg.PostgresError | OddAnswerError) else AGAIN_S

@@ -39,6 +39,13 @@ ONE_LINE = [
         'listen: {host: "127.0.0.1:6432"}',
         "listen.host: a port does not belong here; write it under port",
     ),
+    *(
+        (
+            f"listen: {{host: {host}}}",
+            "listen.host: neither a name nor a whole address; write one such as 127.0.0.1",
+        )
+        for host in ("5", "127.1", '"127.0.0.1, 5"', "10.0.0.256")
+    ),
     ("listen: {max_client_conn: 0}", "listen.max_client_conn: expected 1 or more, got '0'"),
     (
         "listen: {tls: {mode: requir}}",

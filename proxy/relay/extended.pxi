@@ -46,7 +46,7 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     cdef uint16_t effect = 0
     cdef int done
     cdef bint seen = client_has_seen(c, p, have)
-    cdef bytes refusal, types
+    cdef bytes refusal, types, again
     if nul == NULL:
         if have < size and have < MOST_NAME_BYTES:
             return STARVED
@@ -128,12 +128,14 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     if s.exposed:
         return client_parses_by_its_name(c, s, name, key, p, have, size)
     if c.statements is not None and name in c.statements:
-        # The server says that it exists already, and does whatever else an error entails.
+        # The server says what is wrong with the text, or that the name exists already, and does
+        # whatever else an error entails.
         statement = <Statement>c.statements[name]
         types = client_types_of(c, statement, name)
         server_fits(s, statement, types)
         client_ensures(s, statement, types)
-        client_send_parse(c, s, statement)
+        again = parse_message(statement.name, key)
+        sink_write(&s.relay.to_server, again, len(again))
         ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, b'')
         return TAKEN
     if c.statements is not None and len(c.statements) >= c.line.max_client_statements:

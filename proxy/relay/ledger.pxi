@@ -90,7 +90,13 @@ cdef void ledger_free(Ledger *l) noexcept:
 
 
 cdef inline bint reply_replaces_unnamed(Reply *r) noexcept:
-    """Does the client's unnamed statement end with this request: by a Parse of another, or a Close?"""
+    """Does the client's unnamed statement end with this request: by a Parse of another, a Close, or a
+    Query in the middle of a unit?"""
     if r.name != NULL and type(<object>r.name) is Unnamed:
-        return r.kind == kinds.PARSE or r.kind == kinds.CLOSE
+        return r.kind == kinds.PARSE or r.kind == kinds.CLOSE or r.kind == kinds.QUERY
     return r.kind == kinds.PARSE and r.action != SWALLOW and r.name == NULL
+
+
+cdef inline bint reply_is_ours(Reply *r) noexcept:
+    """Was the server given this Bind or Query in place of what the client has said?"""
+    return r.name != NULL and type(<object>r.name) is bytes

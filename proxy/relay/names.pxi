@@ -62,15 +62,15 @@ cdef int client_keeps_unnamed(Client c, Ledger *l, Unnamed kept) except -1:
     cdef int i
     for i in range(l.count):
         r = &l.replies[(l.head + i) & (l.size - 1)]
-        if r.kind == kinds.QUERY and r.action == FORWARD:
-            # That leaves none, whatever was there.
-            return 0
         if reply_replaces_unnamed(r):
             Py_XDECREF(r.name)
             r.name = NULL
             if kept is not None:
                 r.name = <PyObject *>kept
                 Py_INCREF(kept)
+            return 0
+        if r.kind == kinds.QUERY and r.action == FORWARD:
+            # That leaves none, whatever was there.
             return 0
     client_forgets_unnamed(c)
     c.unnamed = kept

@@ -363,7 +363,7 @@ cdef int server_message(Server s, Client c, char kind, char *p, Py_ssize_t have,
         return server_ready(s, c, p, size)
     # Of an empty query of ours that stands in for one answered here: the answer was given.
     forward = c is not None and head.action == FORWARD and not (
-        kind == kinds.EMPTY_QUERY_RESPONSE and head.kind == kinds.QUERY and head.name != NULL)
+        kind == kinds.EMPTY_QUERY_RESPONSE and head.kind == kinds.QUERY and reply_is_ours(head))
     if head.action != SWALLOW and (head.kind == kinds.EXECUTE or head.kind == kinds.QUERY):
         # It has been run: not to be run again.
         s.replied = True
@@ -754,8 +754,8 @@ cdef int server_fails(Server s, Client c, char *p, Py_ssize_t have) except -1:
     if head.action == FORWARD:
         # A session's advisory lock that was taken before the error is held after it.
         s.dirt |= head.effect & MAY_PIN
-    if c is not None and head.name != NULL and len(<bytes>head.name) and (
-            head.kind == kinds.BIND or head.kind == kinds.QUERY):
+    if c is not None and (head.kind == kinds.BIND or head.kind == kinds.QUERY) and reply_is_ours(head) \
+            and len(<bytes>head.name):
         # It was given this to refuse: the reason is ours.
         body = <bytes>head.name
         sink_write(&s.relay.to_client, body, len(body))

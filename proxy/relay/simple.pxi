@@ -7,6 +7,8 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     cdef uint16_t effect, said
     cdef int done
     cdef bytes leave, refusal, explained = None
+    cdef Unnamed before
+    cdef bint is_there
     if c.skipping:
         if c.lost is None:
             return client_drop(c, have, size)
@@ -86,7 +88,8 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     s.alters_within = s.alters_within or alters_within(p + 5, have - 5)
     if c.suspicion & SETTINGS_TOUCHED:
         server_notes_suspects(s, c, p[5:size - 1] if have == size else None, None)
-    ledger_push(&s.ledger, kinds.QUERY, FORWARD, effect)
+    before = c.unnamed if s.open_unit else None
+    ledger_push(&s.ledger, kinds.QUERY, FORWARD, effect, None, before)
     s.retain = RETAIN_OVER
     if c.on_replica and have == size and size <= MOST_RETAINED_BYTES:
         s.unit.start = s.unit.end = 0
@@ -97,8 +100,14 @@ cdef int client_says_query(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         c.began_s = c.relay.now_s
     if s.open_unit:
         client_breaks_unit(s)
+    is_there = before is not None and server_has_unnamed(s, before)
     s.unnamed = None
     client_forgets_unnamed(c)
+    if is_there:
+        # In a unit that has failed it is ignored: the server knows whether there still is one.
+        c.unnamed = s.unnamed = unnamed_of(None)
+        c.unnamed.place = s.number
+        s.unnamed_shape = 0
     if command == DEALLOCATE or command == DISCARD:
         c.unsettled = True
     if command == COMMIT and c.status != 73 or may_commit_within(p + 5, have - 5):

@@ -339,6 +339,15 @@ EXTENDED = [
     say("deallocate in an open unit of a transaction", parse("SELECT 1", "g"), SYNC,
         query("BEGIN"), run("INSERT INTO same VALUES (8, 'p')"), FLUSH, query("DEALLOCATE g"),
         bind(name="g"), SYNC, query("ROLLBACK"), query("SELECT count(*) FROM same")),
+    say("query that fails in an open unit", parse("SELECT 1", "g"), SYNC, bind(name="g"),
+        query("SELECT 1/0"), SYNC, bind(), execute(), SYNC, close_statement("g"), SYNC),
+    say("empty query in an open unit", parse("SELECT 1"), bind(), query(""), SYNC, bind(),
+        execute(), SYNC),
+    say("syntax error under a name in use", parse("SELECT 1", "g"), SYNC,
+        parse("SELEKT", "g"), SYNC, bind(name="g"), execute(), SYNC, close_statement("g"), SYNC),
+    say("no such table under a name in use", parse("SELECT 1", "g"), SYNC,
+        parse("SELECT * FROM nowhere", "g"), SYNC, parse("SELECT $1::int", "g"), SYNC,
+        bind(name="g"), execute(), SYNC, close_statement("g"), SYNC),
     say("discard all", parse("SELECT 1", "g"), SYNC, query("DISCARD ALL"), bind(name="g"), SYNC),
     say("begin and commit", run("BEGIN"), SYNC, run("SELECT 1"), SYNC, run("COMMIT"), SYNC),
     say("begin and rollback at once", run("BEGIN"), SYNC, run("ROLLBACK"), SYNC),
@@ -398,6 +407,17 @@ EXTENDED = [
         SYNC, *(close_statement(f"m{i}") for i in range(30)), SYNC),
     say("many units", *(run("SELECT $1::int", str(i)) + SYNC for i in range(50))),
     say("large result in a pipeline", run("SELECT repeat('r', 60000)"), run("SELECT 1"), SYNC),
+]  # fmt: skip
+
+# Where unnamed statements are shared, none is left when all this arrives at once.
+IGNORED = [
+    say("query in a unit that fails", parse("SELECT $1::int"), SYNC, run("SELECT 1", portal="x"),
+        execute("none"), query("SELECT 2"), parse("SELECT 3"), SYNC, bind("7"), execute(), SYNC),
+    say("query in a unit that fails, flushed", parse("SELECT $1::int"), SYNC, execute("none"),
+        FLUSH, query("SELECT 2"), SYNC, bind("7"), execute(), SYNC),
+    say("queries in two units that fail", parse("SELECT $1::int"), SYNC,
+        execute("none"), query("SELECT 2"), SYNC, execute("none"), query("SELECT 3"), SYNC,
+        bind("7"), execute(), SYNC),
 ]  # fmt: skip
 
 FIVE = "SELECT generate_series(1, 5)"
@@ -825,6 +845,15 @@ def test_conversations_one_after_another_on_one_connection_answer_as_postgresql(
     said = b"".join(each.said for each in chosen)
     wanted = expected(places18, said)
     assert answer(places18, places18.through(mode), said, message_by_message) == wanted
+
+
+@pytest.mark.parametrize("way", IN_TRANSACTIONS)
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+@pytest.mark.parametrize("conversation", IGNORED, ids=lambda each: each.name)
+def test_a_query_that_is_ignored_leaves_the_unnamed_statement(
+    places18: Places, conversation: Conversation, mode: str, way: str
+) -> None:
+    check(places18, conversation, mode, WAYS[way])
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,6 +1,6 @@
 # make demo    a primary, two streaming replicas and pgweir in front, until Ctrl-C
 # make test    the whole suite          make lint    format, style, types, layers, stubs
-# make bench   beside PgBouncer         make fuzz    atheris on all that reads a peer's bytes
+# make bench   beside PgBouncer         make fuzz    odd bytes for all that reads a peer's
 # make docs    pages that are written by the program
 # make suites  what drivers and ORMs test, direct and through pgweir
 # make failover-table    kills many primaries, and writes down what clients saw (15 minutes)

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import yaml
 
+from proxy.config.access import DEFAULT_QUERY
 from proxy.embedded import Login
 from tests.fixtures.pgweir import Pgweir, configuration, merged, running
 from tests.fixtures.postgres import APP, DATABASE, MD5_USER, Postgres
@@ -166,6 +167,40 @@ def test_nothing_a_client_sends_reaches_the_connection_that_asks(
             weir.dsn("anybody", "as-it-should-be"), options="-csearch_path=evil -cwork_mem=777kB"
         ) as connection:
             assert connection.execute("SHOW search_path").fetchone() == ("evil",)
+
+
+EVIL = """
+    CREATE SCHEMA evil;
+    CREATE FUNCTION evil.always(name, name) RETURNS boolean LANGUAGE sql RETURN true;
+    CREATE OPERATOR evil.= (LEFTARG = name, RIGHTARG = name, FUNCTION = evil.always);
+    CREATE FUNCTION evil.never(timestamptz, timestamptz) RETURNS boolean LANGUAGE sql RETURN false;
+    CREATE OPERATOR evil.< (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = evil.never);
+    CREATE FUNCTION evil.now() RETURNS timestamptz LANGUAGE sql RETURN '-infinity'::timestamptz;
+    CREATE VIEW evil.pg_authid AS
+        SELECT 'eve'::name AS rolname, 'x' AS rolpassword, NULL::timestamptz AS rolvaliduntil,
+               true AS rolcanlogin;
+    CREATE ROLE expired LOGIN PASSWORD 'x' VALID UNTIL '2020-01-01';
+    SET LOCAL search_path = evil, pg_catalog
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "has_secret"), [("eve", []), ("expired", [False]), (None, [True])]
+)
+def test_whatever_else_has_their_names_the_query_means_postgresqls_own(
+    pg18: Postgres, name: str | None, has_secret: list[bool]
+) -> None:
+    """The same once more, from the other side: it would not matter."""
+    asks = f"PREPARE asks AS {DEFAULT_QUERY}"
+    with (
+        psycopg.connect(pg18.superuser_dsn) as connection,
+        psycopg.ClientCursor(connection) as cursor,
+    ):
+        for statement in (*EVIL.split(";"), asks):
+            cursor.execute(statement.encode())
+        cursor.execute("EXECUTE asks (%s)", [name or KEPT.name])
+        assert [secret is not None for _, secret in cursor.fetchall()] == has_secret
+        connection.rollback()
 
 
 def test_the_function_of_the_manual_lets_a_plain_role_ask(pg18: Postgres, tmp_path: Path) -> None:

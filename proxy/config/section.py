@@ -54,8 +54,8 @@ def _refuse_urls(host: str) -> str:
     name, colon, port = host.rpartition(":")
     if colon and ":" not in name and port.isdigit():
         raise PydanticCustomError("refused", "a port does not belong here; write it under port")
-    if not host.startswith("/") and host.rpartition(".")[2].isdigit() and not _is_address(host):
-        # A resolver takes 5 for 0.0.0.5. No name ends in a number: RFC 1123, section 2.1.
+    if re.fullmatch("[0-9.]+", host) and not _is_address(host):
+        # A resolver takes 5 for 0.0.0.5; a name such as db.1 may well be known to it.
         raise PydanticCustomError(
             "refused", "neither a name nor a whole address; write one such as 127.0.0.1"
         )

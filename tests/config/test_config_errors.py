@@ -44,7 +44,7 @@ ONE_LINE = [
             f"listen: {{host: {host}}}",
             "listen.host: neither a name nor a whole address; write one such as 127.0.0.1",
         )
-        for host in ("5", "127.1", '"127.0.0.1, 5"', "10.0.0.256")
+        for host in ("5", "127.1", '"127.0.0.1, 5"', "10.0.0.256", "10.0.0.")
     ),
     ("listen: {max_client_conn: 0}", "listen.max_client_conn: expected 1 or more, got '0'"),
     (

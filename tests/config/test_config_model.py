@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from proxy.config import Config, Limits, Secret, json_schema, load
+from proxy.config import Config, Limits, Secret, json_schema, load, parse
 from proxy.config.reference import write_reference
 
 ROOT = Path(__file__).parents[2]
@@ -271,3 +271,12 @@ def test_example_is_sound_and_gives_no_warning(name: str, tmp_path: Path) -> Non
     config = load(ROOT / "config" / name, environ)
     assert config.warnings == ()
     assert all(user.password for user in config.auth.users.values())
+
+
+@pytest.mark.parametrize(
+    "host", ["db.1", "10.0.0.7", "::1", "fe80::1%eth0.1", "*", "", "a, ::, 10.0.0.7"]
+)
+def test_what_a_host_may_look_like(host: str) -> None:
+    text = f"listen: {{host: '{host}'}}\nclusters: {{main: {{nodes: [{{host: h}}]}}}}\n"
+    config = parse(text + "databases: {d: {cluster: main}}\n", {}, file="f.yaml")
+    assert config.listen.host == host

@@ -168,7 +168,7 @@ cdef uint16_t client_suspects_bound(Client c, Statement statement) except? 65535
     that is known is looked through once."""
     cdef list touched
     if statement is None:
-        if c.unnamed is None:
+        if c.unnamed is None or c.unnamed.key is None:
             return client_suspects(c, b'', 0)
         return client_suspects(c, c.unnamed.key, len(c.unnamed.key))
     if statement.suspects is not c.line.suspects:

@@ -282,6 +282,22 @@ def test_what_a_prepared_call_is_given_is_followed(weir: Pgweir) -> None:
         assert mine.value(TENANT) == "me"
 
 
+@pytest.mark.parametrize(
+    ("before", "ready"),
+    [
+        (parse(f"SELECT 1 -- {'x' * 2_000_000}") + SYNC, 1),
+        (parse("SELECT 1") + bind() + execute() + query("SELECT 2") + SYNC, 2),
+    ],
+    ids=["too long to be kept", "gone perhaps"],
+)
+def test_a_name_nobody_knows_is_told_whatever_the_unnamed_statement_is(
+    weir: Pgweir, before: bytes, ready: int
+) -> None:
+    with Wire.connect(address_of(weir, "one")) as wire:
+        wire.ask(before, ready=ready)
+        assert errors_of(wire.ask(bind(name="nobody") + SYNC)) == ["26000"]
+
+
 def test_what_a_function_deallocates_is_prepared_anew_for_the_next(weir: Pgweir) -> None:
     with (
         Wire.connect(address_of(weir, "one"), options="-c app.tenant=me") as mine,

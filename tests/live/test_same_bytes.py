@@ -415,9 +415,6 @@ IGNORED = [
         execute("none"), query("SELECT 2"), parse("SELECT 3"), SYNC, bind("7"), execute(), SYNC),
     say("query in a unit that fails, flushed", parse("SELECT $1::int"), SYNC, execute("none"),
         FLUSH, query("SELECT 2"), SYNC, bind("7"), execute(), SYNC),
-    say("queries in two units that fail", parse("SELECT $1::int"), SYNC,
-        execute("none"), query("SELECT 2"), SYNC, execute("none"), query("SELECT 3"), SYNC,
-        bind("7"), execute(), SYNC),
 ]  # fmt: skip
 
 FIVE = "SELECT generate_series(1, 5)"

@@ -1,7 +1,7 @@
 """Waiting for a link's next message, for the coroutines that log in.
 
 The link reads when epoll says so; these wait until enough has come. A coroutine that waits costs
-its frame and one Future, and is over once the link enters the relay.
+its frame and one Waiter, and is over once the link enters the relay.
 """
 
 from proxy.relay.relay import Link

@@ -30,6 +30,7 @@ cdef class Relay:
         self.again = []
         self.keeping = []
         self.departed = []
+        self.woken = []
         self.clients = {}
         self.statements = {}
         self.schema_age = object()
@@ -93,7 +94,7 @@ cdef class Relay:
         """Handle what is ready, until nothing is or asyncio should have its turn."""
         cdef epoll_event events[EVENTS_A_PASS]
         cdef int n, i, turn
-        cdef list again
+        cdef list again, woken
         cdef double kept_before_s
         self.scheduled = False
         for turn in range(PASSES_A_CALL):
@@ -121,6 +122,11 @@ cdef class Relay:
             self.in_pass = False
             if self.departed:
                 self.departed.clear()
+            if self.woken:
+                woken = self.woken
+                self.woken = []
+                for waiter in woken:
+                    (<Waiter>waiter)._wake()
         if self.keeping:
             relay_serves(self, FOR_EVER)
         if self.again and not self.scheduled:

@@ -259,6 +259,15 @@ cdef class Tls:
     cdef bint drained               # nothing more to be had of the session until records come
 
 
+cdef class Waiter:
+    cdef Relay relay
+    cdef bint is_over
+    cdef public bint _asyncio_future_blocking
+    cdef object error               # what the wait ended with, or None
+    cdef object callback            # the wake-up of the Task that waits
+    cdef object context             # ... and what it runs in
+
+
 cdef class Link:
     cdef Relay relay
     cdef int fd
@@ -275,7 +284,7 @@ cdef class Link:
     cdef bint discarding            # ... and are dropped rather than passed on
     cdef int withheld               # nothing is sent before so many others have been told of it
     cdef Tls tls
-    cdef object waiter              # the Future of a login coroutine
+    cdef Waiter waiter              # what its login coroutine waits for
     cdef public str address         # "127.0.0.1:5555" or "unix:"; a PROXY header names another
     cdef readonly double since_s    # when it came, on the relay's clock
     cdef readonly uint64_t number   # no other link of this process has it
@@ -527,6 +536,7 @@ cdef class Relay:
     cdef list again                 # links to read once more
     cdef list keeping               # pools that keep connections from those who wait
     cdef list departed              # links closed in this pass: events may still name them
+    cdef list woken                 # Waiters whose Tasks go on when this pass is over
     cdef readonly dict clients      # cancel key's process id -> Client
     cdef dict parked                # Client -> True
     cdef Scan scan                  # what the lexer found last

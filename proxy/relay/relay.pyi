@@ -1,6 +1,6 @@
 import asyncio
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
 from proxy.relay.control import Control
@@ -35,7 +35,7 @@ class Link:
     def take_bytes(self, most: int = ...) -> bytes: ...
     @property
     def has_unread(self) -> bool: ...
-    def wait(self) -> asyncio.Future[None] | None: ...
+    def wait(self) -> Awaitable[None] | None: ...
     def write(self, octets: bytes) -> None: ...
     def start_tls(
         self, connection: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO

@@ -21,6 +21,7 @@ from proxy.wire.frames cimport (
 )
 
 import re
+from asyncio import CancelledError
 from ssl import SSLError, SSLWantReadError
 
 from proxy.errors import PeerError, ProxyBug

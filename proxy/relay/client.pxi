@@ -647,7 +647,11 @@ cdef int client_gone(Client c, str reason, bint polite) except -1:
     c.line.clients -= 1
     client_forgets(c)
     client_forgets_unnamed(c)
-    link_finish(c)
+    if polite and c.ended and c.unsent.end == c.unsent.start:
+        # It said Terminate and closed: nobody is there to be told of the end of TLS.
+        link_close(c)
+    else:
+        link_finish(c)
     relay.control.client_gone(c, reason)
     if s is None or s.stage != RELAYING:
         return 0

@@ -10,7 +10,11 @@ cdef enum:
     # How many free servers are looked at for one that is in a client's settings.
     MOST_COMPARED = 16
     # How often in a row a server may go to who comes for its settings, past those in line.
-    MOST_RETURNS = 3
+    MOST_RETURNS = 7
+
+# Once whoever is first in line has waited so long, nothing is kept from it: what takes that long gains
+# nothing from the switch it saves.
+cdef double LONGEST_KEPT_S = 0.25
 
 cdef enum Mode:
     SESSION_MODE = 1
@@ -476,7 +480,7 @@ cdef bint pool_keeps(Pool pool, Line line, Server s) except -1:
     costs nothing as long as there is something else to do: without that, it is given away at once.
     """
     if not s.relay.in_pass or s.returns >= MOST_RETURNS or line.overtakings >= MOST_OVERTAKINGS \
-            or PyList_GET_SIZE(pool.lines) != 1:
+            or s.relay.now_s - line.first.waits_since_s > LONGEST_KEPT_S or PyList_GET_SIZE(pool.lines) != 1:
         return False
     if not pool.keeps:
         pool.keeps = True

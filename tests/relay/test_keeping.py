@@ -1,6 +1,7 @@
 """A connection whose settings nobody in line has is kept for a moment: its client may come back."""
 
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +13,8 @@ from tests.fuzz.both_ends import SessionControl, read_socket, whole_messages
 from tests.relay.far_ends import FarClient, FarEnds, line_of
 
 DONE = messages.command_complete(b"SELECT 1") + messages.ready_for_query(b"I")
-MOST_RETURNS = 3
+MOST_RETURNS = 7
+LONGEST_KEPT_S = 0.25
 
 
 class Stage(FarEnds):
@@ -90,6 +92,16 @@ def test_nobody_who_waits_is_passed_by_for_ever(stage: Stage) -> None:
     assert stage.runs("SELECT 'bob'")
     stage.relay.poll()
     assert stage.runs("SELECT 'ann'")
+
+
+def test_who_has_waited_long_is_served_first(stage: Stage) -> None:
+    ann, _ = ann_runs_and_bob_waits(stage)
+    time.sleep(LONGEST_KEPT_S)
+    stage.runs("SELECT 'ann'")
+    ann[1].sendall(query("SELECT 'again'"))
+    stage.relay.poll()
+    assert ann[0].is_waiting
+    assert stage.runs("SELECT 'bob'")
 
 
 def test_who_has_other_settings_gets_nothing_of_what_is_kept(stage: Stage) -> None:

@@ -801,8 +801,9 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
     cdef Statement statement
     cdef Prepared prepared
     cdef object name
-    # The first message that is ignored about a statement tells whether the server has it still.
-    cdef set met = set()
+    # The first message that is ignored about a statement tells whether the server has it still, and
+    # the first about a name whether the client has that.
+    cdef set met = set(), named = set()
     # The first is what failed: if that is a Parse, the unnamed statement was given up before.
     cdef bint has_failed = False, replaces = False
     cdef Unnamed kept = None
@@ -833,11 +834,14 @@ cdef int server_skip_to_sync(Server s, Client c) except -1:
                 # The client has it: only this server could not be given it.
                 s.lacking = s.lacking or set()
                 s.lacking.add(name)
-            elif name is not None and c is not None:
+            elif name is not None and c is not None and name not in named:
+                named.add(name)
                 client_forgets_one(c, <bytes>name)
         elif head.kind == kinds.CLOSE and name is not None:
             # A Close that did not happen: the client has the name still.
-            if c is not None and (c.statements is None or name not in c.statements):
+            if c is not None and name not in named:
+                named.add(name)
+                client_forgets_one(c, <bytes>name)
                 if c.statements is None:
                     c.statements = {}
                 c.statements[name] = statement

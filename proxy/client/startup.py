@@ -5,6 +5,8 @@ Source: PostgreSQL documentation, "Message Flow" (Start-up) and StartupMessage.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 
 from proxy.errors import ClientError
 from proxy.tls import TlsFacts
@@ -12,6 +14,8 @@ from proxy.wire import messages
 
 # 3.1 never was; 3.2 came with PostgreSQL 18.
 _NEWEST_MINOR = 2
+# Packets that are remembered, 10,000 bytes each at most: clients of an application say the same.
+_MOST_REMEMBERED = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Startup:
         return self.wants_replication and self.parameters["replication"].lower() != "database"
 
 
+@lru_cache(_MOST_REMEMBERED)
 def read_startup(version: int, packet: bytes, tls: TlsFacts | None = None) -> Startup:
     """Read a StartupMessage. version: its first number. packet: all after its length.
 
@@ -66,7 +71,7 @@ def read_startup(version: int, packet: bytes, tls: TlsFacts | None = None) -> St
     return Startup(
         user=user,
         database=parameters.get("database") or user,
-        parameters=parameters,
+        parameters=MappingProxyType(parameters),
         minor=spoken,
         unsupported=unsupported,
         negotiate=minor != spoken or bool(unsupported),

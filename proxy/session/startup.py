@@ -7,6 +7,8 @@ Source: PostgreSQL documentation, StartupMessage; "Shaping the Behavior of Clien
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 
 from proxy.errors import ClientError
 from proxy.session.settings import FOLLOWED
@@ -16,6 +18,8 @@ _NOT_SETTINGS = frozenset({"user", "database", "replication", "options"})
 _BLANKS = " \t\n\v\f\r"
 # NAMEDATALEN - 1: PostgreSQL cuts application_name there.
 _MOST_NAME_BYTES = 63
+# Packets whose settings are remembered: clients of an application ask for the same.
+_MOST_REMEMBERED = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,13 @@ def read_startup_settings(parameters: Mapping[str, str]) -> StartupSettings:
     A setting of its own wins over the same in `options`, as the server processes it later.
     Raises ClientError (42601) when `options` holds a switch that is no setting.
     """
-    asked = _read_options(parameters["options"]) if "options" in parameters else []
-    for name, value in parameters.items():
+    return _read(tuple(parameters.items()))
+
+
+@lru_cache(_MOST_REMEMBERED)
+def _read(parameters: tuple[tuple[str, str], ...]) -> StartupSettings:
+    asked = [each for name, text in parameters if name == "options" for each in _read_options(text)]
+    for name, value in parameters:
         if name not in _NOT_SETTINGS and not name.startswith("_pq_."):
             asked.append((name, value))
     # PostgreSQL compares names without regard to case.
@@ -45,7 +54,7 @@ def read_startup_settings(parameters: Mapping[str, str]) -> StartupSettings:
     application_name = settings.pop("application_name", None)
     if application_name is not None:
         application_name = clean_application_name(application_name)
-    return StartupSettings(application_name, settings)
+    return StartupSettings(application_name, MappingProxyType(settings))
 
 
 def clean_application_name(name: str) -> str:

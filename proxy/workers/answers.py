@@ -111,6 +111,8 @@ class Answers:
         if client.line is not None and client.login.wants_replication:
             for pool in client.line.pools:
                 self._loop.call_soon(pool.retire)
+        if not (self._observer.keeps_audit or _client_log.isEnabledFor(logging.INFO)):
+            return
         whose = facts_of(client, client.login)
         facts: dict[str, object] = {
             "reason": reason or "client said Terminate",

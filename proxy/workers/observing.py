@@ -164,6 +164,11 @@ class Observer:
         if trace is not None and self._spans is not None:
             self._spans.add(trace, whose, fingerprint, ended)
 
+    @property
+    def keeps_audit(self) -> bool:
+        """Does anybody want to know of what is no statement?"""
+        return self._config().audit is not None
+
     def note(
         self,
         audit_class: AuditClass,

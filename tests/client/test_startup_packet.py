@@ -6,6 +6,7 @@ import pytest
 
 from proxy.client import read_startup
 from proxy.errors import ClientError, PeerError
+from proxy.tls import TlsFacts
 
 
 def packet(version: int, *texts: str) -> bytes:
@@ -16,6 +17,17 @@ def packet(version: int, *texts: str) -> bytes:
 def test_a_database_not_named_is_the_users() -> None:
     found = read_startup(196608, packet(196608, "user", "u"))
     assert (found.user, found.database) == ("u", "u")
+
+
+def test_what_is_remembered_of_a_packet_is_nobody_elses() -> None:
+    """The same packet was read before: over TLS by somebody whose certificate said who that was."""
+    said = packet(196608, "user", "u", "application_name", "a")
+    shown = TlsFacts("TLSv1.3", "c", "ann", "CN=ann")
+    other = TlsFacts("TLSv1.3", "c", "bob", "CN=bob")
+    read = [read_startup(196608, said, tls) for tls in (shown, None, other, shown)]
+    assert [each.tls for each in read] == [shown, None, other, shown]
+    with pytest.raises(TypeError):
+        read[0].parameters["user"] = "v"  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

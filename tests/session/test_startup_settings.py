@@ -55,3 +55,11 @@ def test_names_of_the_protocol_are_no_settings() -> None:
 def test_an_application_name_is_cleaned_and_cut_as_postgresql_does() -> None:
     found = read_startup_settings({"user": "u", "application_name": "é" + "x" * 100})
     assert found.application_name == "\\xc3\\xa9" + "x" * 55
+
+
+def test_settings_that_are_remembered_cannot_be_changed() -> None:
+    """The next who asks for the same gets them, too."""
+    asked = {"user": "u", "options": "-c a=1"}
+    with pytest.raises(TypeError):
+        read_startup_settings(asked).others["a"] = "2"  # type: ignore[index]
+    assert read_startup_settings(dict(asked)).others == {"a": "1"}

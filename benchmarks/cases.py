@@ -194,7 +194,13 @@ CASES: tuple[Case, ...] = (
         (Target("cpu", 1.2, "pgbouncer"),),
         quick=True,
     ),
-    Case("connect-tls", Rig(tls=True), PgbenchLoad(8, reconnect=True), ("pgweir", "pgbouncer")),
+    Case(
+        "connect-tls",
+        Rig(tls=True),
+        PgbenchLoad(8, reconnect=True),
+        ("pgweir", "pgbouncer"),
+        (Target("cpu", 1.2, "pgbouncer"),),
+    ),
     Case(
         "idle-10000",
         Rig(max_clients=10_000),

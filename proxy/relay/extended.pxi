@@ -46,7 +46,7 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
     cdef uint16_t effect = 0
     cdef int done
     cdef bint seen = client_has_seen(c, p, have)
-    cdef bytes refusal, types, again
+    cdef bytes refusal, types
     if nul == NULL:
         if have < size and have < MOST_NAME_BYTES:
             return STARVED
@@ -134,8 +134,7 @@ cdef int client_says_parse(Client c, char *p, Py_ssize_t have, Py_ssize_t size) 
         types = client_types_of(c, statement, name)
         server_fits(s, statement, types)
         client_ensures(s, statement, types)
-        again = parse_message(statement.name, key)
-        sink_write(&s.relay.to_server, again, len(again))
+        client_sends_parse(c, statement, key)
         ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, None, b'')
         return TAKEN
     if c.statements is not None and len(c.statements) >= c.line.max_client_statements:
@@ -235,7 +234,7 @@ cdef int client_prepares(Client c, Server s, Statement statement, bytes name,
         return TAKEN
     server_keeps(s, statement)
     ledger_push(&s.ledger, kinds.PARSE, FORWARD, 0, statement, given)
-    client_send_parse(c, s, statement)
+    client_sends_parse(c, statement, statement.key)
     server_describes(s, statement, learner)
     c.relay.parses_sent += 1
     c.line.server_parses += 1
@@ -253,8 +252,9 @@ cdef Prepared server_has_as_of_now(Server s, Statement statement):
     return None
 
 
-cdef int client_send_parse(Client c, Server s, Statement statement) except -1:
-    cdef bytes message = parse_message(statement.name, statement.key)
+cdef int client_sends_parse(Client c, Statement statement, bytes key) except -1:
+    """A Parse of this text and these types, under the statement's name on servers."""
+    cdef bytes message = parse_message(statement.name, key)
     return sink_write(&c.relay.to_server, message, len(message))
 
 
